@@ -1,0 +1,3 @@
+//! The pure scheduling core.
+
+pub mod rules;

@@ -1,0 +1,150 @@
+//! What the engine knows of a job: the rules by which it is run, and nothing of how its process is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dag::Condition;
+use crate::model::{JobId, TriggerWord};
+use crate::triggers::cron::{Schedule, Zone};
+
+/// What happens when a job is triggered while a run of it is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concurrency {
+    /// The new run is skipped.
+    Forbid,
+    /// The new run waits its turn.
+    Queue,
+    /// Both run.
+    Allow,
+    /// The active run is cancelled, then the new one starts.
+    Replace,
+}
+
+/// What happens to wall deadlines that were missed by more than `grace`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CatchUp {
+    /// They are recorded as missed.
+    #[default]
+    None,
+    /// The latest one runs once; the others are recorded as missed.
+    Last,
+    /// Each runs, oldest first, up to [`CATCH_UP_LIMIT`].
+    All,
+}
+
+/// How many missed deadlines `catch_up: all` makes up at most: a year of hourly runs is 8,760, so a box that was off
+/// that long catches up on six weeks and says so.
+pub const CATCH_UP_LIMIT: usize = 1_000;
+
+/// The wall-clock deadlines of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WallTiming {
+    /// Any of these; instants that several name are one deadline.
+    pub schedules: Box<[Schedule]>,
+    /// The zone in which they are read.
+    pub zone: Zone,
+    /// The job's stable jitter on this machine, added to each instant.
+    pub offset: Duration,
+    /// What to do about missed ones.
+    pub catch_up: CatchUp,
+    /// True if `@reboot` stands in the list: fires once per daemon start too.
+    pub at_startup: bool,
+}
+
+/// What the engine keeps time for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Timing {
+    /// Nothing.
+    #[default]
+    None,
+    /// One firing per daemon start.
+    Startup,
+    /// Wall-clock deadlines.
+    Wall(Box<WallTiming>),
+    /// A fixed grid of elapsed time.
+    Every {
+        /// The grid's step, at least a millisecond.
+        period: Duration,
+        /// The job's stable jitter on this machine, added to each instant.
+        offset: Duration,
+    },
+}
+
+/// How the delay grows from retry to retry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backoff {
+    /// Always `delay`.
+    #[default]
+    Fixed,
+    /// `delay`, then twice that, four times, …
+    Exponential,
+}
+
+/// When a run whose attempt failed is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts in all, the first included; at least 1.
+    pub attempts: u32,
+    /// Before the first retry.
+    pub delay: Duration,
+    /// How the delay grows.
+    pub backoff: Backoff,
+    /// The longest delay.
+    pub max_delay: Duration,
+    /// True: each delay is drawn evenly from half of it to the whole.
+    pub jitter: bool,
+    /// Only these exit codes are retried; empty: any failure is.
+    pub on_exit_codes: Box<[u8]>,
+}
+
+/// The rules of one job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRules {
+    /// The job's name; deadlines of one instant are taken in the order of names.
+    pub name: Arc<str>,
+    /// False: never triggered by itself, and `ctl trigger` needs `--force`.
+    pub enabled: bool,
+    /// The type of its trigger.
+    pub trigger: TriggerWord,
+    /// What to keep time for.
+    pub timing: Timing,
+    /// Its dependencies, in the order of the file, each once.
+    pub depends_on: Box<[JobId]>,
+    /// How they must end.
+    pub condition: Condition,
+    /// True if there is no command: a run succeeds at once.
+    pub milestone: bool,
+    /// What happens when it is triggered while active.
+    pub concurrency: Concurrency,
+    /// How many runs of it may be alive at once; `None`: 1, or no limit of its own with `allow`.
+    pub max_parallel: Option<u32>,
+    /// How long an attempt may take.
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL.
+    pub kill_grace: Duration,
+    /// Retries; `None`: a failure is final.
+    pub retry: Option<Box<Retry>>,
+    /// Exit codes that count as success; empty: 0 alone.
+    pub success_exit_codes: Box<[u8]>,
+}
+
+impl JobRules {
+    /// True if satisfied dependencies alone trigger the job (design, section 5).
+    #[must_use]
+    pub fn is_triggered_by_dependencies(&self) -> bool {
+        !self.depends_on.is_empty() && matches!(self.trigger, TriggerWord::Manual | TriggerWord::AfterDeps)
+    }
+}
+
+/// The rules of the whole engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The jobs; a [`JobId`] is an index into this list.
+    pub jobs: Vec<JobRules>,
+    /// Attempts running at once, all jobs together; at least 1.
+    pub max_parallel: u32,
+    /// How late a wall deadline may still run as if on time.
+    pub grace: Duration,
+    /// How long to wait for the kernel to say that the clock is synchronized before any wall deadline fires.
+    pub wait_for_clock: Option<Duration>,
+}

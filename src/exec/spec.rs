@@ -1,0 +1,77 @@
+//! How a job's process is made, as plain data: what `config` reads and [`super::spawn`] carries out.
+
+use std::path::PathBuf;
+
+/// What a run executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing: the run succeeds at once.
+    Milestone,
+    /// A program and its arguments, run directly; looked up in `PATH` if it has no slash. Never empty.
+    Argv(Box<[Box<str>]>),
+    /// A line for `/bin/sh -c`.
+    Shell(Box<str>),
+    /// A script run by an interpreter: `interpreter… script args…`.
+    Script {
+        /// For example `["bash"]` or `["python3", "-u"]`; looked up in `PATH`. Never empty.
+        interpreter: Box<[Box<str>]>,
+        /// A relative path starts from the job's `cwd`.
+        script: PathBuf,
+        /// Its arguments.
+        args: Box<[Box<str>]>,
+    },
+}
+
+/// What becomes of a run's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Capture {
+    /// Into the run's log file as it comes.
+    #[default]
+    All,
+    /// Kept in memory and written only if the run does not succeed.
+    OnFailure,
+    /// To `/dev/null`.
+    None,
+}
+
+/// Resource limits; `None` leaves what the daemon has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Address space in bytes (`RLIMIT_AS`).
+    pub memory: Option<u64>,
+    /// Processes of the job's user (`RLIMIT_NPROC`).
+    pub pids: Option<u64>,
+    /// CPU seconds of each process (`RLIMIT_CPU`).
+    pub cpu_secs: Option<u64>,
+    /// Open descriptors (`RLIMIT_NOFILE`).
+    pub open_files: Option<u64>,
+}
+
+/// The surroundings of a job's processes. Jobs that say the same share one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Variables added to the daemon's own environment.
+    pub env: Vec<(String, String)>,
+    /// A file of `KEY=value` lines, read at each start and never shown; relative to `cwd`.
+    pub env_file: Option<PathBuf>,
+    /// The working directory; `None`: where the daemon was started.
+    pub cwd: Option<PathBuf>,
+    /// Run as this user (a name or a number).
+    pub user: Option<String>,
+    /// Run as this group (a name or a number); default: the user's own.
+    pub group: Option<String>,
+    /// File mode creation mask.
+    pub umask: Option<u32>,
+    /// Added to the daemon's niceness.
+    pub nice: Option<i32>,
+    /// Resource limits.
+    pub limits: Limits,
+    /// What becomes of the output.
+    pub capture: Capture,
+    /// The size at which a log is cut; `None`: [`DEFAULT_LOG_SIZE`].
+    pub max_size: Option<u64>,
+}
+
+/// A log's size limit where the job says nothing: 1 MiB is more than a person reads, and 100 kept runs of it fit a
+/// small card.
+pub const DEFAULT_LOG_SIZE: u64 = 1 << 20;

@@ -1,0 +1,8 @@
+//! firelink: a job scheduler for Linux boxes that have little to spare.
+
+pub mod config;
+pub mod dag;
+pub mod engine;
+pub mod exec;
+pub mod model;
+pub mod triggers;

@@ -1,0 +1,2 @@
+//! The `firelink` process.
+fn main() {}

@@ -1,0 +1,51 @@
+//! `interval`: every so often, on a fixed grid of elapsed time.
+
+use std::time::Duration;
+
+use super::{JobContext, Keys, Trigger, TriggerType, stable_offset};
+use crate::engine::rules::{Concurrency, Timing};
+use crate::model::{TriggerWord, format_duration};
+
+/// The type's line for the registry.
+pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Interval, keys: &["every", "jitter"], build };
+
+/// Below this a grid is a busy loop, not a schedule.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+#[derive(Debug)]
+struct Interval {
+    period: Duration,
+    offset: Duration,
+}
+
+fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    if !keys.has("every") {
+        keys.error(keys.place("every"), "an `interval` trigger needs `every`".into(), "for example `every: 10s`".into());
+        return None;
+    }
+    let jitter = keys.duration("jitter").unwrap_or_default();
+    let period = keys.duration("every")?;
+    if period < SHORTEST {
+        keys.error(keys.place("every"), "an interval must be at least 1ms".into(), String::new());
+        return None;
+    }
+    Some(Box::new(Interval { period, offset: stable_offset(jitter.min(period), cx) }))
+}
+
+impl Trigger for Interval {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Interval
+    }
+
+    fn summary(&self) -> String {
+        format!("interval every {}", format_duration(self.period))
+    }
+
+    fn default_concurrency(&self) -> Concurrency {
+        Concurrency::Forbid
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::Every { period: self.period, offset: self.offset }
+    }
+}

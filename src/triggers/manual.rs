@@ -1,0 +1,24 @@
+//! `manual`: a run only when a person asks, or when its dependencies allow it if it has any.
+
+use super::{JobContext, Keys, Trigger, TriggerType};
+use crate::model::TriggerWord;
+
+/// The type's line for the registry.
+pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Manual, keys: &[], build };
+
+#[derive(Debug)]
+struct Manual;
+
+fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    Some(Box::new(Manual))
+}
+
+impl Trigger for Manual {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Manual
+    }
+
+    fn summary(&self) -> String {
+        TriggerWord::Manual.as_str().into()
+    }
+}

@@ -1,0 +1,120 @@
+//! Triggers: what makes a job want to run.
+//!
+//! A trigger type is one file here and one line in [`REGISTRY`]. The file says which keys the type takes, reads them
+//! through [`Keys`] (so that every mistake is reported with its place), and yields a [`Trigger`]. A trigger then has
+//! up to two faces:
+//!
+//! * [`Trigger::timing`]: what the engine can time by itself, as pure data (cron, interval, startup);
+//! * [`Trigger::source`]: what waits for the world (a bucket, a folder, a plugin), driven by the reactor through
+//!   [`Source`] and [`SourceHost`].
+//!
+//! This room imports `model` and `engine::rules`; `config` and `reactor` import it.
+
+mod after_deps;
+pub mod cron;
+mod cron_trigger;
+mod interval;
+mod keys;
+mod manual;
+mod source;
+mod startup;
+mod watch;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::engine::rules::{Concurrency, Timing};
+use crate::model::TriggerWord;
+use cron::Zone;
+
+pub use keys::{Keys, Place, Text};
+pub use source::{Batch, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost};
+
+/// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
+pub static REGISTRY: &[&TriggerType] =
+    &[&cron_trigger::TYPE, &interval::TYPE, &startup::TYPE, &watch::TYPE, &after_deps::TYPE, &manual::TYPE];
+
+/// What a job's surroundings say to its trigger while it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct JobContext<'a> {
+    /// The job's name.
+    pub job: &'a str,
+    /// The zone that holds for the job: its own `timezone`, else the file's, else the system's.
+    pub zone: Zone,
+    /// The job's `cwd`, from which relative paths start.
+    pub cwd: &'a Path,
+    /// A number that is the same for each start on this machine (from machine-id); seeds stable jitter.
+    pub machine_seed: u64,
+}
+
+/// A type of trigger: its word, its keys and how it is read.
+pub struct TriggerType {
+    /// The word after `trigger:` or `type:`.
+    pub kind: TriggerWord,
+    /// The keys it takes beside `type`.
+    pub keys: &'static [&'static str],
+    /// Reads the keys. `None` when something was wrong; the reasons were reported to [`Keys::error`].
+    pub build: fn(&mut dyn Keys, &JobContext<'_>) -> Option<Box<dyn Trigger>>,
+}
+
+impl fmt::Debug for TriggerType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TriggerType").field(&self.kind).finish()
+    }
+}
+
+/// One job's trigger, as configured.
+pub trait Trigger: fmt::Debug + Send + Sync {
+    /// The type's word.
+    fn kind(&self) -> TriggerWord;
+
+    /// One line for `check` and `status`: `cron 0 18 * * *`, `watch s3://bucket/input/`. Two triggers with the same
+    /// line and the same [`Trigger::timing`] are the same trigger, which is how a reload knows what it may keep.
+    fn summary(&self) -> String;
+
+    /// What happens by default when the job is triggered while a run of it is active.
+    fn default_concurrency(&self) -> Concurrency {
+        Concurrency::Queue
+    }
+
+    /// What the engine keeps time for.
+    fn timing(&self) -> Timing {
+        Timing::None
+    }
+
+    /// What waits for events from outside; the reactor starts it once the job is armed.
+    fn source(&self) -> Option<Box<dyn Source>> {
+        None
+    }
+
+    /// The variables that an event's payload adds to the environment of its run.
+    fn event_env(&self, _event: &serde_json::Value) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// The type that a word names.
+#[must_use]
+pub fn find_type(word: &str) -> Option<&'static TriggerType> {
+    REGISTRY.iter().copied().find(|t| t.kind.as_str() == word)
+}
+
+/// The offset, below `limit`, that this job always has on this machine: FNV-1a over the machine's seed and the job's
+/// name, so that a fleet with one configuration spreads out and one box stays predictable.
+#[must_use]
+pub fn stable_offset(limit: Duration, cx: &JobContext<'_>) -> Duration {
+    let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    if nanos == 0 {
+        return Duration::ZERO;
+    }
+    let bytes = cx.machine_seed.to_le_bytes();
+    let hash = bytes
+        .iter()
+        .chain(cx.job.as_bytes())
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    // FNV mixes its low bits best; a final multiply-shift spreads them over the whole range.
+    let mixed = hash ^ (hash >> 32);
+    let spread = (u128::from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(nanos)) >> 64;
+    Duration::from_nanos(u64::try_from(spread).unwrap_or(0))
+}

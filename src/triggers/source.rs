@@ -1,0 +1,156 @@
+//! The door between a trigger that waits for the world and the reactor that waits for everything.
+//!
+//! A [`Source`] never blocks and never reaches into the poller: it asks its [`SourceHost`] to watch a descriptor, to
+//! wake it at an instant, or to run a future on the S3 runtime, and it is called back through [`Source::ready`]. What
+//! it found it hands over as a [`Batch`]; the reactor stores the batch's seen objects and the runs made of its events
+//! in one transaction and answers [`Readiness::Recorded`]. Until then a source sends no further batch, which is both
+//! the back-pressure and the reason why a crash neither loses nor doubles an event.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::model::{Elapsed, Now};
+
+/// The identity of an object within one watch: the first 128 bits of a hash of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(pub u128);
+
+/// The state of an object: 64 bits of a hash of what must differ for it to count as changed (etag and size).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectVersion(pub u64);
+
+/// One record of the seen-set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenObject {
+    /// Which object.
+    pub key: ObjectKey,
+    /// In which state it was seen.
+    pub version: ObjectVersion,
+}
+
+/// What the store knows of a watch when its source starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenSnapshot {
+    /// True once a first scan was recorded whole.
+    pub baseline_done: bool,
+    /// Every object seen, ordered by key.
+    pub objects: Vec<SeenObject>,
+}
+
+/// What a source found, to be recorded whole or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Each makes exactly one run; the payload becomes `FIRELINK_EVENT`.
+    pub events: Vec<serde_json::Value>,
+    /// Objects that count as seen from now on.
+    pub seen: Vec<SeenObject>,
+    /// Objects that no longer exist and leave the seen-set.
+    pub gone: Vec<ObjectKey>,
+    /// True when the first scan ends with this batch.
+    pub baseline_done: bool,
+}
+
+/// Names a descriptor that a source asked the host to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FdId(pub u32);
+
+/// Why a source is called.
+#[derive(Debug)]
+pub enum Readiness {
+    /// A watched descriptor is readable or was hung up. Read it until it would block: notice comes once per edge.
+    Fd(FdId),
+    /// The instant asked for with [`SourceHost::wake_at`] is reached.
+    Timer,
+    /// Something sent through a [`Mailbox`].
+    Message(Box<dyn Any + Send>),
+    /// The batch given to [`SourceHost::emit`] is in the store.
+    Recorded,
+    /// The batch could not be stored; nothing of it took effect, and it must be found again.
+    NotRecorded,
+}
+
+/// Sends messages to one source from the S3 thread; wakes the reactor. Dropping every clone closes nothing.
+#[derive(Clone)]
+pub struct Mailbox {
+    send: Arc<dyn Fn(Box<dyn Any + Send>) + Send + Sync>,
+}
+
+impl Mailbox {
+    /// A mailbox over whatever carries messages to the reactor.
+    #[must_use]
+    pub fn new(send: Arc<dyn Fn(Box<dyn Any + Send>) + Send + Sync>) -> Mailbox {
+        Mailbox { send }
+    }
+
+    /// Hands a message over; the source gets it as [`Readiness::Message`]. Never blocks.
+    pub fn send(&self, message: Box<dyn Any + Send>) {
+        (self.send)(message);
+    }
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
+/// What a source may ask of the reactor. All of it is about this source alone.
+pub trait SourceHost {
+    /// Both clocks, as read at the start of this turn of the loop.
+    fn now(&self) -> Now;
+
+    /// Watches a non-blocking descriptor for readability; the host owns and closes it.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) said.
+    fn watch_fd(&mut self, fd: OwnedFd) -> io::Result<FdId>;
+
+    /// The descriptor behind an id, to read from.
+    fn fd(&self, id: FdId) -> Option<std::os::fd::BorrowedFd<'_>>;
+
+    /// Stops watching and closes.
+    fn drop_fd(&mut self, id: FdId);
+
+    /// Calls back with [`Readiness::Timer`] at this instant; `None` takes the wish back. One timer a source.
+    fn wake_at(&mut self, at: Option<Elapsed>);
+
+    /// Hands over what was found; see the module for the promise. At most one batch may be under way.
+    fn emit(&mut self, batch: Batch);
+
+    /// What the store knows of this watch. `identity` says what is watched (endpoint, bucket, prefix; a path): when
+    /// it differs from the one stored for the job, the answer is empty and the store forgets the old objects.
+    ///
+    /// # Errors
+    /// A sentence, when the store can't be read.
+    fn load_seen(&mut self, identity: &str) -> Result<SeenSnapshot, String>;
+
+    /// Shows a warning for the job in `status` and logs it when it is new; `None` clears it.
+    fn warn(&mut self, warning: Option<String>);
+
+    /// A way for other threads to reach this source.
+    fn mailbox(&mut self) -> Mailbox;
+
+    /// The tokio current-thread runtime on its own thread, started on first need.
+    ///
+    /// # Errors
+    /// What starting the thread said.
+    #[cfg(feature = "s3")]
+    fn runtime(&mut self) -> io::Result<tokio::runtime::Handle>;
+}
+
+/// What waits for events outside, for one job.
+pub trait Source {
+    /// Begins to wait.
+    ///
+    /// # Errors
+    /// A sentence for the person who must act; the job is then shown as broken and the daemon goes on.
+    fn start(&mut self, host: &mut dyn SourceHost) -> Result<(), String>;
+
+    /// Something that the source waits for has happened.
+    fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness);
+
+    /// The job is gone or the daemon ends: release what the host does not own.
+    fn stop(&mut self, host: &mut dyn SourceHost);
+}

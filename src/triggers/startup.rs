@@ -1,0 +1,29 @@
+//! `startup`: a run once per start of the daemon, like `@reboot` in a crontab.
+
+use super::{JobContext, Keys, Trigger, TriggerType};
+use crate::engine::rules::Timing;
+use crate::model::TriggerWord;
+
+/// The type's line for the registry.
+pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Startup, keys: &[], build };
+
+#[derive(Debug)]
+struct Startup;
+
+fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    Some(Box::new(Startup))
+}
+
+impl Trigger for Startup {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Startup
+    }
+
+    fn summary(&self) -> String {
+        "startup".into()
+    }
+
+    fn timing(&self) -> Timing {
+        Timing::Startup
+    }
+}
