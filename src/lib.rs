@@ -5,4 +5,5 @@ pub mod dag;
 pub mod engine;
 pub mod exec;
 pub mod model;
+pub mod store;
 pub mod triggers;

@@ -24,3 +24,8 @@ impl Condition {
         ("any_failure", Condition::AnyFailure),
     ];
 }
+mod credits;
+mod graph;
+
+pub use credits::{Credits, Verdict};
+pub use graph::Graph;

@@ -1,3 +1,315 @@
-//! The pure scheduling core.
+//! The pure scheduling core: events and time in, effects out.
+//!
+//! No syscall, no clock, no randomness of its own: time comes in with each call and randomness by a seed, so the same
+//! story always ends the same way and the whole engine runs in virtual time, in tests and for `firelink simulate`.
+//!
+//! While it handles one event the engine only changes its own memory and queues: jobs whose waiting runs may move, and
+//! runs whose end has yet to travel down the graph. [`Engine::handle`] drains both before it returns, so nothing
+//! re-enters itself and a chain of a thousand milestones is a loop, not a thousand stack frames.
+//!
+//! * `flow` carries a run from its trigger to its end; `deps` carries an end down the graph;
+//! * `clock` turns time into firings, `wall` and `timers` keep the deadlines;
+//! * `restore` picks up what an earlier daemon left; `view` answers questions.
+//!
+//! This room imports `model`, `dag` and `triggers::cron`; only `reactor` and the command line's `simulate` drive it.
 
+mod clock;
+mod deps;
+mod event;
+mod flow;
+mod restore;
 pub mod rules;
+mod run;
+mod timers;
+mod view;
+mod wall;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+
+use crate::dag::{Credits, Graph};
+use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
+pub use event::{Change, Effect, Event, Payload, Request, Spawn, StopSignal, Story};
+pub use restore::{Restored, RestoredJob, RestoredProcess};
+use rules::{Concurrency, JobRules, Rules};
+pub use run::{End, Process, RunRecord, RunState, StopCause, Waiting};
+use timers::{Timer, Timers};
+pub use view::{JobState, JobView};
+pub use wall::Timeline;
+use wall::WallState;
+
+/// Waiting runs of one job that are kept in memory. The others wait in the store and are loaded when half are gone.
+pub const WINDOW: usize = 1_000;
+
+/// The earliest deadline of each clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deadlines {
+    /// On `CLOCK_REALTIME`.
+    pub wall: Option<WallTime>,
+    /// On `CLOCK_BOOTTIME`.
+    pub elapsed: Option<Elapsed>,
+}
+
+/// The engine. See the module.
+#[derive(Debug)]
+pub struct Engine {
+    rules: Rules,
+    graph: Graph,
+    /// Each job's place in the order of names.
+    rank: Box<[u32]>,
+    jobs: Vec<JobMemory>,
+    runs: HashMap<RunId, Tracked>,
+    /// Each armed wall deadline once: (when, rank, job).
+    wall: BinaryHeap<Reverse<(WallTime, u32, JobId)>>,
+    timers: Timers,
+    /// Runs that wait for nothing but a slot, in the order in which they get one.
+    ready: BTreeSet<ReadyKey>,
+    /// Attempts alive.
+    alive: u32,
+    next_run: u64,
+    clock: ClockMode,
+    mode: Mode,
+    timeline: Timeline,
+    last: Now,
+    rng: u64,
+    /// Queues that `handle` drains.
+    moving: VecDeque<JobId>,
+    ended: VecDeque<(JobId, Outcome)>,
+    dirty: Vec<RunId>,
+    out: Vec<Effect>,
+}
+
+/// Due time, then name, then number.
+type ReadyKey = (WallTime, u32, RunId);
+
+/// A run in memory and whether the store knows its present state.
+#[derive(Debug)]
+struct Tracked {
+    record: RunRecord,
+    new: bool,
+    dirty: bool,
+}
+
+/// What the engine remembers of a job between events.
+#[derive(Debug)]
+struct JobMemory {
+    credits: Credits,
+    wall: Option<Box<WallState>>,
+    interval: Option<Elapsed>,
+    /// Runs that wait for their dependencies or their turn, oldest first; at most [`WINDOW`].
+    waiting: VecDeque<RunId>,
+    /// Waiting runs that only the store holds, and a number that none of them lies below.
+    stored: u64,
+    stored_from: RunId,
+    /// True between [`Effect::Load`] and [`Event::Loaded`].
+    loading: bool,
+    /// Runs that have had their turn: waiting for a slot or a retry, or alive.
+    claimed: Vec<RunId>,
+    paused: bool,
+}
+
+/// Whether wall deadlines may fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClockMode {
+    /// `wait_for_clock`: nothing is armed until the kernel says so or the time is up.
+    Waiting { limit: Elapsed },
+    /// The wall clock counts.
+    Trusted,
+}
+
+/// Whether anything may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Open,
+    /// Nothing starts; `deadline` is when the running ones are asked to end, `None` once they have been.
+    Stopping {
+        deadline: Option<Elapsed>,
+    },
+    Stopped,
+}
+
+impl Engine {
+    /// An engine that has not begun. `seed` feeds the jitter of retries.
+    ///
+    /// # Errors
+    /// The cycles, if the dependencies have any; `config` reports them before this can happen.
+    pub fn new(rules: Rules, seed: u64) -> Result<Engine, Vec<Vec<JobId>>> {
+        let edges: Vec<Box<[JobId]>> = rules.jobs.iter().map(|job| job.depends_on.clone()).collect();
+        let graph = Graph::new(&edges)?;
+        let mut by_name: Vec<u32> = (0..).take(rules.jobs.len()).collect();
+        by_name.sort_unstable_by(|a, b| rules.jobs[*a as usize].name.cmp(&rules.jobs[*b as usize].name));
+        let mut rank = vec![0; by_name.len()].into_boxed_slice();
+        for (place, job) in (0..).zip(by_name) {
+            rank[job as usize] = place;
+        }
+        let jobs = rules.jobs.iter().map(JobMemory::new).collect();
+        let epoch = Now { wall: WallTime::from_nanos(0), elapsed: Elapsed::default() };
+        Ok(Engine {
+            rules,
+            graph,
+            rank,
+            jobs,
+            runs: HashMap::new(),
+            wall: BinaryHeap::new(),
+            timers: Timers::default(),
+            ready: BTreeSet::new(),
+            alive: 0,
+            next_run: 1,
+            clock: ClockMode::Trusted,
+            mode: Mode::Open,
+            timeline: Timeline::starting(epoch.wall),
+            last: epoch,
+            rng: seed | 1,
+            moving: VecDeque::new(),
+            ended: VecDeque::new(),
+            dirty: Vec::new(),
+            out: Vec::new(),
+        })
+    }
+
+    /// Handles one event and everything that follows from it at this instant. Effects are appended to `out`.
+    pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Tick => {}
+            Event::ClockSet => self.clock_set(now),
+            Event::ClockSynced => self.clock_ready(now, true),
+            Event::Fired { job, events } => self.fired(now, job, events),
+            Event::Started { run, pid } => self.started(run, pid),
+            Event::NotStarted { run, reason } => self.not_started(now, run, reason),
+            Event::Exited { run, exit } => self.exited(now, run, exit),
+            Event::Vanished { run } => self.vanished(now, run),
+            Event::Loaded { job, runs } => self.loaded(job, runs),
+            Event::Ask(request) => self.ask(now, request),
+        }
+        self.run_due(now);
+        self.settle(now);
+        self.last = now;
+        out.append(&mut self.out);
+    }
+
+    /// The earliest deadline of each clock; nothing happens before it unless an event comes.
+    pub fn next_deadlines(&mut self) -> Deadlines {
+        let wall = match self.mode {
+            Mode::Open => self.wall.peek().map(|Reverse((at, _, _))| *at),
+            Mode::Stopping { .. } | Mode::Stopped => None,
+        };
+        let applies = timer_applies(&self.runs, &self.jobs, self.clock, self.mode);
+        Deadlines { wall, elapsed: self.timers.next(applies) }
+    }
+
+    fn rules_of(&self, job: JobId) -> &JobRules {
+        &self.rules.jobs[job.index()]
+    }
+
+    fn memory(&mut self, job: JobId) -> &mut JobMemory {
+        &mut self.jobs[job.index()]
+    }
+
+    fn job_ids(&self) -> impl Iterator<Item = JobId> + use<> {
+        (0..).take(self.jobs.len()).map(JobId)
+    }
+
+    fn arm(&mut self, at: Elapsed, timer: Timer) {
+        let applies = timer_applies(&self.runs, &self.jobs, self.clock, self.mode);
+        self.timers.push(at, timer, applies);
+    }
+
+    fn record(&mut self, change: Change) {
+        self.out.push(Effect::Record(change));
+    }
+
+    fn tell(&mut self, story: Story) {
+        self.out.push(Effect::Tell(story));
+    }
+
+    /// Marks a run for the store; what is written is how it stands when the event is dealt with.
+    fn touch(&mut self, run: RunId) {
+        if let Some(tracked) = self.runs.get_mut(&run)
+            && !tracked.dirty
+        {
+            tracked.dirty = true;
+            self.dirty.push(run);
+        }
+    }
+
+    /// Drains the queues, then writes down each run that changed.
+    fn settle(&mut self, now: Now) {
+        loop {
+            if let Some((job, outcome)) = self.ended.pop_front() {
+                self.propagate(now, job, outcome);
+            } else if let Some(job) = self.moving.pop_front() {
+                self.advance(now, job);
+            } else if !self.start_ready(now) {
+                break;
+            }
+        }
+        for run in std::mem::take(&mut self.dirty) {
+            let Some(tracked) = self.runs.get_mut(&run) else { continue };
+            let new = std::mem::take(&mut tracked.new);
+            tracked.dirty = false;
+            let over = matches!(tracked.record.state, RunState::Ended(_));
+            let record = if over { self.runs.remove(&run).map(|t| t.record) } else { Some(tracked.record.clone()) };
+            if let Some(record) = record {
+                self.record(Change::Run { new, record: Box::new(record) });
+            }
+        }
+        if matches!(self.mode, Mode::Stopping { .. }) && self.alive == 0 {
+            self.mode = Mode::Stopped;
+            self.out.push(Effect::Stopped);
+        }
+    }
+}
+
+impl JobMemory {
+    fn new(rules: &JobRules) -> JobMemory {
+        JobMemory {
+            credits: Credits::new(rules.depends_on.len()),
+            wall: None,
+            interval: None,
+            waiting: VecDeque::new(),
+            stored: 0,
+            stored_from: RunId(0),
+            loading: false,
+            claimed: Vec::new(),
+            paused: false,
+        }
+    }
+
+    /// Runs that are active in the sense of `concurrency`.
+    fn active(&self) -> usize {
+        let stored = usize::try_from(self.stored).unwrap_or(usize::MAX);
+        self.waiting.len().saturating_add(self.claimed.len()).saturating_add(stored)
+    }
+}
+
+impl JobRules {
+    /// How many runs may have had their turn at once.
+    fn limit(&self) -> usize {
+        let unlimited = if self.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
+        self.max_parallel.map_or(unlimited, |limit| limit as usize)
+    }
+}
+
+/// Whether a timer still means something.
+fn timer_applies<'a>(
+    runs: &'a HashMap<RunId, Tracked>,
+    jobs: &'a [JobMemory],
+    clock: ClockMode,
+    mode: Mode,
+) -> impl Fn(&Timer) -> bool + 'a {
+    move |timer| {
+        let state = |run: &RunId| runs.get(run).map(|tracked| (&tracked.record.state, tracked.record.attempt));
+        match timer {
+            Timer::Interval(job) => jobs[job.index()].interval.is_some() && mode == Mode::Open,
+            Timer::Timeout(run, attempt) => {
+                matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_none())
+            }
+            Timer::Kill(run, attempt) => {
+                matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_some())
+            }
+            Timer::Retry(run) => mode == Mode::Open && matches!(state(run), Some((RunState::Pending(Waiting::Retry { .. }), _))),
+            Timer::ClockCheck | Timer::ClockLimit => clock != ClockMode::Trusted,
+            Timer::Shutdown => matches!(mode, Mode::Stopping { deadline: Some(_) }),
+        }
+    }
+}

@@ -119,7 +119,8 @@ pub fn format_duration(duration: Duration) -> String {
 /// The shortest form that [`parse_size`] reads back to the same value: `10MiB`, `1MB`, `1500B`.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
-    let fits = SIZE_UNITS.iter().filter(|(_, scale)| bytes >= *scale && bytes % scale == 0).max_by_key(|(_, scale)| *scale);
+    let fits =
+        SIZE_UNITS.iter().filter(|(_, scale)| bytes >= *scale && bytes.is_multiple_of(*scale)).max_by_key(|(_, scale)| *scale);
     match fits {
         Some((unit, scale)) => format!("{}{unit}", bytes / scale),
         None => "0B".into(),

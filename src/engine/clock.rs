@@ -1,0 +1,229 @@
+//! Time becomes firings: what is due on either clock, and what a clock that was set does to it.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::event::{Change, Effect, StopSignal, Story};
+use super::flow::Cause;
+use super::rules::{Timing, WallTiming};
+use super::run::StopCause;
+use super::timers::Timer;
+use super::wall::{Due, WallState};
+use super::{ClockMode, Engine, Mode};
+use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
+
+/// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. A step is told at
+/// once by the timerfd; this is for clocks that are slewed into place.
+const CLOCK_CHECK: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Fires everything that is due.
+    pub(super) fn run_due(&mut self, now: Now) {
+        while self.mode == Mode::Open
+            && let Some(Reverse((at, _, job))) = self.wall.peek().copied()
+            && at <= now.wall
+        {
+            self.wall.pop();
+            self.deal(now, job);
+        }
+        while let Some((at, timer)) = self.timers.pop_due(now.elapsed) {
+            self.timer_due(now, at, timer);
+        }
+    }
+
+    fn timer_due(&mut self, now: Now, at: Elapsed, timer: Timer) {
+        let applies = super::timer_applies(&self.runs, &self.jobs, self.clock, self.mode)(&timer);
+        if !applies {
+            return;
+        }
+        match timer {
+            Timer::Interval(job) => self.interval_due(now, job, at),
+            Timer::Retry(run) => self.retry_due(run),
+            Timer::Timeout(run, _) => self.ask_to_end(now, run, StopCause::Timeout),
+            Timer::Kill(run, _) => self.out.push(Effect::Signal { run, signal: StopSignal::Kill }),
+            Timer::ClockCheck => {
+                self.out.push(Effect::CheckClock);
+                self.arm(now.elapsed + CLOCK_CHECK, Timer::ClockCheck);
+            }
+            Timer::ClockLimit => self.clock_ready(now, false),
+            Timer::Shutdown => {
+                self.mode = Mode::Stopping { deadline: None };
+                for run in self.running() {
+                    self.ask_to_end(now, run, StopCause::Shutdown);
+                }
+            }
+        }
+    }
+
+    /// Deals with all deadlines of one job that have passed.
+    fn deal(&mut self, now: Now, job: JobId) {
+        let Some((timing, state)) = wall_parts(&self.rules.jobs[job.index()].timing, &mut self.jobs[job.index()].wall) else {
+            return;
+        };
+        let due = state.pass(timing, &self.timeline, now.wall, self.rules.grace);
+        let (cursor, next) = (state.cursor, state.next);
+        if let Some(next) = next {
+            self.wall.push(Reverse((next, self.rank[job.index()], job)));
+        }
+        self.record(Change::Cursor { job, at: cursor });
+        if self.jobs[job.index()].paused {
+            return;
+        }
+        self.tell_missed(job, &due);
+        let causes = due.made_up.iter().map(|at| (*at, true)).chain(due.on_time.iter().map(|at| (*at, false)));
+        for (scheduled_at, patient) in causes {
+            let cause = Cause { trigger: TriggerWord::Cron, event: None, scheduled_at, forced: false, patient };
+            self.trigger(now, job, cause);
+        }
+    }
+
+    fn tell_missed(&mut self, job: JobId, due: &Due) {
+        const REASON: &str =
+            "the deadline passed while the machine or the daemon was off, asleep or stopped, or the clock was set past it";
+        if let Some(at) = due.older_since {
+            let until = due.made_up.first().or(due.missed.first()).copied().unwrap_or(at);
+            let reason = format!("{REASON}; this stands for all deadlines from {at} until before {until}");
+            self.record(Change::Missed { job, at, reason });
+        }
+        for at in &due.missed {
+            self.record(Change::Missed { job, at: *at, reason: REASON.into() });
+        }
+        if let Some(at) = due.missed.last().copied().or(due.older_since) {
+            let count = due.missed.len() + usize::from(due.older_since.is_some());
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            self.tell(Story::Missed { job, at, count, reason: REASON.into() });
+        }
+    }
+
+    fn interval_due(&mut self, now: Now, job: JobId, at: Elapsed) {
+        let Timing::Every { period, .. } = self.rules_of(job).timing else { return };
+        let scheduled_at = now.wall - now.elapsed.since(at);
+        let late = now.elapsed.since(at).as_nanos();
+        // Grid points that passed meanwhile (suspend) are one firing; the grid itself stays where it is.
+        let steps = late / period.as_nanos().max(1) + 1;
+        let next = at + saturating_mul(period, steps);
+        self.memory(job).interval = Some(next);
+        self.arm(next, Timer::Interval(job));
+        self.record(Change::Anchor { job, at: Now { wall: scheduled_at, elapsed: at } });
+        if !self.jobs[job.index()].paused {
+            let cause = Cause { trigger: TriggerWord::Interval, event: None, scheduled_at, forced: false, patient: false };
+            self.trigger(now, job, cause);
+        }
+    }
+
+    /// The wall clock was set: every wall deadline is computed anew. No elapsed deadline moves.
+    pub(super) fn clock_set(&mut self, now: Now) {
+        let was = self.last.wall + now.elapsed.since(self.last.elapsed);
+        if self.clock != ClockMode::Trusted {
+            // Nothing is armed; what the timeline knows is compared with the clock once it can be trusted.
+            self.out.push(Effect::CheckClock);
+            return;
+        }
+        self.tell(Story::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
+        self.step_timeline(was, now.wall);
+        self.rebuild_wall(now.wall);
+    }
+
+    pub(super) fn step_timeline(&mut self, was: WallTime, is: WallTime) {
+        let before = self.timeline.clone();
+        self.timeline.clock_set(was, is, self.rules.grace);
+        if self.timeline != before {
+            self.record(Change::Timeline(self.timeline.clone()));
+        }
+    }
+
+    /// The wall clock can be trusted from now on, or must be.
+    pub(super) fn clock_ready(&mut self, now: Now, synchronized: bool) {
+        if self.clock != ClockMode::Trusted {
+            self.clock = ClockMode::Trusted;
+            self.tell(Story::ClockReady { synchronized });
+            self.arm_wall(now);
+        }
+    }
+
+    /// Arms every wall deadline. A cursor that the state does not have begins now; one that lies in the future was
+    /// written by a clock that has been set back since, which the timeline knows how to treat.
+    pub(super) fn arm_wall(&mut self, now: Now) {
+        let latest = self.jobs.iter().filter_map(|job| job.wall.as_ref()).map(|state| state.cursor).max();
+        match latest {
+            Some(latest) => self.step_timeline(latest, now.wall),
+            None => self.timeline.restart(now.wall),
+        }
+        for job in self.job_ids() {
+            let rules = &self.rules.jobs[job.index()];
+            if !rules.enabled || !matches!(rules.timing, Timing::Wall(_)) {
+                continue;
+            }
+            let memory = &mut self.jobs[job.index()];
+            if memory.wall.is_none() {
+                memory.wall = Some(Box::new(WallState { cursor: now.wall, next: None, made_up: None }));
+                self.record(Change::Cursor { job, at: now.wall });
+            }
+        }
+        self.rebuild_wall(now.wall);
+    }
+
+    fn rebuild_wall(&mut self, now: WallTime) {
+        let mut heap = std::mem::take(&mut self.wall).into_vec();
+        heap.clear();
+        for (index, (rules, memory)) in (0..).zip(self.rules.jobs.iter().zip(&mut self.jobs)) {
+            if let (true, Some((timing, state))) = (rules.enabled, wall_parts(&rules.timing, &mut memory.wall)) {
+                state.cursor = state.cursor.min(now);
+                state.next = state.next_open(timing, &self.timeline, state.cursor);
+                if let Some(next) = state.next {
+                    heap.push(Reverse((next, self.rank[index as usize], JobId(index))));
+                }
+            }
+        }
+        self.wall = heap.into();
+    }
+
+    /// Arms an interval, `age` nanoseconds (may be negative) after the grid point that the state knows.
+    pub(super) fn arm_interval(&mut self, now: Now, job: JobId, age: Option<i128>) {
+        let Timing::Every { period, offset } = self.rules_of(job).timing else { return };
+        let next = match age {
+            None => {
+                let (wall, elapsed) = (now.wall + offset, now.elapsed + offset);
+                self.record(Change::Anchor { job, at: Now { wall, elapsed } });
+                elapsed + period
+            }
+            Some(age) => {
+                let nanos = i128::from(now.elapsed.as_nanos()) - age + i128::try_from(period.as_nanos()).unwrap_or(i128::MAX);
+                // Overdue: due at once. Which instant it was due at may lie before this boot and can't be told then.
+                let far = now.elapsed + saturating_mul(period, 1);
+                Elapsed::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)).min(far.max(now.elapsed + offset))
+            }
+        };
+        self.memory(job).interval = Some(next);
+        self.arm(next, Timer::Interval(job));
+    }
+
+    /// Fires what fires once per start of the daemon.
+    pub(super) fn run_startup(&mut self, now: Now) {
+        for job in self.job_ids() {
+            let rules = self.rules_of(job);
+            let at_startup = match &rules.timing {
+                Timing::Startup => true,
+                Timing::Wall(timing) => timing.at_startup,
+                Timing::None | Timing::Every { .. } => false,
+            };
+            if at_startup && rules.enabled && !self.jobs[job.index()].paused {
+                let cause =
+                    Cause { trigger: TriggerWord::Startup, event: None, scheduled_at: now.wall, forced: false, patient: false };
+                self.trigger(now, job, cause);
+            }
+        }
+    }
+}
+
+fn wall_parts<'a>(timing: &'a Timing, state: &'a mut Option<Box<WallState>>) -> Option<(&'a WallTiming, &'a mut WallState)> {
+    match (timing, state) {
+        (Timing::Wall(timing), Some(state)) => Some((timing, state)),
+        _ => None,
+    }
+}
+
+fn saturating_mul(period: Duration, times: u128) -> Duration {
+    let nanos = period.as_nanos().saturating_mul(times);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,163 @@
+//! How an end travels down the graph: credits, the runs they set free, and the runs that a failure skips.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::Engine;
+use super::event::Change;
+use super::flow::{Cause, holds_credits};
+use super::run::RunState;
+use crate::dag::{Condition, Verdict};
+use crate::model::{JobId, Now, Outcome, RunId};
+
+/// An end on its way: whose, how, and the words in which it is told downstream.
+struct Wave {
+    job: JobId,
+    outcome: Outcome,
+    /// `upstream a failed`: what a skipped run says.
+    told: Arc<str>,
+    /// The first cause, where `told` is about a run that was itself skipped.
+    root: Arc<str>,
+}
+
+impl Engine {
+    /// A run of `job` has ended in a way that counts. Credits travel first, all of them; only then are the jobs that
+    /// they satisfy considered, so that a job sees one failure once even where it arrives over several paths.
+    pub(super) fn propagate(&mut self, now: Now, job: JobId, outcome: Outcome) {
+        if self.graph.downstream(job).is_empty() {
+            return;
+        }
+        let told: Arc<str> = format!("upstream {} {}", self.rules_of(job).name, outcome.word()).into();
+        let mut waves = VecDeque::from([Wave { job, outcome, root: told.clone(), told }]);
+        let mut skipped: HashSet<JobId> = HashSet::new();
+        let mut touched: Vec<JobId> = Vec::new();
+        while let Some(wave) = waves.pop_front() {
+            for job in self.graph.downstream(wave.job).to_vec() {
+                self.note_credit(job, wave.job, wave.outcome);
+                let condition = self.rules_of(job).condition;
+                let verdict = self.jobs[job.index()].credits.verdict(condition);
+                let reason: Arc<str> = match (verdict, condition) {
+                    (Verdict::Satisfied, _) => {
+                        touched.push(job);
+                        continue;
+                    }
+                    (Verdict::Closed(_), Condition::AllSuccess) if !wave.outcome.is_success() => wave.told.clone(),
+                    (Verdict::Closed(_), Condition::AnySuccess) => "no upstream succeeded".into(),
+                    (Verdict::Closed(_), Condition::AnyFailure) => "no upstream failed".into(),
+                    (Verdict::Closed(_) | Verdict::Waiting, _) => continue,
+                };
+                if !skipped.insert(job) {
+                    continue;
+                }
+                if condition != Condition::AllSuccess {
+                    // All have ended: the next round starts afresh. With all_success the next success opens the way.
+                    self.take_in(job);
+                }
+                if self.skip_waiting(now, job, &reason) {
+                    let told = format!("upstream {} skipped: {}", self.rules_of(job).name, wave.root).into();
+                    waves.push_back(Wave { job, outcome: Outcome::Skipped, told, root: wave.root.clone() });
+                }
+            }
+        }
+        for job in touched {
+            self.consider(now, job);
+        }
+    }
+
+    /// The job's dependencies may be satisfied: lets its waiting run go on, or triggers it if they alone do that.
+    pub(super) fn consider(&mut self, now: Now, job: JobId) {
+        let rules = self.rules_of(job);
+        let memory = &self.jobs[job.index()];
+        let satisfied = !rules.depends_on.is_empty() && memory.credits.verdict(rules.condition) == Verdict::Satisfied;
+        let has_waiting = !memory.waiting.is_empty() || memory.stored > 0 || self.credit_holder(job).is_some();
+        if satisfied && !has_waiting && rules.is_triggered_by_dependencies() && rules.enabled && !memory.paused {
+            let run = self.trigger(now, job, Cause::by_dependencies(now));
+            let forbidden = self.runs.get(&run).is_some_and(|t| matches!(t.record.state, RunState::Ended(_)));
+            if forbidden {
+                // The firing was used up, as any trigger's is that finds the job active.
+                self.take_in(job);
+            }
+        }
+        self.moving.push_back(job);
+    }
+
+    fn note_credit(&mut self, job: JobId, upstream: JobId, outcome: Outcome) {
+        let slot = self.rules_of(job).depends_on.iter().position(|dep| *dep == upstream);
+        if let Some(slot) = slot {
+            self.memory(job).credits.note(slot, outcome);
+            self.record(Change::Credit { job, upstream, outcome: Some(outcome) });
+        }
+    }
+
+    /// A run of the job starts: what its dependencies did is taken in.
+    pub(super) fn take_in(&mut self, job: JobId) {
+        for slot in 0..self.rules_of(job).depends_on.len() {
+            self.clear_credit(job, slot);
+        }
+    }
+
+    fn clear_credit(&mut self, job: JobId, slot: usize) {
+        if self.jobs[job.index()].credits.get(slot).is_some() {
+            self.memory(job).credits.clear(slot);
+            let upstream = self.rules_of(job).depends_on[slot];
+            self.record(Change::Credit { job, upstream, outcome: None });
+        }
+    }
+
+    /// The run that waits for a slot on the strength of the job's credits.
+    fn credit_holder(&self, job: JobId) -> Option<RunId> {
+        self.jobs[job.index()].claimed.iter().copied().find(|run| holds_credits(&self.runs, *run))
+    }
+
+    /// Skips every run of the job that waits for its dependencies, or the one that they would have triggered; false
+    /// if there was none.
+    fn skip_waiting(&mut self, now: Now, job: JobId, reason: &Arc<str>) -> bool {
+        let mut runs = Vec::from(std::mem::take(&mut self.memory(job).waiting));
+        runs.extend(self.credit_holder(job));
+        let stored = std::mem::take(&mut self.memory(job).stored);
+        if stored > 0 {
+            let from = self.jobs[job.index()].stored_from;
+            self.record(Change::SkipStored { job, from, at: now.wall, reason: reason.to_string() });
+        }
+        let rules = self.rules_of(job);
+        if runs.is_empty() && stored == 0 {
+            if !rules.is_triggered_by_dependencies() || !rules.enabled || self.jobs[job.index()].paused {
+                return false;
+            }
+            runs.push(self.new_run(job, &Cause::by_dependencies(now)));
+        }
+        for run in runs {
+            self.close(now, run, Outcome::Skipped, None, Some(reason.clone()));
+        }
+        true
+    }
+
+    /// A person asked for the job and all that it depends on: everything upstream runs anew, in order, and what ended
+    /// before does not count.
+    pub(super) fn trigger_with_deps(&mut self, now: Now, job: JobId) -> RunId {
+        // Dependencies before their dependents: the order in which a depth-first walk leaves them.
+        let mut order: Vec<JobId> = Vec::new();
+        let mut depth: Vec<(JobId, usize)> = vec![(job, 0)];
+        let mut done: HashSet<JobId> = HashSet::new();
+        while let Some((next, slot)) = depth.pop() {
+            match self.rules_of(next).depends_on.get(slot).copied() {
+                Some(dep) => {
+                    depth.push((next, slot + 1));
+                    if !done.contains(&dep) {
+                        depth.push((dep, 0));
+                    }
+                }
+                None if done.insert(next) => order.push(next),
+                None => {}
+            }
+        }
+        for job in &order {
+            self.take_in(*job);
+        }
+        let mut run = RunId(0);
+        for job in order {
+            run = self.trigger_by_hand(now, job, false, true);
+        }
+        run
+    }
+}

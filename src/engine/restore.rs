@@ -1,0 +1,139 @@
+//! Picking up what an earlier daemon left.
+
+use super::event::{Change, Effect};
+use super::run::{Process, RunRecord, RunState, Waiting};
+use super::timers::Timer;
+use super::wall::WallState;
+use super::{ClockMode, Engine, Timeline, Tracked};
+use crate::model::{JobId, Now, Outcome, Pid, RunId, WallTime};
+
+/// What the store knows, in the terms of the present configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// The number that the next run gets; 0 for a fresh state.
+    pub next_run: u64,
+    /// The spans of wall time lived through; `None` for a fresh state.
+    pub timeline: Option<Timeline>,
+    /// One entry a job, in the order of the rules; may be shorter.
+    pub jobs: Vec<RestoredJob>,
+    /// Runs that were running, with what became of their processes.
+    pub running: Vec<(RunRecord, RestoredProcess)>,
+}
+
+/// What the store knows of one job.
+#[derive(Clone, Debug, Default)]
+pub struct RestoredJob {
+    /// Wall deadlines up to here were dealt with.
+    pub cursor: Option<WallTime>,
+    /// Nanoseconds since the interval's last grid point, by the best clock there is; negative if it lies ahead.
+    pub anchor_age: Option<i128>,
+    /// Whether it was paused.
+    pub paused: bool,
+    /// The ends of dependencies that no run has taken in.
+    pub credits: Vec<(JobId, Outcome)>,
+    /// Its pending runs, oldest first, at most [`super::WINDOW`] that wait for their turn.
+    pub pending: Vec<RunRecord>,
+    /// How many more are pending in the store.
+    pub stored: u64,
+}
+
+/// What became of the process of a run that an earlier daemon started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoredProcess {
+    /// It lives and is watched.
+    Alive(Pid),
+    /// It is gone, or was never known to have started.
+    Gone,
+}
+
+impl Engine {
+    /// Begins: takes over what was restored, arms every deadline, fires what fires at a start.
+    pub fn start(&mut self, now: Now, restored: Restored, out: &mut Vec<Effect>) {
+        self.last = now;
+        self.next_run = restored.next_run.max(1);
+        self.timeline = restored.timeline.unwrap_or_else(|| Timeline::starting(now.wall));
+        self.record(Change::Timeline(self.timeline.clone()));
+        let mut jobs = restored.jobs.into_iter();
+        for job in self.job_ids() {
+            let known = jobs.next().unwrap_or_default();
+            self.restore_job(now, job, known);
+        }
+        for (record, process) in restored.running {
+            self.restore_running(now, record, process);
+        }
+        match self.rules.wait_for_clock {
+            Some(patience) => {
+                self.clock = ClockMode::Waiting { limit: now.elapsed + patience };
+                self.arm(now.elapsed, Timer::ClockCheck);
+                self.arm(now.elapsed + patience, Timer::ClockLimit);
+            }
+            None => self.arm_wall(now),
+        }
+        self.run_startup(now);
+        self.run_due(now);
+        for job in self.job_ids() {
+            self.consider(now, job);
+        }
+        self.settle(now);
+        out.append(&mut self.out);
+    }
+
+    fn restore_job(&mut self, now: Now, job: JobId, known: RestoredJob) {
+        let rules = &self.rules.jobs[job.index()];
+        let memory = &mut self.jobs[job.index()];
+        memory.paused = known.paused;
+        memory.stored = known.stored;
+        for (upstream, outcome) in known.credits {
+            if let Some(slot) = rules.depends_on.iter().position(|dep| *dep == upstream) {
+                memory.credits.note(slot, outcome);
+            }
+        }
+        if matches!(rules.timing, super::rules::Timing::Wall(_)) {
+            memory.wall = known.cursor.map(|cursor| Box::new(WallState { cursor, next: None, made_up: None }));
+        }
+        let enabled = rules.enabled;
+        // Those in the store are younger than every waiting one that was handed over.
+        memory.stored_from =
+            known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max().unwrap_or(RunId(0));
+        for record in known.pending {
+            let id = record.id;
+            self.next_run = self.next_run.max(id.0 + 1);
+            let (state, forced) = (record.state.clone(), record.forced);
+            self.runs.insert(id, Tracked { record, new: false, dirty: false });
+            match state {
+                RunState::Pending(Waiting::Retry { not_before, .. }) => {
+                    self.memory(job).claimed.push(id);
+                    self.retry_at(now, id, not_before.since(now.wall));
+                }
+                RunState::Pending(_) if forced => self.claim(job, id),
+                RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => self.memory(job).waiting.push_back(id),
+            }
+        }
+        if enabled {
+            self.arm_interval(now, job, known.anchor_age);
+        }
+    }
+
+    fn restore_running(&mut self, now: Now, mut record: RunRecord, process: RestoredProcess) {
+        let (id, job, attempt) = (record.id, record.job, record.attempt);
+        self.next_run = self.next_run.max(id.0 + 1);
+        let since = record.started_at.unwrap_or(now.wall);
+        let pid = match process {
+            RestoredProcess::Alive(pid) => Some(pid),
+            RestoredProcess::Gone => None,
+        };
+        record.state = RunState::Running(Process { pid, since, stop: None, adopted: true });
+        self.runs.insert(id, Tracked { record, new: false, dirty: false });
+        self.memory(job).claimed.push(id);
+        self.alive += 1;
+        match process {
+            RestoredProcess::Alive(_) => {
+                if let Some(timeout) = self.rules_of(job).timeout {
+                    let left = timeout.saturating_sub(now.wall.since(since));
+                    self.arm(now.elapsed + left, Timer::Timeout(id, attempt));
+                }
+            }
+            RestoredProcess::Gone => self.lost(now, id),
+        }
+    }
+}

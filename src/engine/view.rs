@@ -1,0 +1,130 @@
+//! Questions that the engine answers without changing.
+
+use crate::dag::Verdict;
+use crate::model::{JobId, Now, RunId, WallTime};
+
+use super::rules::Rules;
+use super::run::{RunRecord, RunState, Waiting};
+use super::{ClockMode, Engine, Mode};
+
+/// A job's state in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// No run of it is active.
+    Idle,
+    /// A run waits.
+    Pending,
+    /// A process is alive.
+    Running,
+}
+
+/// A job as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobView {
+    /// Its state.
+    pub state: JobState,
+    /// Held by a person.
+    pub paused: bool,
+    /// Its next deadline, if it has one; an interval's is told by today's reading of both clocks.
+    pub next_at: Option<WallTime>,
+    /// What keeps it from running, a phrase each; empty for an idle job without dependencies.
+    pub waiting_for: Vec<String>,
+}
+
+impl Engine {
+    /// The rules it runs by.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// A run in memory: active, and not among those that only the store holds.
+    #[must_use]
+    pub fn run(&self, run: RunId) -> Option<&RunRecord> {
+        self.runs.get(&run).map(|tracked| &tracked.record)
+    }
+
+    /// Every active run in memory, by number.
+    #[must_use]
+    pub fn active(&self) -> Vec<&RunRecord> {
+        let mut runs: Vec<&RunRecord> = self.runs.values().map(|tracked| &tracked.record).collect();
+        runs.sort_unstable_by_key(|record| record.id);
+        runs
+    }
+
+    /// How many processes are alive.
+    #[must_use]
+    pub fn alive(&self) -> u32 {
+        self.alive
+    }
+
+    /// True once a stop was asked for.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.mode != Mode::Open
+    }
+
+    /// True while `wait_for_clock` holds all wall deadlines.
+    #[must_use]
+    pub fn is_waiting_for_clock(&self) -> bool {
+        self.clock != ClockMode::Trusted
+    }
+
+    /// Runs of a job that wait in the store only.
+    #[must_use]
+    pub fn stored(&self, job: JobId) -> u64 {
+        self.jobs[job.index()].stored
+    }
+
+    /// One job, for `status`.
+    #[must_use]
+    pub fn view(&self, now: Now, job: JobId) -> JobView {
+        let memory = &self.jobs[job.index()];
+        let running = memory.claimed.iter().any(|run| self.state_is(*run, |state| matches!(state, RunState::Running(_))));
+        let state = match (running, memory.active()) {
+            (true, _) => JobState::Running,
+            (false, 0) => JobState::Idle,
+            (false, _) => JobState::Pending,
+        };
+        let wall = memory.wall.as_ref().and_then(|wall| wall.next);
+        let interval = memory.interval.map(|at| now.wall + at.since(now.elapsed));
+        JobView { state, paused: memory.paused, next_at: wall.or(interval), waiting_for: self.waiting_for(job, state) }
+    }
+
+    fn state_is(&self, run: RunId, test: impl FnOnce(&RunState) -> bool) -> bool {
+        self.runs.get(&run).is_some_and(|tracked| test(&tracked.record.state))
+    }
+
+    fn waiting_for(&self, job: JobId, state: JobState) -> Vec<String> {
+        let rules = self.rules_of(job);
+        let memory = &self.jobs[job.index()];
+        let mut phrases = Vec::new();
+        if memory.paused {
+            phrases.push("resume (paused)".into());
+        }
+        for run in &memory.claimed {
+            match self.runs.get(run).map(|tracked| &tracked.record.state) {
+                Some(RunState::Pending(Waiting::Slot)) => {
+                    phrases.push(format!("a free slot (max_parallel {})", self.rules.max_parallel));
+                }
+                Some(RunState::Pending(Waiting::Retry { not_before, .. })) => phrases.push(format!("its retry at {not_before}")),
+                Some(_) | None => {}
+            }
+        }
+        let waits = !memory.waiting.is_empty() || rules.is_triggered_by_dependencies();
+        if waits && memory.credits.verdict(rules.condition) != Verdict::Satisfied {
+            phrases.extend(memory.credits.missing(rules.condition).map(|slot| {
+                let upstream = self.rules_of(rules.depends_on[slot]);
+                let ended = memory.credits.get(slot).map(|outcome| outcome.word().as_str());
+                match (ended, upstream.enabled) {
+                    (_, false) => format!("{} (disabled)", upstream.name),
+                    (Some(word), true) => format!("{} ({word})", upstream.name),
+                    (None, true) => upstream.name.to_string(),
+                }
+            }));
+        } else if state == JobState::Running && !memory.waiting.is_empty() {
+            phrases.push("its turn (a run is active)".into());
+        }
+        phrases
+    }
+}

@@ -1,0 +1,264 @@
+//! Wall deadlines: which instants of a schedule still have to be dealt with, whatever was done to the clock.
+//!
+//! Three records decide whether a deadline was dealt with: the job's cursor (the last one, as long as the clock only
+//! goes forward), the [`Timeline`] (spans of wall time that were lived through before the clock was set), and the
+//! range that a catch-up made up. So a clock set back fires nothing twice, and a clock that was wrong for a moment
+//! (a board without an RTC, a typing error of ten years) does not silence a schedule until that moment comes again.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::rules::{CATCH_UP_LIMIT, CatchUp, WallTiming};
+use crate::model::WallTime;
+
+/// Spans remembered at most. Each takes a setting of the clock of its own; past this the oldest is forgotten.
+const SPANS: usize = 16;
+
+/// The first window in which the latest deadlines are looked for, and by how much it grows.
+const FIRST_WINDOW: Duration = Duration::from_secs(64);
+const WINDOW_GROWTH: u32 = 8;
+
+/// Missed deadlines that are told one by one; older ones are told as one. A box that was off for a year must not fill
+/// its history with half a million lines.
+const MISSED_TOLD: usize = 10;
+
+/// Below this, the latency of any wake-up would make every deadline a missed one.
+const SHORTEST_GRACE: Duration = Duration::from_secs(1);
+
+/// Which spans of wall time this daemon, or an earlier one, has lived through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    /// Spans that ended because the clock was set, both ends included, ordered and apart.
+    closed: Vec<(WallTime, WallTime)>,
+    /// When the present span began.
+    since: WallTime,
+}
+
+impl Timeline {
+    /// A first span, from now on.
+    #[must_use]
+    pub fn starting(now: WallTime) -> Timeline {
+        Timeline { closed: Vec::new(), since: now }
+    }
+
+    /// From what was stored.
+    #[must_use]
+    pub fn from_parts(closed: Vec<(WallTime, WallTime)>, since: WallTime) -> Timeline {
+        let mut timeline = Timeline { closed, since };
+        timeline.normalize();
+        timeline
+    }
+
+    /// For the store.
+    #[must_use]
+    pub fn parts(&self) -> (&[(WallTime, WallTime)], WallTime) {
+        (&self.closed, self.since)
+    }
+
+    /// The clock showed `was` and was set to `is`: what was lived through until `was` is closed. A step forward
+    /// within `grace` is no end of a span, because the deadlines that it passed still run.
+    pub(super) fn clock_set(&mut self, was: WallTime, is: WallTime, grace: Duration) {
+        if is >= was && is.since(was) <= grace {
+            return;
+        }
+        if was >= self.since {
+            self.closed.push((self.since, was));
+        }
+        self.since = if is < was { is } else { is - grace };
+        self.normalize();
+    }
+
+    /// Nothing has been dealt with yet and the clock was set: the present span begins anew.
+    pub(super) fn restart(&mut self, now: WallTime) {
+        self.since = now;
+    }
+
+    /// The end of the closed span in which this instant lies.
+    fn lived_until(&self, at: WallTime) -> Option<WallTime> {
+        let after = self.closed.partition_point(|(from, _)| *from <= at);
+        let (_, to) = self.closed.get(after.checked_sub(1)?)?;
+        (at <= *to).then_some(*to)
+    }
+
+    fn normalize(&mut self) {
+        self.closed.retain(|(from, to)| from <= to);
+        self.closed.sort_unstable();
+        let mut merged: Vec<(WallTime, WallTime)> = Vec::with_capacity(self.closed.len());
+        for &(from, to) in &self.closed {
+            match merged.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                _ => merged.push((from, to)),
+            }
+        }
+        let surplus = merged.len().saturating_sub(SPANS);
+        merged.drain(..surplus);
+        self.closed = merged;
+    }
+}
+
+/// Where one job stands on the wall clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WallState {
+    /// Deadlines up to here are dealt with.
+    pub cursor: WallTime,
+    /// The deadline that is armed.
+    pub next: Option<WallTime>,
+    /// The range that a catch-up ran after the fact.
+    pub made_up: Option<(WallTime, WallTime)>,
+}
+
+/// What is to be done about the deadlines of one job that have passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Deadlines to run as if on time, oldest first.
+    pub on_time: Vec<WallTime>,
+    /// Deadlines to make up, oldest first.
+    pub made_up: Vec<WallTime>,
+    /// Deadlines to tell as missed, oldest first.
+    pub missed: Vec<WallTime>,
+    /// The first of more missed ones that are older than those in `missed` and `made_up`.
+    pub older_since: Option<WallTime>,
+}
+
+impl WallTiming {
+    /// The first instant strictly after this one, jitter included.
+    #[must_use]
+    pub fn next_after(&self, after: WallTime) -> Option<WallTime> {
+        let after = after - self.offset;
+        let next = self.schedules.iter().filter_map(|schedule| schedule.next_after(after, self.zone)).min()?;
+        Some(next + self.offset)
+    }
+}
+
+impl WallState {
+    /// The first deadline after `after` that has not been dealt with.
+    pub fn next_open(&self, timing: &WallTiming, timeline: &Timeline, after: WallTime) -> Option<WallTime> {
+        let mut after = after;
+        // Each turn leaves one span behind for good, so there are at most SPANS + 1.
+        loop {
+            let deadline = timing.next_after(after)?;
+            let made_up = self.made_up.filter(|(from, to)| (*from..=*to).contains(&deadline)).map(|(_, to)| to);
+            match timeline.lived_until(deadline).max(made_up) {
+                Some(end) => after = end.max(deadline),
+                None => return Some(deadline),
+            }
+        }
+    }
+
+    /// Deals with every deadline up to `now`, by `grace` and `catch_up`, and arms the next.
+    pub fn pass(&mut self, timing: &WallTiming, timeline: &Timeline, now: WallTime, grace: Duration) -> Due {
+        let mut due = Due::default();
+        let Some(first) = self.next.filter(|first| *first <= now) else { return due };
+        // What was due before this line is missed, what was due from it on still runs.
+        let line = now - grace.max(SHORTEST_GRACE);
+        if first < line {
+            let limit = if timing.catch_up == CatchUp::All { CATCH_UP_LIMIT } else { MISSED_TOLD };
+            let (missed, more) = self.latest(timing, timeline, first, line, limit);
+            due.missed = missed;
+            due.older_since = more.then_some(first);
+            self.next = self.next_open(timing, timeline, line - Duration::from_nanos(1));
+        }
+        self.cursor = due.missed.last().copied().unwrap_or(self.cursor);
+        while let Some(deadline) = self.next.filter(|deadline| *deadline <= now) {
+            due.on_time.push(deadline);
+            self.cursor = deadline;
+            self.next = self.next_open(timing, timeline, deadline);
+        }
+        match timing.catch_up {
+            CatchUp::None => {}
+            CatchUp::All => due.made_up = std::mem::take(&mut due.missed),
+            // The latest deadline of all is run once; if one is still on time, that is it.
+            CatchUp::Last if due.on_time.is_empty() => due.made_up.extend(due.missed.pop()),
+            CatchUp::Last => {}
+        }
+        if let (Some(from), Some(to)) = (due.made_up.first(), due.made_up.last()) {
+            self.made_up = Some((*from, *to));
+        }
+        due
+    }
+
+    /// The latest `limit` open deadlines in `from..until`, oldest first, and whether there are older ones.
+    ///
+    /// A schedule only knows what comes next, so the latest ones are looked for in windows that grow backwards: the
+    /// cost is bounded by `limit`, not by how long the machine was off.
+    fn latest(
+        &self,
+        timing: &WallTiming,
+        timeline: &Timeline,
+        from: WallTime,
+        until: WallTime,
+        limit: usize,
+    ) -> (Vec<WallTime>, bool) {
+        let mut window = FIRST_WINDOW;
+        loop {
+            let start = (until - window).max(from);
+            let mut found = VecDeque::with_capacity(limit.min(64));
+            let mut dropped = false;
+            // `from` itself is a deadline and counts; next_open looks strictly after.
+            let mut next = self.next_open(timing, timeline, start - Duration::from_nanos(1));
+            while let Some(deadline) = next.filter(|deadline| *deadline < until) {
+                if found.len() == limit {
+                    found.pop_front();
+                    dropped = true;
+                }
+                found.push_back(deadline);
+                next = self.next_open(timing, timeline, deadline);
+            }
+            if found.len() >= limit || start <= from {
+                return (found.into(), dropped || start > from);
+            }
+            window = window.saturating_mul(WINDOW_GROWTH);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn t(secs: i64) -> WallTime {
+        WallTime::from_secs(secs)
+    }
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_step_within_grace_does_not_end_the_span() {
+        let mut line = Timeline::starting(t(1_000));
+        line.clock_set(t(2_000), t(2_060), GRACE);
+        assert_eq!(line, Timeline::starting(t(1_000)));
+    }
+
+    #[test]
+    fn a_clock_set_back_closes_what_was_lived_through() {
+        let mut line = Timeline::starting(t(1_000));
+        line.clock_set(t(2_000), t(1_500), GRACE);
+        assert_eq!(line.lived_until(t(1_500)), Some(t(2_000)));
+        assert_eq!(line.lived_until(t(1_000)), Some(t(2_000)));
+        assert_eq!(line.lived_until(t(999)), None);
+        assert_eq!(line.lived_until(t(2_001)), None);
+        // Set back once more, after a while: the two spans are one.
+        line.clock_set(t(1_700), t(900), GRACE);
+        assert_eq!(line.parts(), (&[(t(1_000), t(2_000))][..], t(900)));
+    }
+
+    #[test]
+    fn a_wrong_clock_leaves_the_time_between_open() {
+        let mut line = Timeline::starting(t(1_000));
+        line.clock_set(t(2_000), t(900_000), GRACE);
+        line.clock_set(t(900_010), t(2_010), GRACE);
+        assert_eq!(line.lived_until(t(2_000)), Some(t(2_000)));
+        assert_eq!(line.lived_until(t(2_010)), None);
+        assert_eq!(line.lived_until(t(899_939)), None);
+        assert_eq!(line.lived_until(t(899_940)), Some(t(900_010)), "what was within grace has run");
+    }
+
+    #[test]
+    fn the_number_of_spans_is_bounded() {
+        let mut line = Timeline::starting(t(0));
+        for step in 1..100 {
+            line.clock_set(t(step * 1_000), t(step * 1_000 + 500), GRACE);
+        }
+        assert_eq!(line.closed.len(), SPANS);
+    }
+}

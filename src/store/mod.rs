@@ -1,0 +1,138 @@
+//! State: one SQLite database in `state_dir`, written by the daemon alone, at most once per turn of its loop.
+//!
+//! [`Store`] is the daemon's side: it takes the engine's [`Change`]s and commits them in one transaction, and at a start
+//! gives back what an earlier daemon left. [`history`] is everybody's side: it reads past runs, with or without a
+//! daemon. What the engine decided is in the database before any process acts on it, so that a crash at any point
+//! leaves each event with exactly one run.
+//!
+//! The database is in WAL mode with small pages, because flash wears: an uneventful run touches a handful of
+//! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
+//! command line import it.
+
+mod history;
+mod lock;
+mod restore;
+mod row;
+mod schema;
+mod seen;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::config::Durability;
+use crate::engine::Change;
+use crate::model::JobId;
+use crate::triggers::Batch;
+
+pub use history::{Filter, History, MissedRow};
+pub use lock::{Lock, LockError};
+pub use row::StoredRun;
+pub use schema::StoreError;
+
+/// The database's name within `state_dir`.
+pub const DATABASE: &str = "state.db";
+
+/// Changes kept in memory while the disk refuses them: some MB at most, and enough for hours of a small box's runs.
+const BACKLOG: usize = 20_000;
+
+/// What is to be committed together with a turn's changes for one watch.
+#[derive(Clone, Debug)]
+pub struct WatchRecord {
+    /// Whose watch.
+    pub job: JobId,
+    /// What it found; the events are runs among the changes.
+    pub batch: Batch,
+}
+
+/// The daemon's hold on the database.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+    path: PathBuf,
+    /// The database's id of each job of the configuration.
+    job_rows: Vec<i64>,
+    names: Vec<Arc<str>>,
+    boot_id: String,
+    /// Changes that a failing disk has refused so far, oldest first.
+    backlog: Vec<Change>,
+    watch_backlog: Vec<WatchRecord>,
+    /// The disk's last word, while it refuses.
+    trouble: Option<String>,
+    /// Runs written since the bound on active ones was moved.
+    since_bound: u32,
+}
+
+/// An opened store and what a person should hear about the opening.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// For example that a damaged database was set aside.
+    pub warnings: Vec<String>,
+}
+
+impl Store {
+    /// Opens or creates the database in `dir`, which exists. `boot_id` tells one boot of the machine from another.
+    ///
+    /// A damaged database is renamed to `state.db.damaged-N` and a fresh one begun.
+    ///
+    /// # Errors
+    /// When it was written by a newer firelink, or the disk refuses.
+    pub fn open(dir: &Path, durability: Durability, boot_id: String) -> Result<Opened, StoreError> {
+        let path = dir.join(DATABASE);
+        let mut warnings = Vec::new();
+        let conn = match schema::open(&path, durability) {
+            Err(StoreError::Damaged { said }) => {
+                let aside = schema::set_aside(&path)?;
+                warnings.push(format!(
+                    "the state database was damaged ({said}); it was set aside as {} and a fresh one begun: past runs and what was \
+                     seen of each watch are not known any more",
+                    aside.display()
+                ));
+                schema::open(&path, durability)?
+            }
+            opened => opened?,
+        };
+        let store = Store {
+            conn,
+            path,
+            job_rows: Vec::new(),
+            names: Vec::new(),
+            boot_id,
+            backlog: Vec::new(),
+            watch_backlog: Vec::new(),
+            trouble: None,
+            since_bound: 0,
+        };
+        Ok(Opened { store, warnings })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the disk says, while it refuses what is to be written. Runs go on in memory meanwhile.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    fn row_of(&self, job: JobId) -> i64 {
+        self.job_rows.get(job.index()).copied().unwrap_or_default()
+    }
+
+    fn job_of(&self, row: i64) -> Option<JobId> {
+        // Rows are looked up a few times at a start; a map would be kept for ever.
+        let index = self.job_rows.iter().position(|known| *known == row)?;
+        u32::try_from(index).ok().map(JobId)
+    }
+}
+
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+}

@@ -1,0 +1,156 @@
+//! What an earlier daemon left, in the terms of the present configuration.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::Store;
+use super::row::{COLUMNS, StoredRun, integer, outcome};
+use super::schema::StoreError;
+use crate::engine::{Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
+use crate::model::{JobId, Now, Outcome, RunId, StateWord, WallTime};
+
+impl Store {
+    /// Gives each job of the configuration its row, by name, and reads what is known of it. The runs that were running
+    /// come with [`RestoredProcess::Gone`]; whether their processes live is for the caller to find out, who knows
+    /// whether this is the same boot: the answer's second part says so.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn restore(&mut self, now: Now, names: &[Arc<str>]) -> Result<(Restored, bool), StoreError> {
+        let path = self.path.clone();
+        self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(format!("read {}", path.display()), &error))
+    }
+
+    fn restore_inner(&mut self, now: Now, names: &[Arc<str>]) -> rusqlite::Result<(Restored, bool)> {
+        let tx = self.conn.transaction()?;
+        let mut jobs = vec![RestoredJob::default(); names.len()];
+        self.job_rows = vec![0; names.len()];
+        let by_name: HashMap<&str, usize> = names.iter().enumerate().map(|(index, name)| (&**name, index)).collect();
+        {
+            let mut known = tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused FROM jobs")?;
+            let mut rows = known.query([])?;
+            while let Some(row) = rows.next()? {
+                let Some(&index) = by_name.get(row.get_ref(1)?.as_str()?) else { continue };
+                self.job_rows[index] = row.get(0)?;
+                let job = &mut jobs[index];
+                job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
+                job.paused = row.get(6)?;
+                let same_boot = row.get_ref(5)?.as_str_or_null()? == Some(&self.boot_id);
+                job.anchor_age = match (row.get::<_, Option<i64>>(3)?, row.get::<_, Option<i64>>(4)?) {
+                    (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
+                    (Some(wall), _) => Some(i128::from(now.wall.as_nanos()) - i128::from(wall)),
+                    (None, _) => None,
+                };
+            }
+            let mut add = tx.prepare("INSERT INTO jobs (name) VALUES (?1)")?;
+            for (row, name) in self.job_rows.iter_mut().zip(names).filter(|(row, _)| **row == 0) {
+                *row = add.insert([&**name])?;
+            }
+        }
+        let index_of: HashMap<i64, usize> = self.job_rows.iter().enumerate().map(|(index, row)| (*row, index)).collect();
+        {
+            let mut credits = tx.prepare("SELECT job, upstream, outcome FROM credits")?;
+            let mut rows = credits.query([])?;
+            while let Some(row) = rows.next()? {
+                let (job, upstream): (i64, i64) = (row.get(0)?, row.get(1)?);
+                let ended = StateWord::from_word(row.get_ref(2)?.as_str()?).and_then(outcome);
+                if let (Some(job), Some(upstream), Some(ended)) = (index_of.get(&job), index_of.get(&upstream), ended) {
+                    let credit: (JobId, Outcome) = (job_id(*upstream), ended);
+                    jobs[*job].credits.push(credit);
+                }
+            }
+        }
+        let running = read_active(&tx, &index_of, &mut jobs)?;
+        let last: Option<i64> = tx.query_row("SELECT max(id) FROM runs", [], |row| row.get(0))?;
+        let stored_boot: Option<String> =
+            tx.query_row("SELECT value FROM meta WHERE key = 'boot'", [], |row| row.get(0)).optional()?;
+        let same_boot = stored_boot.as_deref() == Some(&self.boot_id);
+        if !same_boot {
+            tx.execute("INSERT OR REPLACE INTO meta VALUES ('boot', ?1)", [&self.boot_id])?;
+        }
+        let timeline: Option<String> =
+            tx.query_row("SELECT value FROM meta WHERE key = 'timeline'", [], |row| row.get(0)).optional()?;
+        tx.commit()?;
+        self.names = names.to_vec();
+        let next_run = super::row::number(last.unwrap_or(0)) + 1;
+        let timeline = timeline.and_then(|text| read_timeline(&text));
+        Ok((Restored { next_run, timeline, jobs, running }, same_boot))
+    }
+
+    /// Waiting runs of a job from `from` on, oldest first.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn load_pending(&self, job: JobId, from: RunId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("read {}", self.path.display()), &error);
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND not_before IS NULL
+             ORDER BY id LIMIT ?3"
+        );
+        let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = query.query_map(params![self.row_of(job), integer(from.0), limit], StoredRun::from_row).map_err(wrap)?;
+        rows.map(|row| row.map(|run| run.into_record(job)).map_err(wrap)).collect()
+    }
+}
+
+/// Reads the pending and running runs. Those of jobs that the configuration no longer has end as cancelled: nobody
+/// could run them.
+fn read_active(
+    tx: &rusqlite::Transaction<'_>,
+    index_of: &HashMap<i64, usize>,
+    jobs: &mut [RestoredJob],
+) -> rusqlite::Result<Vec<(RunRecord, RestoredProcess)>> {
+    let mut running = Vec::new();
+    let mut orphans = Vec::new();
+    {
+        let mut waiting = vec![0_usize; jobs.len()];
+        let mut active = tx.prepare(&format!(
+            "SELECT {COLUMNS} FROM runs WHERE id >= coalesce((SELECT value FROM meta WHERE key = 'active_from'), 0)
+                AND state IN ('pending', 'running') ORDER BY id"
+        ))?;
+        let mut rows = active.query([])?;
+        while let Some(row) = rows.next()? {
+            let Some(&index) = index_of.get(&row.get(1)?) else {
+                orphans.push(row.get::<_, i64>(0)?);
+                continue;
+            };
+            let run = StoredRun::from_row(row)?;
+            if run.state == StateWord::Running {
+                running.push((run.into_record(job_id(index)), RestoredProcess::Gone));
+            } else if run.forced || run.not_before.is_some() {
+                jobs[index].pending.push(run.into_record(job_id(index)));
+            } else if waiting[index] < WINDOW {
+                waiting[index] += 1;
+                jobs[index].pending.push(run.into_record(job_id(index)));
+            } else {
+                jobs[index].stored += 1;
+            }
+        }
+    }
+    let mut end = tx.prepare_cached(
+        "UPDATE runs SET state = CASE state WHEN 'running' THEN 'lost' ELSE 'cancelled' END,
+                reason = 'its job is no longer in the configuration' WHERE id = ?1",
+    )?;
+    for id in orphans {
+        end.execute([id])?;
+    }
+    Ok(running)
+}
+
+fn job_id(index: usize) -> JobId {
+    JobId(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+fn read_timeline(text: &str) -> Option<Timeline> {
+    #[derive(serde::Deserialize)]
+    struct Stored {
+        closed: Vec<(i64, i64)>,
+        since: i64,
+    }
+    let stored: Stored = serde_json::from_str(text).ok()?;
+    let closed = stored.closed.into_iter().map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to))).collect();
+    Some(Timeline::from_parts(closed, WallTime::from_nanos(stored.since)))
+}

@@ -1,0 +1,150 @@
+//! The database's shape, its version, and how it is opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::config::Durability;
+
+/// Counts up with every change of the shape; kept in `PRAGMA user_version`.
+const VERSION: i64 = 1;
+
+/// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
+const PAGE_SIZE: u32 = 1024;
+
+/// SQLite's page cache, in KiB.
+const CACHE_KIB: i64 = 256;
+
+/// How long a reader's lock may hold up a write, or a checkpoint.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// Instants are nanoseconds since the epoch; states and triggers are the words of the design; `not_before` is set on a
+/// pending run that waits for a retry. `runs_by_job` serves `history --job` and pruning.
+const SHAPE: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE jobs (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER,
+    anchor_wall INTEGER, anchor_elapsed INTEGER, anchor_boot TEXT,
+    paused INTEGER NOT NULL DEFAULT 0, last_run INTEGER, watch TEXT, baseline INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, trigger TEXT NOT NULL, forced INTEGER NOT NULL,
+    scheduled_at INTEGER NOT NULL, attempt INTEGER NOT NULL, started_at INTEGER, attempt_at INTEGER, ended_at INTEGER,
+    not_before INTEGER, pid INTEGER, pid_start INTEGER, exit_code INTEGER, signal INTEGER, reason TEXT, event TEXT
+);
+CREATE INDEX runs_by_job ON runs (job, id);
+CREATE TABLE attempts (
+    run INTEGER NOT NULL, attempt INTEGER NOT NULL, started_at INTEGER, ended_at INTEGER NOT NULL,
+    exit_code INTEGER, signal INTEGER, reason TEXT NOT NULL, PRIMARY KEY (run, attempt)
+) WITHOUT ROWID;
+CREATE TABLE missed (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, at INTEGER NOT NULL, after_run INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE credits (job INTEGER NOT NULL, upstream INTEGER NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (job, upstream)) WITHOUT ROWID;
+CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
+";
+
+/// Why the state can't be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Written by a firelink that knows more.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// SQLite says that the file is no database or a broken one.
+    Damaged {
+        /// SQLite's words.
+        said: String,
+    },
+    /// The disk or SQLite refused.
+    Refused {
+        /// What was tried.
+        tried: String,
+        /// What it said.
+        said: String,
+    },
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreError::Newer { path, version } => write!(
+                f,
+                "{} was written by a newer firelink (its version is {version}, this one knows up to {VERSION}); \
+                 use that firelink, or another state_dir",
+                path.display()
+            ),
+            StoreError::Damaged { said } => write!(f, "the state database is damaged: {said}"),
+            StoreError::Refused { tried, said } => write!(f, "can't {tried}: {said}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl StoreError {
+    /// Tells damage from refusal by SQLite's code.
+    pub(super) fn from_sqlite(tried: impl Into<String>, error: &rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { said: error.to_string() },
+            _ => StoreError::Refused { tried: tried.into(), said: error.to_string() },
+        }
+    }
+}
+
+/// Opens or creates the database.
+pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
+    let tried = || format!("open the state database {}", path.display());
+    let wrap = |error: rusqlite::Error| StoreError::from_sqlite(tried(), &error);
+    let conn = Connection::open(path).map_err(wrap)?;
+    conn.busy_timeout(BUSY).map_err(wrap)?;
+    conn.set_prepared_statement_cache_capacity(32);
+    // The page size only takes effect while the file is empty.
+    conn.pragma_update(None, "page_size", PAGE_SIZE).map_err(wrap)?;
+    conn.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
+    let synchronous = match durability {
+        Durability::Normal => "NORMAL",
+        Durability::Full => "FULL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous).map_err(wrap)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB).map_err(wrap)?;
+    conn.pragma_update(None, "temp_store", "MEMORY").map_err(wrap)?;
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
+    match version {
+        VERSION => {}
+        0 => {
+            let create = format!("BEGIN IMMEDIATE; {SHAPE} PRAGMA user_version = {VERSION}; COMMIT;");
+            conn.execute_batch(&create).map_err(wrap)?;
+        }
+        newer => return Err(StoreError::Newer { path: path.into(), version: newer }),
+    }
+    Ok(conn)
+}
+
+/// Moves a damaged database and what belongs to it out of the way; returns its new name.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let aside = with_suffix(path, &format!(".damaged-{stamp}"));
+    std::fs::rename(path, &aside).map_err(|error| StoreError::Refused {
+        tried: format!("set the damaged database {} aside", path.display()),
+        said: error.to_string(),
+    })?;
+    for suffix in ["-wal", "-shm"] {
+        // They may be absent; a stale WAL beside a fresh database would be worse than a failed rename is.
+        let from = with_suffix(path, suffix);
+        if std::fs::rename(&from, with_suffix(&aside, suffix)).is_err() {
+            let _ = std::fs::remove_file(&from);
+        }
+    }
+    Ok(aside)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

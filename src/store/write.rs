@@ -1,0 +1,274 @@
+//! Writing: the changes of one turn in one transaction.
+
+use rusqlite::{Connection, Transaction, params};
+
+use super::row::{StoredRun, integer};
+use super::schema::StoreError;
+use super::{BACKLOG, Store, WatchRecord, seen};
+use crate::engine::{Change, RunRecord};
+use crate::model::{Exit, JobId, StateWord};
+
+/// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
+const BOUND_EVERY: u32 = 256;
+
+impl Store {
+    /// Commits a turn's changes, and those that the disk refused before, in one transaction.
+    ///
+    /// On an error nothing of it is in the database; the changes are kept in memory, up to a limit, and tried again
+    /// with the next turn's, and [`Store::trouble`] tells until that works.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn commit(&mut self, mut changes: Vec<Change>, mut watches: Vec<WatchRecord>) -> Result<(), StoreError> {
+        if !self.backlog.is_empty() || !self.watch_backlog.is_empty() {
+            self.backlog.append(&mut changes);
+            self.watch_backlog.append(&mut watches);
+            changes = std::mem::take(&mut self.backlog);
+            watches = std::mem::take(&mut self.watch_backlog);
+        }
+        if changes.is_empty() && watches.is_empty() {
+            return Ok(());
+        }
+        match self.write(&changes, &watches) {
+            Ok(()) => {
+                self.trouble = None;
+                let runs = changes.iter().filter(|change| matches!(change, Change::Run { new: true, .. })).count();
+                self.since_bound = self.since_bound.saturating_add(u32::try_from(runs).unwrap_or(u32::MAX));
+                if self.since_bound >= BOUND_EVERY {
+                    self.since_bound = 0;
+                    // Only a hint for the next start: a failure costs nothing but a longer look.
+                    let _ = move_bound(&self.conn);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let error = StoreError::from_sqlite(format!("write {}", self.path.display()), &error);
+                let surplus = changes.len().saturating_sub(BACKLOG);
+                changes.drain(..surplus);
+                self.backlog = changes;
+                self.watch_backlog = watches;
+                self.trouble = Some(match surplus {
+                    0 => format!("{error}; {} changes wait in memory", self.backlog.len()),
+                    _ => format!("{error}; the oldest changes had to be dropped from memory"),
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&mut self, changes: &[Change], watches: &[WatchRecord]) -> rusqlite::Result<()> {
+        let tx = self.conn.transaction()?;
+        let rows = Rows { job_rows: &self.job_rows, boot_id: &self.boot_id };
+        for change in changes {
+            rows.apply(&tx, change)?;
+        }
+        for watch in watches {
+            seen::write(&tx, rows.of(watch.job), &watch.batch)?;
+        }
+        tx.commit()
+    }
+
+    /// Removes ended runs of a job beyond the newest `keep`, and those that ended before `before`; at most `limit` of
+    /// them. Returns their numbers, so that their logs can go too. The newest run of all stays, whatever its age,
+    /// because the next number counts on from it.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn prune(
+        &mut self,
+        job: JobId,
+        keep: u32,
+        before: Option<crate::model::WallTime>,
+        limit: usize,
+    ) -> Result<Vec<u64>, StoreError> {
+        let row = self.row_of(job);
+        let path = self.path.clone();
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("prune {}", path.display()), &error);
+        let tx = self.conn.transaction().map_err(wrap)?;
+        let ids = prunable(&tx, row, keep, before, limit).map_err(wrap)?;
+        for id in &ids {
+            tx.prepare_cached("DELETE FROM runs WHERE id = ?1").and_then(|mut s| s.execute([*id])).map_err(wrap)?;
+            tx.prepare_cached("DELETE FROM attempts WHERE run = ?1").and_then(|mut s| s.execute([*id])).map_err(wrap)?;
+        }
+        if let Some(oldest) = ids.iter().max() {
+            let mut forget = tx.prepare_cached("DELETE FROM missed WHERE job = ?1 AND after_run < ?2").map_err(wrap)?;
+            forget.execute(params![row, oldest]).map_err(wrap)?;
+        }
+        tx.commit().map_err(wrap)?;
+        Ok(ids.into_iter().map(super::row::number).collect())
+    }
+}
+
+fn prunable(
+    tx: &Transaction<'_>,
+    job: i64,
+    keep: u32,
+    before: Option<crate::model::WallTime>,
+    limit: usize,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut find = tx.prepare_cached(
+        "SELECT id FROM runs WHERE job = ?1 AND state NOT IN ('pending', 'running') AND id < (SELECT max(id) FROM runs)
+           AND (id < coalesce((SELECT id FROM runs WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2), 0) OR ended_at < ?3)
+         ORDER BY id LIMIT ?4",
+    )?;
+    let before = before.map_or(i64::MIN, crate::model::WallTime::as_nanos);
+    let offset = i64::from(keep).saturating_sub(1).max(0);
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    find.query_map(params![job, offset, before, limit], |row| row.get(0))?.collect()
+}
+
+fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT INTO meta (key, value)
+         SELECT 'active_from', coalesce(
+             (SELECT min(id) FROM runs WHERE id >= coalesce((SELECT value FROM meta WHERE key = 'active_from'), 0)
+                AND state IN ('pending', 'running')),
+             (SELECT max(id) FROM runs), 0)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        [],
+    )?;
+    Ok(())
+}
+
+struct Rows<'a> {
+    job_rows: &'a [i64],
+    boot_id: &'a str,
+}
+
+impl Rows<'_> {
+    fn of(&self, job: JobId) -> i64 {
+        self.job_rows.get(job.index()).copied().unwrap_or_default()
+    }
+
+    fn apply(&self, tx: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+        match change {
+            Change::Run { new, record } => self.put_run(tx, *new, record),
+            Change::AttemptFailed { run, attempt, started_at, ended_at, exit, reason } => {
+                let (code, signal) = split(*exit);
+                tx.prepare_cached("INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+                    integer(run.0),
+                    attempt.0,
+                    started_at.map(crate::model::WallTime::as_nanos),
+                    ended_at.as_nanos(),
+                    code,
+                    signal,
+                    reason
+                ])?;
+                Ok(())
+            }
+            Change::Missed { job, at, reason } => {
+                tx.prepare_cached(
+                    "INSERT INTO missed (job, at, after_run, reason) VALUES (?1, ?2, coalesce((SELECT max(id) FROM runs), 0), ?3)",
+                )?
+                .execute(params![self.of(*job), at.as_nanos(), reason])?;
+                Ok(())
+            }
+            Change::Cursor { job, at } => {
+                tx.prepare_cached("UPDATE jobs SET cursor = ?2 WHERE id = ?1")?.execute(params![self.of(*job), at.as_nanos()])?;
+                Ok(())
+            }
+            Change::Anchor { job, at } => {
+                tx.prepare_cached("UPDATE jobs SET anchor_wall = ?2, anchor_elapsed = ?3, anchor_boot = ?4 WHERE id = ?1")?
+                    .execute(params![self.of(*job), at.wall.as_nanos(), integer(at.elapsed.as_nanos()), self.boot_id])?;
+                Ok(())
+            }
+            Change::Credit { job, upstream, outcome: Some(outcome) } => {
+                tx.prepare_cached("INSERT OR REPLACE INTO credits VALUES (?1, ?2, ?3)")?.execute(params![
+                    self.of(*job),
+                    self.of(*upstream),
+                    outcome.word().as_str()
+                ])?;
+                Ok(())
+            }
+            Change::Credit { job, upstream, outcome: None } => {
+                tx.prepare_cached("DELETE FROM credits WHERE job = ?1 AND upstream = ?2")?
+                    .execute(params![self.of(*job), self.of(*upstream)])?;
+                Ok(())
+            }
+            Change::SkipStored { job, from, at, reason } => {
+                tx.prepare_cached(
+                    "UPDATE runs SET state = 'skipped', ended_at = ?3, reason = ?4
+                      WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND not_before IS NULL",
+                )?
+                .execute(params![self.of(*job), integer(from.0), at.as_nanos(), reason])?;
+                Ok(())
+            }
+            Change::Paused { job, paused } => {
+                tx.prepare_cached("UPDATE jobs SET paused = ?2 WHERE id = ?1")?.execute(params![self.of(*job), paused])?;
+                Ok(())
+            }
+            Change::Timeline(timeline) => {
+                let (closed, since) = timeline.parts();
+                let spans: Vec<(i64, i64)> = closed.iter().map(|(from, to)| (from.as_nanos(), to.as_nanos())).collect();
+                let text = serde_json::json!({ "closed": spans, "since": since.as_nanos() }).to_string();
+                tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('timeline', ?1)")?.execute([text])?;
+                Ok(())
+            }
+        }
+    }
+
+    fn put_run(&self, tx: &Transaction<'_>, new: bool, record: &RunRecord) -> rusqlite::Result<()> {
+        let row = StoredRun::from(record);
+        let job = self.of(record.job);
+        let nanos = |at: Option<crate::model::WallTime>| at.map(crate::model::WallTime::as_nanos);
+        let (code, signal) = split(row.exit);
+        let (pid, start) = row.pid.map_or((None, None), |pid| (Some(pid.pid), Some(integer(pid.start_ticks))));
+        let id = integer(row.id.0);
+        if new {
+            tx.prepare_cached(
+                "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            )?
+            .execute(params![
+                id,
+                job,
+                row.state.as_str(),
+                row.trigger.as_str(),
+                row.forced,
+                row.scheduled_at.as_nanos(),
+                row.attempt.0,
+                nanos(row.started_at),
+                nanos(row.attempt_at),
+                nanos(row.ended_at),
+                nanos(row.not_before),
+                pid,
+                start,
+                code,
+                signal,
+                row.reason,
+                row.event.as_deref()
+            ])?;
+        } else {
+            tx.prepare_cached(
+                "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
+                        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                row.state.as_str(),
+                row.attempt.0,
+                nanos(row.started_at),
+                nanos(row.attempt_at),
+                nanos(row.ended_at),
+                nanos(row.not_before),
+                pid,
+                start,
+                code,
+                signal,
+                row.reason
+            ])?;
+        }
+        if new || row.state == StateWord::Running {
+            tx.prepare_cached("UPDATE jobs SET last_run = ?2 WHERE id = ?1 AND (last_run IS NULL OR last_run < ?2)")?
+                .execute(params![job, id])?;
+        }
+        Ok(())
+    }
+}
+
+fn split(exit: Option<Exit>) -> (Option<i32>, Option<i32>) {
+    match exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    }
+}
