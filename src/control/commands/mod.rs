@@ -1,0 +1,39 @@
+//! One file a command: what is asked, what is answered, and how the answer reads in a terminal.
+
+pub mod cancel;
+pub mod events;
+pub mod logs;
+pub mod pause;
+pub mod status;
+pub mod stop;
+pub mod trigger;
+
+use crate::model::{Exit, RunView};
+
+/// One line about a run: `12  jobA  succeeded  cron  2026-11-23T18:00:00+01:00  exit code 0`.
+#[must_use]
+pub fn run_line(run: &RunView) -> String {
+    let id = run.id.map_or_else(|| "-".into(), |id| id.to_string());
+    let mut line = format!("{id:>6}  {:<20}  {:<9}  {:<10}  {:<25}", run.job, run.state, run.trigger, run.scheduled_at);
+    let why = match (&run.reason, run.exit_code, &run.signal) {
+        (Some(reason), _, _) => Some(reason.clone()),
+        (None, Some(code), _) if code != 0 => Some(format!("exit code {code}")),
+        (None, _, Some(signal)) => Some(format!("killed by {signal}")),
+        (None, _, None) => None,
+    };
+    if let Some(why) = why {
+        line.push_str("  ");
+        line.push_str(&why);
+    }
+    line.trim_end().to_owned()
+}
+
+/// The two columns of an exit: code and signal's name.
+#[must_use]
+pub fn split_exit(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
+    match exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(crate::exec::signal_name(signal))),
+        None => (None, None),
+    }
+}

@@ -1,0 +1,172 @@
+//! The envelope of requests and replies.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::commands::{cancel, events, logs, pause, status, stop, trigger};
+
+/// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
+/// speaks.
+pub const VERSION: u32 = 1;
+
+/// A request as it stands on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// [`VERSION`].
+    pub v: u32,
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: Request,
+}
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cmd", rename_all = "snake_case")]
+pub enum Request {
+    /// How everything stands.
+    Status(status::Request),
+    /// A run of a job.
+    Trigger(trigger::Request),
+    /// The end of a run.
+    Cancel(cancel::Request),
+    /// Where the output of a run is.
+    Logs(logs::Request),
+    /// What happens, line by line, from now on.
+    Events(events::Request),
+    /// Hold jobs.
+    Pause(pause::Request),
+    /// Let them go on.
+    Resume(pause::Request),
+    /// The daemon's end.
+    Stop(stop::Request),
+}
+
+/// Why a request was not carried out. The words are part of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// It could not be read.
+    BadRequest,
+    /// No such job or run.
+    NotFound,
+    /// It can't be done now.
+    Refused,
+}
+
+/// A reply as it stands on the wire: `ok` and the command's own keys, or `error` and `code`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// Not carried out.
+    Failed {
+        /// Always false.
+        ok: bool,
+        /// Why, for a person.
+        error: String,
+        /// Why, for a program.
+        code: ErrorCode,
+    },
+    /// Carried out.
+    Done(Value),
+}
+
+impl Reply {
+    /// A reply with the keys of `body`, which must be an object.
+    pub fn done(body: &impl Serialize) -> Reply {
+        match serde_json::to_value(body) {
+            Ok(Value::Object(mut map)) => {
+                map.insert("ok".into(), Value::Bool(true));
+                Reply::Done(Value::Object(map))
+            }
+            Ok(other) => Reply::Done(serde_json::json!({ "ok": true, "value": other })),
+            Err(error) => Reply::failed(ErrorCode::Refused, format!("the reply can't be written: {error}")),
+        }
+    }
+
+    /// A refusal.
+    #[must_use]
+    pub fn failed(code: ErrorCode, error: impl Into<String>) -> Reply {
+        Reply::Failed { ok: false, error: error.into(), code }
+    }
+
+    /// One line, with its end.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let mut line = serde_json::to_string(self).unwrap_or_else(|_| r#"{"ok":false,"error":"?","code":"refused"}"#.into());
+        line.push('\n');
+        line
+    }
+}
+
+/// Reads a request's line.
+///
+/// # Errors
+/// The refusal to send back: it says what is wrong with the line.
+pub fn parse_request(line: &[u8]) -> Result<Request, Reply> {
+    let bad = |error: String| Reply::failed(ErrorCode::BadRequest, error);
+    let value: Value = serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object a line: {error}")))?;
+    match value.get("v") {
+        Some(v) if *v == VERSION => {}
+        Some(v) => return Err(bad(format!("this daemon speaks version {VERSION} of the protocol, not {v}"))),
+        None => return Err(bad(format!("a request carries its protocol version: \"v\":{VERSION}"))),
+    }
+    serde_json::from_value::<Envelope>(value).map(|envelope| envelope.request).map_err(|error| bad(error.to_string()))
+}
+
+/// Writes a request's line.
+#[must_use]
+pub fn request_line(request: &Request) -> String {
+    let envelope = Envelope { v: VERSION, request: request.clone() };
+    let mut line = serde_json::to_string(&envelope).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_request_reads_back_as_it_was_written() {
+        for request in [
+            Request::Status(status::Request { job: Some("a".into()) }),
+            Request::Trigger(trigger::Request { job: "a".into(), wait: true, force: false, with_deps: true }),
+            Request::Cancel(cancel::Request { run: crate::model::RunId(7) }),
+            Request::Stop(stop::Request { now: true }),
+        ] {
+            assert_eq!(parse_request(request_line(&request).as_bytes()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn the_shortest_request_of_the_design_is_understood() {
+        assert_eq!(parse_request(br#"{"v":1,"cmd":"status"}"#), Ok(Request::Status(status::Request { job: None })));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_a_reason() {
+        for (line, reason) in [
+            ("", "one JSON object"),
+            ("hello", "one JSON object"),
+            ("{}", "version"),
+            (r#"{"v":2,"cmd":"status"}"#, "not 2"),
+            (r#"{"v":1}"#, "cmd"),
+            (r#"{"v":1,"cmd":"explode"}"#, "unknown variant `explode`"),
+            (r#"{"v":1,"cmd":"trigger"}"#, "missing field `job`"),
+            (r#"{"v":1,"cmd":"cancel","run":"x"}"#, "invalid type"),
+        ] {
+            match parse_request(line.as_bytes()) {
+                Err(Reply::Failed { error, code: ErrorCode::BadRequest, .. }) => assert!(error.contains(reason), "{line}: {error}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_makes_the_reader_panic(line: Vec<u8>) {
+            let _ = parse_request(&line);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The bridge to the S3 runtime: one thread with a tokio current-thread runtime, started when the first source asks,
+//! and the way back: a queue and an eventfd that wakes the loop.
+
+use std::any::Any;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use mio::{Registry, Token, Waker};
+
+use crate::triggers::Mailbox;
+
+/// A message from the other thread and the watch that it is for.
+pub(super) type Parcel = (u32, Box<dyn Any + Send>);
+
+#[derive(Debug)]
+pub(super) struct Bridge {
+    waker: Arc<Waker>,
+    sender: Sender<Parcel>,
+    receiver: Receiver<Parcel>,
+    #[cfg(feature = "s3")]
+    runtime: Option<Runtime>,
+}
+
+/// The extra thread. Dropping it ends the thread; what is under way there is dropped at its next await.
+#[cfg(feature = "s3")]
+#[derive(Debug)]
+struct Runtime {
+    handle: tokio::runtime::Handle,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Enough for TLS and the SDK's futures; the default of 2 MiB is address space that a small box counts.
+#[cfg(feature = "s3")]
+const STACK: usize = 512 * 1024;
+
+impl Bridge {
+    pub fn new(registry: &Registry, token: Token) -> io::Result<Bridge> {
+        let (sender, receiver) = channel();
+        Ok(Bridge {
+            waker: Arc::new(Waker::new(registry, token)?),
+            sender,
+            receiver,
+            #[cfg(feature = "s3")]
+            runtime: None,
+        })
+    }
+
+    pub fn mailbox(&self, watch: u32) -> Mailbox {
+        let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
+        Mailbox::new(Arc::new(move |message| {
+            // Both fail only when the loop is gone, and then nobody waits for the message.
+            if sender.send((watch, message)).is_ok() {
+                let _ = waker.wake();
+            }
+        }))
+    }
+
+    pub fn take(&self) -> Option<Parcel> {
+        self.receiver.try_recv().ok()
+    }
+
+    #[cfg(feature = "s3")]
+    pub fn runtime(&mut self) -> io::Result<tokio::runtime::Handle> {
+        if let Some(runtime) = &self.runtime {
+            return Ok(runtime.handle.clone());
+        }
+        // Names are resolved on tokio's blocking pool: one helper at most, and it goes away when it is idle.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .max_blocking_threads(1)
+            .thread_stack_size(STACK)
+            .thread_keep_alive(std::time::Duration::from_millis(10))
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let thread = std::thread::Builder::new().name("firelink-s3".into()).stack_size(STACK).spawn(move || {
+            let _ = runtime.block_on(stopped);
+            runtime.shutdown_background();
+        })?;
+        self.runtime = Some(Runtime { handle: handle.clone(), stop: Some(stop), thread: Some(thread) });
+        Ok(handle)
+    }
+}
+
+#[cfg(feature = "s3")]
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The poller and what its tokens stand for.
+
+use std::io;
+use std::os::fd::RawFd;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::tokens::Tokens;
+use crate::model::RunId;
+use crate::triggers::FdId;
+
+/// A peer of the control socket.
+pub(super) type PeerId = u64;
+
+/// Whose descriptor is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    WallTimer,
+    ElapsedTimer,
+    Signals,
+    Bridge,
+    Listener,
+    Peer(PeerId),
+    Exit(RunId),
+    Output(RunId),
+    Source(u32, FdId),
+}
+
+#[derive(Debug)]
+pub(super) struct Io {
+    registry: Registry,
+    tokens: Tokens<What>,
+}
+
+impl Io {
+    pub fn new(registry: Registry) -> Io {
+        Io { registry, tokens: Tokens::new() }
+    }
+
+    pub fn what(&self, token: Token) -> Option<What> {
+        self.tokens.get(token)
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A token for something that registers itself.
+    pub fn token(&mut self, what: What) -> io::Result<Token> {
+        self.tokens.add(what).ok_or_else(|| io::Error::other("a million descriptors are being watched"))
+    }
+
+    pub fn watch(&mut self, fd: RawFd, what: What, interest: Interest) -> io::Result<Token> {
+        let token = self.token(what)?;
+        let registered = self.registry.register(&mut SourceFd(&fd), token, interest);
+        registered.map(|()| token).inspect_err(|_| self.tokens.remove(token))
+    }
+
+    /// Before the descriptor is closed: a duplicate of it elsewhere would keep its registration alive.
+    pub fn forget(&mut self, fd: RawFd, token: Token) {
+        // It fails only for what is not registered, which is what is wanted.
+        let _ = self.registry.deregister(&mut SourceFd(&fd));
+        self.tokens.remove(token);
+    }
+}

@@ -1,0 +1,201 @@
+//! The control socket's peers: accepting, reading, writing, and the limits.
+
+use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use mio::{Interest, Token};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Uid;
+
+use super::io::{Io, PeerId, What};
+use crate::control::protocol::{ErrorCode, Reply, Request, parse_request};
+use crate::control::{Bound, Connection, Input};
+use crate::model::Elapsed;
+
+/// Peers at once. A person has a few; a script that leaks connections must not take the daemon's descriptors.
+const PEERS: usize = 128;
+
+/// Bytes read from one peer in one turn.
+const READ_AT_ONCE: usize = 16 * 1024;
+
+struct Peer {
+    stream: UnixStream,
+    token: Token,
+    connection: Connection,
+    /// Follows the events.
+    follows: bool,
+    /// Has hung up its sending side; gone once all is written.
+    closing: bool,
+}
+
+pub(super) struct Peers {
+    bound: Bound,
+    peers: BTreeMap<PeerId, Peer>,
+    next: PeerId,
+}
+
+impl Peers {
+    pub fn new(bound: Bound, io: &mut Io) -> std::io::Result<Peers> {
+        io.watch(bound.listener.as_raw_fd(), What::Listener, Interest::READABLE)?;
+        Ok(Peers { bound, peers: BTreeMap::new(), next: 0 })
+    }
+
+    /// Accepts whoever waits.
+    pub fn accept(&mut self, io: &mut Io) {
+        loop {
+            let stream = match self.bound.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    // Out of descriptors, most likely: those who wait stay in the backlog until the next one comes.
+                    log::warn!("the control socket can't accept: {error}");
+                    return;
+                }
+            };
+            if let Err(error) = self.admit(stream, io) {
+                log::warn!("a peer of the control socket could not be served: {error}");
+            }
+        }
+    }
+
+    fn admit(&mut self, mut stream: UnixStream, io: &mut Io) -> std::io::Result<()> {
+        stream.set_nonblocking(true)?;
+        let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
+        let refusal = if !peer.is_root() && peer != Uid::effective() {
+            log::warn!("refused a peer of the control socket: user {peer} is neither the daemon's nor root");
+            Some("this daemon answers its own user and root only")
+        } else if self.peers.len() >= PEERS {
+            Some("too many connections to this daemon")
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            // A fresh socket has room for a line; if not, the peer learns less.
+            let _ = stream.write(Reply::failed(ErrorCode::Refused, refusal).to_line().as_bytes());
+            return Ok(());
+        }
+        let id = self.next;
+        self.next += 1;
+        let token = io.watch(stream.as_raw_fd(), What::Peer(id), Interest::READABLE | Interest::WRITABLE)?;
+        self.peers.insert(id, Peer { stream, token, connection: Connection::default(), follows: false, closing: false });
+        Ok(())
+    }
+
+    /// The peer is readable or writable: moves bytes both ways and returns the requests that became whole.
+    pub fn ready(&mut self, id: PeerId, now: Elapsed, io: &mut Io) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let Some(peer) = self.peers.get_mut(&id) else { return requests };
+        let mut alive = true;
+        let mut chunk = [0; READ_AT_ONCE];
+        while alive && !peer.closing {
+            match peer.stream.read(&mut chunk) {
+                Ok(0) => peer.closing = true,
+                Ok(count) => {
+                    peer.connection.received(&chunk[..count], now);
+                    alive = peer.take_requests(now, &mut requests);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => alive = false,
+            }
+        }
+        if alive {
+            self.flush(id, now, io);
+        } else {
+            self.drop_peer(id, io);
+        }
+        requests
+    }
+
+    pub fn reply(&mut self, id: PeerId, reply: &Reply, now: Elapsed, io: &mut Io) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.connection.reply(&reply.to_line(), now);
+            self.flush(id, now, io);
+        }
+    }
+
+    /// The peer wants to hear what happens.
+    pub fn follow(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.follows = true;
+        }
+    }
+
+    pub fn has_followers(&self) -> bool {
+        self.peers.values().any(|peer| peer.follows)
+    }
+
+    /// Tells every follower.
+    pub fn stream(&mut self, line: &str, now: Elapsed, io: &mut Io) {
+        let followers: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| peer.follows).map(|(id, _)| *id).collect();
+        for id in followers {
+            if self.peers.get_mut(&id).is_some_and(|peer| peer.connection.stream(line, now)) {
+                self.flush(id, now, io);
+            } else {
+                log::warn!("dropped a follower of the events that does not read");
+                self.drop_peer(id, io);
+            }
+        }
+    }
+
+    fn flush(&mut self, id: PeerId, now: Elapsed, io: &mut Io) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let gone = loop {
+            let unsent = peer.connection.unsent();
+            if unsent.is_empty() {
+                break peer.closing && !peer.follows;
+            }
+            match peer.stream.write(unsent) {
+                Ok(count) => peer.connection.sent(count, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break true,
+            }
+        };
+        if gone {
+            self.drop_peer(id, io);
+        }
+    }
+
+    /// Drops peers whose time is up.
+    pub fn drop_overdue(&mut self, now: Elapsed, io: &mut Io) {
+        let overdue: Vec<PeerId> =
+            self.peers.iter().filter(|(_, peer)| peer.connection.deadline().is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
+        for id in overdue {
+            log::debug!("dropped a peer of the control socket that left a request or a reply half done");
+            self.drop_peer(id, io);
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Elapsed> {
+        self.peers.values().filter_map(|peer| peer.connection.deadline()).min()
+    }
+
+    fn drop_peer(&mut self, id: PeerId, io: &mut Io) {
+        if let Some(peer) = self.peers.remove(&id) {
+            io.forget(peer.stream.as_raw_fd(), peer.token);
+        }
+    }
+}
+
+impl Peer {
+    /// False when the peer must be dropped.
+    fn take_requests(&mut self, now: Elapsed, requests: &mut Vec<Request>) -> bool {
+        loop {
+            match self.connection.next_line(now) {
+                Input::Line(line) => match parse_request(&line) {
+                    Ok(request) => requests.push(request),
+                    Err(refusal) => self.connection.reply(&refusal.to_line(), now),
+                },
+                Input::Nothing => return true,
+                Input::TooLong => {
+                    log::warn!("dropped a peer of the control socket: its request is longer than any honest one");
+                    return false;
+                }
+            }
+        }
+    }
+}
