@@ -1,9 +1,11 @@
 //! firelink: a job scheduler for Linux boxes that have little to spare.
 
 pub mod config;
+pub mod control;
 pub mod dag;
 pub mod engine;
 pub mod exec;
 pub mod model;
+pub mod reactor;
 pub mod store;
 pub mod triggers;

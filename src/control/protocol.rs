@@ -104,7 +104,8 @@ impl Reply {
 /// The refusal to send back: it says what is wrong with the line.
 pub fn parse_request(line: &[u8]) -> Result<Request, Reply> {
     let bad = |error: String| Reply::failed(ErrorCode::BadRequest, error);
-    let value: Value = serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object a line: {error}")))?;
+    let value: Value =
+        serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object a line: {error}")))?;
     match value.get("v") {
         Some(v) if *v == VERSION => {}
         Some(v) => return Err(bad(format!("this daemon speaks version {VERSION} of the protocol, not {v}"))),
@@ -157,7 +158,9 @@ mod tests {
             (r#"{"v":1,"cmd":"cancel","run":"x"}"#, "invalid type"),
         ] {
             match parse_request(line.as_bytes()) {
-                Err(Reply::Failed { error, code: ErrorCode::BadRequest, .. }) => assert!(error.contains(reason), "{line}: {error}"),
+                Err(Reply::Failed { error, code: ErrorCode::BadRequest, .. }) => {
+                    assert!(error.contains(reason), "{line}: {error}")
+                }
                 other => panic!("{line}: {other:?}"),
             }
         }

@@ -162,8 +162,12 @@ impl Peers {
 
     /// Drops peers whose time is up.
     pub fn drop_overdue(&mut self, now: Elapsed, io: &mut Io) {
-        let overdue: Vec<PeerId> =
-            self.peers.iter().filter(|(_, peer)| peer.connection.deadline().is_some_and(|at| at <= now)).map(|(id, _)| *id).collect();
+        let overdue: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.connection.deadline().is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in overdue {
             log::debug!("dropped a peer of the control socket that left a request or a reply half done");
             self.drop_peer(id, io);

@@ -101,7 +101,8 @@ impl Watches {
 
     /// The batches that were handed over and not yet taken.
     pub fn take_batches(&mut self) -> Vec<(u32, JobId, Batch)> {
-        let taken = (0..).zip(&mut self.watches).filter_map(|(id, watch)| watch.asked.batch.take().map(|batch| (id, watch.job, batch)));
+        let taken =
+            (0..).zip(&mut self.watches).filter_map(|(id, watch)| watch.asked.batch.take().map(|batch| (id, watch.job, batch)));
         taken.collect()
     }
 

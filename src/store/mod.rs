@@ -15,6 +15,7 @@ mod restore;
 mod row;
 mod schema;
 mod seen;
+mod view;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ pub use history::{Filter, History, MissedRow};
 pub use lock::{Lock, LockError};
 pub use row::StoredRun;
 pub use schema::StoreError;
+pub use view::log_path;
 
 /// The database's name within `state_dir`.
 pub const DATABASE: &str = "state.db";

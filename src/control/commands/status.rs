@@ -79,10 +79,7 @@ impl JobWord {
 /// The answer for a terminal of 80 columns: a line a job, then what is active, then what is wrong.
 #[must_use]
 pub fn render(status: &Status) -> String {
-    let mut text = format!(
-        "firelink {}  pid {}  since {}\n{}\n\n",
-        status.version, status.pid, status.started_at, status.config
-    );
+    let mut text = format!("firelink {}  pid {}  since {}\n{}\n\n", status.version, status.pid, status.started_at, status.config);
     let width = status.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(3).clamp(3, 24);
     let _ = writeln!(text, "{:<width$}  {:<10}  {:<8}  {:<10}  NEXT / WAITING FOR", "JOB", "TRIGGER", "STATE", "LAST");
     for job in &status.jobs {

@@ -1,0 +1,195 @@
+//! Requests of the control socket and their answers.
+
+use super::clocks::Clocks;
+use super::io::PeerId;
+use super::{Reactor, Ticket, WaitFor, Waiter};
+use crate::control::commands::{cancel, logs, pause, status};
+use crate::control::protocol::{ErrorCode, Reply, Request};
+use crate::engine::{self, Event, JobState};
+use crate::model::{JobId, RunId};
+use crate::store::{StoredRun, log_path};
+
+impl<C: Clocks> Reactor<C> {
+    pub(super) fn answer(&mut self, peer: PeerId, request: Request) {
+        let reply = match request {
+            Request::Status(request) => self.status(&request),
+            Request::Trigger(request) => match self.find_job(&request.job) {
+                Ok(job) if !self.engine.rules().jobs[job.index()].enabled && !request.force => Err(Reply::failed(
+                    ErrorCode::Refused,
+                    format!("`{}` is disabled in the configuration; --force runs it all the same", request.job),
+                )),
+                Ok(_) if self.engine.is_stopping() => Err(Reply::failed(ErrorCode::Refused, "the daemon is stopping")),
+                Ok(job) => {
+                    let ticket = self.next_ticket;
+                    self.next_ticket += 1;
+                    self.tickets.insert(ticket, Ticket { peer, wait: request.wait });
+                    let ask = engine::Request::Trigger { job, force: request.force, with_deps: request.with_deps, ticket };
+                    self.inbox.push_back(Event::Ask(ask));
+                    return;
+                }
+                Err(reply) => Err(reply),
+            },
+            Request::Cancel(request) => self.cancel(request.run),
+            Request::Logs(request) => match self.logs(&request) {
+                Ok(answer) if request.wait && !answer.run.state.is_end() => {
+                    if let Some(run) = answer.run.id {
+                        self.waiters.push(Waiter { peer, what: WaitFor::Logs(run) });
+                    }
+                    return;
+                }
+                answer => answer.map(|answer| Reply::done(&answer)),
+            },
+            Request::Events(_) => {
+                self.peers.follow(peer);
+                return;
+            }
+            Request::Pause(request) => self.pause(&request, true),
+            Request::Resume(request) => self.pause(&request, false),
+            Request::Stop(request) => {
+                self.waiters.push(Waiter { peer, what: WaitFor::Stop });
+                if request.now {
+                    log::info!("asked to stop now: running jobs are killed");
+                    self.inbox.push_back(Event::Ask(engine::Request::StopNow));
+                } else if !self.engine.is_stopping() {
+                    self.stop("asked to");
+                }
+                return;
+            }
+        };
+        let reply = reply.unwrap_or_else(|refusal| refusal);
+        self.peers.reply(peer, &reply, self.now.elapsed, &mut self.io);
+    }
+
+    fn find_job(&self, name: &str) -> Result<JobId, Reply> {
+        let found = (0..).zip(&self.config.jobs).find(|(_, job)| &*job.name == name);
+        found.map(|(index, _)| JobId(index)).ok_or_else(|| {
+            let hint = crate::config::nearest(name, self.config.jobs.iter().map(|job| &*job.name))
+                .map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            Reply::failed(ErrorCode::NotFound, format!("there is no job `{name}`{hint}"))
+        })
+    }
+
+    fn status(&self, request: &status::Request) -> Result<Reply, Reply> {
+        let only = request.job.as_deref().map(|name| self.find_job(name)).transpose()?;
+        let jobs: Vec<JobId> = match only {
+            Some(job) => vec![job],
+            None => (0..).take(self.config.jobs.len()).map(JobId).collect(),
+        };
+        let unreadable = |error: crate::store::StoreError| Reply::failed(ErrorCode::Refused, error.to_string());
+        let mut last = match only {
+            Some(job) => self.store.last_run(job).map_err(unreadable)?.map(|run| (job, run)).into_iter().collect(),
+            // A disk that can't be read must not take away the view of what runs.
+            None => self.store.last_runs().unwrap_or_default(),
+        };
+        let now = self.clocks.now();
+        let shown = jobs.iter().map(|job| {
+            let rules = &self.engine.rules().jobs[job.index()];
+            let view = self.engine.view(now, *job);
+            status::Job {
+                name: rules.name.to_string(),
+                trigger: rules.trigger,
+                enabled: rules.enabled,
+                paused: view.paused,
+                state: match view.state {
+                    JobState::Idle => status::JobWord::Idle,
+                    JobState::Pending => status::JobWord::Pending,
+                    JobState::Running => status::JobWord::Running,
+                },
+                next_at: view.next_at.map(|at| self.config.jobs[job.index()].zone.rfc3339(at)),
+                last_run: last.remove(job).map(|run| self.current(run, *job)),
+                waiting_for: view.waiting_for,
+            }
+        });
+        let shown: Vec<status::Job> = shown.collect();
+        let active = self.engine.active().into_iter().filter(|run| only.is_none_or(|job| run.job == job));
+        let answer = status::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started_at: self.config.zone.rfc3339(self.started.wall),
+            config: self.config.path.display().to_string(),
+            jobs: shown,
+            active: active.map(|record| self.show(&StoredRun::from(record), record.job)).collect(),
+            warnings: self.all_warnings(&jobs),
+        };
+        Ok(Reply::done(&answer))
+    }
+
+    /// The store may lag behind memory, while the disk refuses or `commit_every` gathers.
+    fn current(&self, stored: StoredRun, job: JobId) -> crate::model::RunView {
+        let newer = self.engine.run(stored.id).map(StoredRun::from);
+        self.show(&newer.unwrap_or(stored), job)
+    }
+
+    fn all_warnings(&self, jobs: &[JobId]) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        warnings.extend(self.store.trouble().map(|trouble| format!("state: {trouble}")));
+        if self.engine.is_waiting_for_clock() {
+            warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
+        }
+        warnings.extend(self.watches.warnings());
+        for job in jobs {
+            let stored = self.engine.stored(*job);
+            if stored > 0 {
+                warnings.push(format!("{}: {stored} more runs wait in the store", self.config.jobs[job.index()].name));
+            }
+        }
+        warnings
+    }
+
+    fn cancel(&mut self, run: RunId) -> Result<Reply, Reply> {
+        match self.view(run, &[]) {
+            None => Err(Reply::failed(ErrorCode::NotFound, format!("there is no run {run}"))),
+            Some(view) if view.state.is_end() => {
+                Err(Reply::failed(ErrorCode::Refused, format!("run {run} has already {}", ended_word(&view))))
+            }
+            Some(view) if self.engine.run(run).is_none() => Err(Reply::failed(
+                ErrorCode::Refused,
+                format!(
+                    "run {run} of {} waits in the store behind a thousand others; it can be cancelled once it is near its turn",
+                    view.job
+                ),
+            )),
+            Some(view) => {
+                self.inbox.push_back(Event::Ask(engine::Request::Cancel(run)));
+                Ok(Reply::done(&cancel::Cancelled { run: view }))
+            }
+        }
+    }
+
+    fn logs(&self, request: &logs::Request) -> Result<logs::Logs, Reply> {
+        let run = match self.find_job(&request.of) {
+            Ok(job) => {
+                let found = self.store.last_run(job).map_err(|error| Reply::failed(ErrorCode::Refused, error.to_string()))?;
+                found.map(|stored| self.current(stored, job))
+            }
+            Err(unknown) => match request.of.parse().ok().map(RunId) {
+                Some(run) => self.view(run, &[]),
+                None => return Err(unknown),
+            },
+        };
+        let run = run.ok_or_else(|| Reply::failed(ErrorCode::NotFound, format!("there is no run of `{}` yet", request.of)))?;
+        let path = run.id.map(|id| log_path(&self.state_dir, &run.job, id).display().to_string()).unwrap_or_default();
+        Ok(logs::Logs { run, path })
+    }
+
+    fn pause(&mut self, request: &pause::Request, paused: bool) -> Result<Reply, Reply> {
+        let job = request.job.as_deref().map(|name| self.find_job(name)).transpose()?;
+        let held = |job: JobId| self.engine.view(self.now, job).paused;
+        let all = (0..).take(self.config.jobs.len()).map(JobId);
+        // As it will be once the engine has heard of it, later in this turn.
+        let count = all.filter(|id| if job.is_none_or(|job| job == *id) { paused } else { held(*id) }).count();
+        let ask = if paused { engine::Request::Pause(job) } else { engine::Request::Resume(job) };
+        self.inbox.push_back(Event::Ask(ask));
+        Ok(Reply::done(&pause::Paused { paused: count }))
+    }
+}
+
+fn ended_word(view: &crate::model::RunView) -> String {
+    match view.state {
+        crate::model::StateWord::TimedOut => "timed out".into(),
+        crate::model::StateWord::Lost => "been lost".into(),
+        crate::model::StateWord::Cancelled => "been cancelled".into(),
+        crate::model::StateWord::Skipped => "been skipped".into(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,104 @@
+//! What happened, in words: the log's lines and the `events` stream.
+
+use crate::config::Config;
+use crate::control::commands::events::{Happened, What};
+use crate::control::commands::split_exit;
+use crate::engine::Story;
+use crate::model::{JobId, Outcome, StateWord, WallTime, format_duration};
+
+/// Writes one story to the log: one `info` line a run, at its end; the rest is `debug`, or `warn` where a person may
+/// want to look.
+pub(super) fn log_story(config: &Config, story: &Story) {
+    let name = |job: &JobId| &*config.jobs[job.index()].name;
+    match story {
+        Story::Triggered { run, job, trigger, scheduled_at } => {
+            log::debug!("{}: run {run} triggered by {trigger}, due {}", name(job), show(config, *job, *scheduled_at));
+        }
+        Story::Started { run, job, attempt } => log::debug!("{}: run {run} starts attempt {attempt}", name(job)),
+        Story::WillRetry { run, job, attempt, delay, reason } => {
+            let delay = format_duration(*delay);
+            log::warn!("{}: run {run} attempt {attempt} failed ({reason}); the next one starts in {delay}", name(job));
+        }
+        Story::Ended { run, job, outcome, exit, reason, .. } => {
+            let (code, signal) = split_exit(*exit);
+            let mut line = format!("{}: run {run} {}", name(job), outcome.word());
+            match (code, signal) {
+                (Some(code), _) if code != 0 || *outcome != Outcome::Succeeded => line.push_str(&format!(", exit code {code}")),
+                (_, Some(signal)) => line.push_str(&format!(", killed by {signal}")),
+                _ => {}
+            }
+            if let Some(reason) = reason {
+                line.push_str(&format!(" ({reason})"));
+            }
+            match outcome {
+                Outcome::Succeeded | Outcome::Skipped | Outcome::Cancelled => log::info!("{line}"),
+                Outcome::Failed | Outcome::TimedOut | Outcome::Lost => log::warn!("{line}"),
+            }
+        }
+        Story::Missed { job, at, count, reason } => {
+            log::warn!("{}: {count} missed, the latest was due {}: {reason}", name(job), show(config, *job, *at));
+        }
+        Story::ClockSet { by } => {
+            let step = format_duration(std::time::Duration::from_nanos(by.unsigned_abs()));
+            let way = if *by < 0 { "back" } else { "forward" };
+            log::warn!("the wall clock was set {way} by {step}; every wall deadline was computed anew");
+        }
+        Story::ClockReady { synchronized: true } => log::info!("the clock is synchronized: wall deadlines are armed"),
+        Story::ClockReady { synchronized: false } => {
+            log::warn!("the clock is still not synchronized after wait_for_clock: wall deadlines are armed all the same");
+        }
+    }
+}
+
+/// The same as an event of the stream.
+pub(super) fn event_of(config: &Config, at: WallTime, story: &Story) -> Happened {
+    let name = |job: &JobId| Some(config.jobs[job.index()].name.to_string());
+    let mut happened = Happened {
+        at: config.zone.rfc3339(at),
+        what: What::Ended,
+        job: None,
+        run: None,
+        trigger: None,
+        attempt: None,
+        state: None,
+        reason: None,
+    };
+    match story {
+        Story::Triggered { run, job, trigger, .. } => {
+            happened.what = What::Triggered;
+            (happened.job, happened.run, happened.trigger) = (name(job), Some(*run), Some(*trigger));
+            happened.state = Some(StateWord::Pending);
+        }
+        Story::Started { run, job, attempt } => {
+            happened.what = What::Started;
+            (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
+            happened.state = Some(StateWord::Running);
+        }
+        Story::WillRetry { run, job, attempt, reason, .. } => {
+            happened.what = What::WillRetry;
+            (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
+            (happened.state, happened.reason) = (Some(StateWord::Pending), Some(reason.clone()));
+        }
+        Story::Ended { run, job, outcome, attempt, reason, .. } => {
+            (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
+            (happened.state, happened.reason) = (Some(outcome.word()), reason.as_deref().map(Into::into));
+        }
+        Story::Missed { job, reason, .. } => {
+            happened.what = What::Missed;
+            (happened.job, happened.state, happened.reason) = (name(job), Some(StateWord::Missed), Some(reason.clone()));
+        }
+        Story::ClockSet { by } => {
+            happened.what = What::ClockSet;
+            happened.reason = Some(format!("by {:+.3} s", *by as f64 / 1e9));
+        }
+        Story::ClockReady { synchronized } => {
+            happened.what = What::ClockReady;
+            happened.reason = (!synchronized).then(|| "not synchronized, but wait_for_clock is over".into());
+        }
+    }
+    happened
+}
+
+fn show(config: &Config, job: JobId, at: WallTime) -> String {
+    config.jobs[job.index()].zone.rfc3339(at)
+}

@@ -1,0 +1,390 @@
+//! The epoll loop: readiness in, engine events; engine effects out, syscalls.
+//!
+//! One thread, one `epoll_wait` without a timeout. What it waits for: two timerfds armed to the engine's earliest wall
+//! and elapsed deadlines, a signalfd, a pidfd and a pipe per running process, the control socket and its peers, an
+//! eventfd from the S3 thread, and whatever descriptors the sources asked for. While nothing is due there is no
+//! wake-up and no system call.
+//!
+//! A turn of the loop is always the same: read both clocks once; turn what is ready into events; hand them to the
+//! engine; then apply all effects in one place: records first, in one transaction, then processes and signals, then
+//! words. Nothing acts in the middle of a decision.
+//!
+//! This room imports everything; `main` starts it. Only it and `exec` make syscalls that could block.
+
+mod answers;
+mod bridge;
+mod children;
+pub mod clocks;
+mod diary;
+mod io;
+mod peers;
+mod signals;
+mod tokens;
+mod turn;
+mod watches;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::{Interest, Poll};
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use crate::config::Config;
+use crate::control::Bound;
+use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
+use crate::exec::Adopted;
+use crate::model::{Elapsed, JobId, Now, RunId};
+use crate::store::{Lock, Store, WatchRecord};
+use crate::triggers::Readiness;
+use bridge::Bridge;
+use children::{Children, Ended};
+use clocks::{Clocks, WallWake};
+use io::{Io, PeerId, What};
+use peers::Peers;
+use watches::{Surroundings, Watches};
+
+/// Events of one epoll_wait.
+const EVENTS: usize = 256;
+
+/// What a daemon is made of.
+#[derive(Debug)]
+pub struct Parts<C> {
+    /// The configuration.
+    pub config: Config,
+    /// The state, opened, and the lock on it.
+    pub store: Store,
+    /// Held for the daemon's life.
+    pub lock: Lock,
+    /// Where the state is.
+    pub state_dir: PathBuf,
+    /// Where the daemon was started.
+    pub start_dir: PathBuf,
+    /// The control socket, bound.
+    pub socket: Bound,
+    /// Time.
+    pub clocks: C,
+    /// Feeds the jitter of retries.
+    pub seed: u64,
+    /// What a person should hear about the start, shown in `status`.
+    pub warnings: Vec<String>,
+}
+
+/// Why the loop could not begin, or had to end. All of these are the machine's refusals; no job can cause one.
+#[derive(Debug)]
+pub enum RunError {
+    /// A system call that the loop can't do without.
+    Refused {
+        /// What was tried.
+        tried: &'static str,
+        /// The OS's word.
+        error: std::io::Error,
+    },
+    /// The state could not be read.
+    Store(crate::store::StoreError),
+    /// The dependencies have a cycle; `config` refuses such a file.
+    Cycle,
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Refused { tried, error } => write!(f, "can't {tried}: {error}"),
+            RunError::Store(error) => error.fmt(f),
+            RunError::Cycle => f.write_str("the dependencies have a cycle"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+fn refused(tried: &'static str) -> impl Fn(std::io::Error) -> RunError {
+    move |error| RunError::Refused { tried, error }
+}
+
+/// Somebody who waits for a run or for the end.
+#[derive(Debug)]
+struct Waiter {
+    peer: PeerId,
+    what: WaitFor,
+}
+
+#[derive(Debug)]
+enum WaitFor {
+    /// `trigger --wait`.
+    Run(RunId),
+    /// `logs -f`.
+    Logs(RunId),
+    /// `stop`.
+    Stop,
+}
+
+/// A `trigger` that the engine has yet to answer.
+#[derive(Debug)]
+struct Ticket {
+    peer: PeerId,
+    wait: bool,
+}
+
+/// The daemon's loop. See the module.
+pub struct Reactor<C> {
+    poll: Poll,
+    io: Io,
+    clocks: C,
+    armed: Option<Deadlines>,
+    signals: SignalFd,
+    bridge: Bridge,
+    peers: Peers,
+    children: Children,
+    watches: Watches,
+    engine: Engine,
+    store: Store,
+    config: Config,
+    _lock: Lock,
+    state_dir: PathBuf,
+    started: Now,
+    now: Now,
+    warnings: Vec<String>,
+    /// Engine events for the next turn.
+    inbox: VecDeque<Event>,
+    /// Changes that `commit_every` holds back, and until when.
+    held: Vec<Change>,
+    held_until: Option<Elapsed>,
+    tickets: HashMap<u64, Ticket>,
+    next_ticket: u64,
+    waiters: Vec<Waiter>,
+    /// Ended runs of each job since its history was last pruned.
+    unpruned: HashMap<JobId, u32>,
+    /// Whether the store's trouble was told.
+    trouble_told: bool,
+    done: bool,
+}
+
+impl<C: Clocks> Reactor<C> {
+    /// Takes over what is stored, arms every deadline and starts every source. The socket's peers wait until
+    /// [`Reactor::run`].
+    ///
+    /// # Errors
+    /// When the machine refuses what the loop can't do without.
+    pub fn new(parts: Parts<C>) -> Result<Reactor<C>, RunError> {
+        let Parts { config, mut store, lock, state_dir, start_dir, socket, clocks, seed, warnings } = parts;
+        let poll = Poll::new().map_err(refused("make an epoll instance"))?;
+        let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
+        let signals = signals::open(!crate::exec::has_pidfd()).map_err(refused("open a signalfd"))?;
+        let watch = refused("watch a descriptor");
+        io.watch(clocks.wall_fd(), What::WallTimer, Interest::READABLE).map_err(&watch)?;
+        io.watch(clocks.elapsed_fd(), What::ElapsedTimer, Interest::READABLE).map_err(&watch)?;
+        io.watch(signals.as_raw_fd(), What::Signals, Interest::READABLE).map_err(&watch)?;
+        let bridge_token = io.token(What::Bridge).map_err(&watch)?;
+        let bridge = Bridge::new(io.registry(), bridge_token).map_err(refused("make an eventfd"))?;
+        let peers = Peers::new(socket, &mut io).map_err(&watch)?;
+        let now = clocks.now();
+        let names: Vec<Arc<str>> = config.jobs.iter().map(|job| Arc::clone(&job.name)).collect();
+        let (mut restored, same_boot) = store.restore(now, &names).map_err(RunError::Store)?;
+        let mut engine = Engine::new(config.rules.clone(), seed).map_err(|_| RunError::Cycle)?;
+        let mut children = Children::new(state_dir.clone(), start_dir);
+        for (record, process) in &mut restored.running {
+            let pid = match &record.state {
+                RunState::Running(running) if same_boot => running.pid,
+                _ => None,
+            };
+            if let Some(adopted) = pid.and_then(Adopted::open)
+                && let Some(pid) = pid
+                && children.adopt(&mut io, record.id, adopted).is_ok()
+            {
+                log::info!("run {} goes on: its process {} outlived the daemon that started it", record.id, pid.pid);
+                *process = RestoredProcess::Alive(pid);
+            }
+        }
+        let mut effects = Vec::new();
+        engine.start(now, restored, &mut effects);
+        let mut reactor = Reactor {
+            poll,
+            io,
+            clocks,
+            armed: None,
+            signals,
+            bridge,
+            peers,
+            children,
+            watches: Watches::default(),
+            engine,
+            store,
+            config,
+            _lock: lock,
+            state_dir,
+            started: now,
+            now,
+            warnings,
+            inbox: VecDeque::new(),
+            held: Vec::new(),
+            held_until: None,
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            waiters: Vec::new(),
+            unpruned: HashMap::new(),
+            trouble_told: false,
+            done: false,
+        };
+        reactor.apply(effects, Vec::new());
+        reactor.start_sources();
+        Ok(reactor)
+    }
+
+    fn start_sources(&mut self) {
+        for (index, job) in (0..).zip(&self.config.jobs) {
+            let Some(source) = job.trigger.source() else { continue };
+            if !self.config.rules.jobs[index as usize].enabled {
+                continue;
+            }
+            let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
+            self.watches.start(JobId(index), Arc::clone(&job.name), source, &mut around);
+        }
+    }
+
+    /// Runs until it is told to stop and nothing runs any more.
+    ///
+    /// # Errors
+    /// When epoll_wait(2) or a timer fails, which no job and no peer can cause.
+    pub fn run(mut self) -> Result<(), RunError> {
+        let mut events = mio::Events::with_capacity(EVENTS);
+        while !self.done {
+            let busy = !self.inbox.is_empty() || self.children.has_output();
+            if !busy {
+                self.arm()?;
+            }
+            match self.poll.poll(&mut events, busy.then_some(std::time::Duration::ZERO)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(RunError::Refused { tried: "wait for events", error }),
+            }
+            self.now = self.clocks.now();
+            for event in &events {
+                if let Some(what) = self.io.what(event.token()) {
+                    self.ready(what)?;
+                }
+            }
+            self.turn();
+        }
+        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
+        self.watches.stop(&mut around);
+        Ok(())
+    }
+
+    /// Arms both timers, if a deadline has changed.
+    fn arm(&mut self) -> Result<(), RunError> {
+        let mut deadlines = self.engine.next_deadlines();
+        let others = [self.watches.next_wake(), self.peers.next_deadline(), self.held_until];
+        deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
+        if self.armed != Some(deadlines) {
+            self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
+            self.armed = Some(deadlines);
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, what: What) -> Result<(), RunError> {
+        match what {
+            What::WallTimer => {
+                self.armed = None;
+                if self.clocks.take_wall().map_err(refused("read a timer"))? == WallWake::ClockSet {
+                    self.inbox.push_back(Event::ClockSet);
+                }
+            }
+            What::ElapsedTimer => {
+                self.armed = None;
+                self.clocks.take_elapsed().map_err(refused("read a timer"))?;
+            }
+            What::Signals => self.take_signals().map_err(refused("read a signal"))?,
+            What::Bridge => {
+                while let Some((watch, message)) = self.bridge.take() {
+                    self.call_source(watch, Readiness::Message(message));
+                }
+            }
+            What::Listener => self.peers.accept(&mut self.io),
+            What::Peer(peer) => {
+                for request in self.peers.ready(peer, self.now.elapsed, &mut self.io) {
+                    self.answer(peer, request);
+                }
+            }
+            What::Exit(run) => self.reap(run),
+            What::Output(run) => self.children.output_ready(run),
+            What::Source(watch, fd) => self.call_source(watch, Readiness::Fd(fd)),
+        }
+        Ok(())
+    }
+
+    fn call_source(&mut self, watch: u32, what: Readiness) {
+        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
+        self.watches.ready(watch, what, &mut around);
+    }
+
+    fn reap(&mut self, run: RunId) {
+        match self.children.reap(&mut self.io, run) {
+            Some(Ended::Exited(exit)) => self.inbox.push_back(Event::Exited { run, exit }),
+            Some(Ended::Vanished) => self.inbox.push_back(Event::Vanished { run }),
+            None => {}
+        }
+    }
+
+    fn take_signals(&mut self) -> std::io::Result<()> {
+        while let Some(signal) = signals::take(&self.signals)? {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() => {
+                    log::warn!("{signal} again: running jobs are killed");
+                    self.inbox.push_back(Event::Ask(Request::StopNow));
+                }
+                Signal::SIGTERM | Signal::SIGINT => self.stop(signal.as_str()),
+                Signal::SIGHUP => log::warn!("SIGHUP: reloading is not supported by this version; restart to load the file anew"),
+                Signal::SIGUSR1 => log::info!("SIGUSR1: the log goes to stderr, there is no file to reopen"),
+                _ => {
+                    for run in self.children.without_pidfd() {
+                        self.reap(run);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, why: &str) {
+        let patience = self.config.shutdown_timeout;
+        let alive = self.engine.alive();
+        log::info!("stopping ({why}): nothing new starts; {alive} running");
+        self.inbox.push_back(Event::Ask(Request::Stop { patience }));
+    }
+
+    /// Everything that is to be handled at this instant.
+    fn turn(&mut self) {
+        self.children.pump(&mut self.io);
+        self.peers.drop_overdue(self.now.elapsed, &mut self.io);
+        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
+        self.watches.wake_due(&mut around);
+        let mut effects: Vec<Effect> = Vec::new();
+        for event in std::mem::take(&mut self.inbox) {
+            self.engine.handle(self.now, event, &mut effects);
+        }
+        let batches = self.take_batches(&mut effects);
+        self.engine.handle(self.now, Event::Tick, &mut effects);
+        self.apply(effects, batches);
+    }
+
+    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
+    /// seen would be found again.
+    fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
+        let mut taken = Vec::new();
+        for (watch, job, batch) in self.watches.take_batches() {
+            if self.store.trouble().is_some() {
+                self.call_source(watch, Readiness::NotRecorded);
+                continue;
+            }
+            let events = batch.events.iter().map(|event| event.to_string().into()).collect();
+            self.engine.handle(self.now, Event::Fired { job, events }, effects);
+            taken.push((watch, WatchRecord { job, batch }));
+        }
+        taken
+    }
+}

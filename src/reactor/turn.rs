@@ -1,0 +1,202 @@
+//! Effects become acts, in one place: records, then sources, then processes, then words.
+
+use super::children::remove_logs;
+use super::clocks::Clocks;
+use super::{Reactor, WaitFor, diary};
+use crate::control::commands::{logs, stop, trigger};
+use crate::control::protocol::Reply;
+use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
+use crate::model::{JobId, Outcome, RunId, RunView};
+use crate::store::{StoredRun, WatchRecord};
+use crate::triggers::Readiness;
+
+/// Ended runs of a job between two prunings of its history: a tenth of what is kept by default.
+const PRUNE_EVERY: u32 = 10;
+
+/// Runs removed in one pruning: bounded work in a turn.
+const PRUNE_AT_ONCE: usize = 200;
+
+impl<C: Clocks> Reactor<C> {
+    pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
+        let mut changes = Vec::new();
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Record(change) => changes.push(change),
+                other => rest.push(other),
+            }
+        }
+        let ended: Vec<StoredRun> = changes.iter().filter_map(ended_run).collect();
+        let (watches, records): (Vec<u32>, Vec<WatchRecord>) = batches.into_iter().unzip();
+        let spawns = rest.iter().any(|effect| matches!(effect, Effect::Spawn(_) | Effect::Load { .. } | Effect::Stopped));
+        self.commit(changes, records, spawns);
+        for watch in watches {
+            self.call_source(watch, Readiness::Recorded);
+        }
+        for effect in rest {
+            self.act(effect, &ended);
+        }
+        self.prune();
+    }
+
+    /// One transaction, or none yet where `commit_every` may gather more: only what can be lost without an event being
+    /// acted on twice is held back, which is how running runs go on and end.
+    fn commit(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>, spawns: bool) {
+        let every = self.config.commit_every;
+        let harmless = |change: &Change| matches!(change, Change::Run { new: false, .. } | Change::AttemptFailed { .. });
+        let due = self.held_until.is_some_and(|until| until <= self.now.elapsed);
+        self.held.extend(changes);
+        if self.held.is_empty() && records.is_empty() {
+            return;
+        }
+        if !every.is_zero() && !spawns && !due && records.is_empty() && self.held.iter().all(harmless) {
+            self.held_until.get_or_insert(self.now.elapsed + every);
+            return;
+        }
+        self.held_until = None;
+        match self.store.commit(std::mem::take(&mut self.held), records) {
+            Ok(()) if self.trouble_told => {
+                self.trouble_told = false;
+                log::warn!("the state can be written again; nothing of it is missing");
+            }
+            Ok(()) => {}
+            Err(error) if !self.trouble_told => {
+                self.trouble_told = true;
+                log::error!("{error}; jobs go on in memory, and what was not written is tried again with each change");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn act(&mut self, effect: Effect, ended: &[StoredRun]) {
+        match effect {
+            Effect::Record(_) => {}
+            Effect::Spawn(spawn) => self.spawn(&spawn),
+            Effect::Signal { run, signal } => self.children.signal(run, signal),
+            Effect::Load { job, from, limit } => match self.store.load_pending(job, from, limit) {
+                Ok(runs) => self.inbox.push_back(Event::Loaded { job, runs }),
+                Err(error) => {
+                    log::error!("waiting runs can't be read: {error}; they are read at the next start");
+                    self.inbox.push_back(Event::Loaded { job, runs: Vec::new() });
+                }
+            },
+            Effect::CheckClock => {
+                if self.clocks.is_synchronized() {
+                    self.inbox.push_back(Event::ClockSynced);
+                }
+            }
+            Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
+            Effect::Tell(story) => self.tell(&story, ended),
+            Effect::Stopped => {
+                self.answer_stop();
+                self.done = true;
+            }
+        }
+    }
+
+    fn spawn(&mut self, spawn: &Spawn) {
+        let job = &self.config.jobs[spawn.job.index()];
+        let event = match self.children.start(&mut self.io, job, spawn) {
+            Ok(pid) => Event::Started { run: spawn.run, pid },
+            Err(reason) => Event::NotStarted { run: spawn.run, reason },
+        };
+        self.inbox.push_back(event);
+    }
+
+    fn tell(&mut self, story: &Story, ended: &[StoredRun]) {
+        diary::log_story(&self.config, story);
+        if self.peers.has_followers()
+            && let Ok(mut line) = serde_json::to_string(&diary::event_of(&self.config, self.now.wall, story))
+        {
+            line.push('\n');
+            self.peers.stream(&line, self.now.elapsed, &mut self.io);
+        }
+        if let Story::Ended { run, job, outcome, .. } = story {
+            self.children.finish(*run, *outcome == Outcome::Succeeded);
+            *self.unpruned.entry(*job).or_default() += 1;
+            self.answer_waiters(*run, ended);
+        }
+    }
+
+    /// How a run stands: as it ended in this turn, else in the engine's memory, else in the store.
+    pub(super) fn view(&self, run: RunId, ended: &[StoredRun]) -> Option<RunView> {
+        if let Some(record) = self.engine.run(run) {
+            return Some(self.show(&StoredRun::from(record), record.job));
+        }
+        let stored = match ended.iter().find(|stored| stored.id == run) {
+            // Its job's row is not filled in here; the numbers say whose it is.
+            Some(stored) => return Some(self.show(stored, JobId(u32::try_from(stored.job_row).unwrap_or(0)))),
+            None => self.store.run(run).ok().flatten()?,
+        };
+        let name = self.store.name_of(stored.job_row).unwrap_or("?").to_owned();
+        Some(stored.view(&name, self.config.zone, &self.state_dir))
+    }
+
+    pub(super) fn show(&self, run: &StoredRun, job: JobId) -> RunView {
+        let job = &self.config.jobs[job.index()];
+        run.view(&job.name, job.zone, &self.state_dir)
+    }
+
+    fn answer_trigger(&mut self, ticket: u64, run: RunId, ended: &[StoredRun]) {
+        let Some(ticket) = self.tickets.remove(&ticket) else { return };
+        let Some(view) = self.view(run, ended) else { return };
+        if ticket.wait && !view.state.is_end() {
+            self.waiters.push(super::Waiter { peer: ticket.peer, what: WaitFor::Run(run) });
+        } else {
+            self.peers.reply(ticket.peer, &Reply::done(&trigger::Triggered { run: view }), self.now.elapsed, &mut self.io);
+        }
+    }
+
+    fn answer_waiters(&mut self, run: RunId, ended: &[StoredRun]) {
+        let done = |waiter: &super::Waiter| matches!(waiter.what, WaitFor::Run(of) | WaitFor::Logs(of) if of == run);
+        if !self.waiters.iter().any(done) {
+            return;
+        }
+        let Some(view) = self.view(run, ended) else { return };
+        for waiter in self.waiters.extract_if(.., |waiter| done(waiter)).collect::<Vec<_>>() {
+            let reply = match waiter.what {
+                WaitFor::Logs(_) => {
+                    let path = crate::store::log_path(&self.state_dir, &view.job, run).display().to_string();
+                    Reply::done(&logs::Logs { run: view.clone(), path })
+                }
+                WaitFor::Run(_) | WaitFor::Stop => Reply::done(&trigger::Triggered { run: view.clone() }),
+            };
+            self.peers.reply(waiter.peer, &reply, self.now.elapsed, &mut self.io);
+        }
+    }
+
+    fn answer_stop(&mut self) {
+        log::info!("stopped");
+        for waiter in std::mem::take(&mut self.waiters) {
+            if matches!(waiter.what, WaitFor::Stop) {
+                let reply = Reply::done(&stop::Stopped { pid: std::process::id() });
+                self.peers.reply(waiter.peer, &reply, self.now.elapsed, &mut self.io);
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        let due: Vec<JobId> = self.unpruned.iter().filter(|(_, count)| **count >= PRUNE_EVERY).map(|(job, _)| *job).collect();
+        for job in due {
+            self.unpruned.remove(&job);
+            let settings = &self.config.jobs[job.index()];
+            let before = settings.keep_for.map(|keep| self.now.wall - keep);
+            match self.store.prune(job, settings.keep_runs, before, PRUNE_AT_ONCE) {
+                Ok(runs) => remove_logs(&self.state_dir, &settings.name, &runs),
+                Err(error) => log::warn!("old runs can't be removed: {error}"),
+            }
+        }
+    }
+}
+
+/// The row of a run that ended in this turn; its `job_row` holds the job's index, until the store fills in its own.
+fn ended_run(change: &Change) -> Option<StoredRun> {
+    match change {
+        Change::Run { record, .. } if matches!(record.state, RunState::Ended(_)) => {
+            let mut row = StoredRun::from(&**record);
+            row.job_row = i64::from(record.job.0);
+            Some(row)
+        }
+        _ => None,
+    }
+}
