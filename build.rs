@@ -69,24 +69,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let indices: Result<Vec<usize>, _> = order.iter().flatten().map(|(_, o)| distinct.binary_search(o)).collect();
     let indices = indices.map_err(|_| "an offset is missing from the list of offsets")?;
     writeln!(text, "/// The offset of each period, as an index into `DISTINCT`.\nstatic OFFSETS: [u16; {end}] = {indices:?};")?;
-    writeln!(text, "{TAILS_DOC}static TAILS: [Option<[(u16, u8, u32, i32); 2]>; {}] = {:?};", tails.len(), tails)?;
+    writeln!(text, "{TAILS_DOC}static TAILS: [Option<[Yearly; 2]>; {}] = {tails:?};", tails.len())?;
     writeln!(text, "/// Every offset from UTC that is or was in use, in seconds.")?;
     writeln!(text, "static DISTINCT: [i32; {}] = {distinct:?};", distinct.len())?;
     let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     std::fs::write(Path::new(&out).join("zones.rs"), text)?;
-    #[expect(clippy::print_stdout, reason = "this is how a build script speaks to cargo")]
-    {
-        println!("cargo::rerun-if-changed=build.rs");
-    }
+    println!("cargo::rerun-if-changed=build.rs");
     Ok(())
 }
 
-const TAILS_DOC: &str = "/// The two changes of each year after the table's last, for each table that has them: the first such\n\
-    /// weekday (Sunday is 0) at least so many days after 1 March, the second of that day (UTC), the offset from then on.\n";
+const TAILS_DOC: &str = "\
+/// A yearly change: on the first such weekday (Sunday is 0) at least so many days after 1 March, at this second of the
+/// day (UTC), to this offset.
+type Yearly = (u16, u8, u32, i32);
+/// For each table, what changes in each year after its end.
+";
 
 /// The changes of every year after the last, if the last twelve years agree on them.
 fn tail_of(periods: &[(i64, i32)]) -> Option<[Change; 2]> {
-    let of_year = |year: i32| -> Option<[(u16, u8, u32, i32); 2]> {
+    let of_year = |year: i32| -> Option<[Change; 2]> {
         let march = NaiveDate::from_ymd_opt(year, 3, 1)?;
         let range = march..NaiveDate::from_ymd_opt(year + 1, 3, 1)?;
         let mut changes = periods.iter().filter_map(|(start, offset)| {

@@ -29,7 +29,7 @@ const LONGEST_NUMBER: usize = 9;
 /// True if a schedule's text is [`REBOOT`], which [`Schedule::parse`] refuses: it has no instants.
 #[must_use]
 pub fn is_reboot(text: &str) -> bool {
-    text.trim_matches(is_blank) == REBOOT
+    trimmed(text).text == REBOOT
 }
 
 /// What may stand in a field.
@@ -110,6 +110,9 @@ impl Schedule {
         if whole.text.starts_with('@') {
             return parse_macro(whole);
         }
+        if let Some(error) = odd_space(whole) {
+            return Err(error);
+        }
         let mut fields = [whole; 6];
         let mut count = 0;
         for token in words(whole) {
@@ -136,13 +139,26 @@ fn wrong_count(span: Range<usize>, count: usize) -> ScheduleError {
     ScheduleError { span, message, help: FIELDS_HELP.into() }
 }
 
+/// The error for a character that looks like a space, or like nothing, and is none of the blanks.
+fn odd_space(whole: Token<'_>) -> Option<ScheduleError> {
+    let (at, odd) = whole.text.char_indices().find(|(_, c)| (c.is_whitespace() || c.is_control()) && !is_blank(*c))?;
+    let start = whole.at + at;
+    Some(ScheduleError {
+        span: start..start + odd.len_utf8(),
+        message: format!("the character U+{:04X} does not separate fields", u32::from(odd)),
+        help: "write spaces or tabs between fields".into(),
+    })
+}
+
 fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t')
 }
 
+/// Without blanks and line ends, which a YAML block leaves behind a text.
 fn trimmed(text: &str) -> Token<'_> {
-    let tail = text.trim_start_matches(is_blank);
-    Token { text: tail.trim_end_matches(is_blank), at: text.len() - tail.len() }
+    let outside = |c: char| is_blank(c) || matches!(c, '\n' | '\r');
+    let tail = text.trim_start_matches(outside);
+    Token { text: tail.trim_end_matches(outside), at: text.len() - tail.len() }
 }
 
 /// The parts of a text between spaces and tabs.
