@@ -1,5 +1,6 @@
 //! firelink: a job scheduler for Linux boxes that have little to spare.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod dag;

@@ -1,0 +1,60 @@
+//! The nearest known word to one that is not known.
+
+/// The candidate that differs least from `word`, if it differs by no more than a third of its letters; case and the
+/// difference between `_`, `-` and a space count for nothing.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer than any name, and it bounds the work that a hostile text can cause.
+    const LONGEST: usize = 64;
+    if word.is_empty() || word.len() > LONGEST {
+        return None;
+    }
+    let folded = fold(word);
+    let limit = (folded.len() / 3).max(1);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+fn fold(word: &str) -> Vec<char> {
+    word.chars().map(|c| if matches!(c, '-' | ' ') { '_' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// How many letters must be added, removed or replaced to make one word of the other.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_that_differs_least_is_suggested() {
+        let words = ["@daily", "@weekly", "@hourly"];
+        assert_eq!(nearest("@dailyy", words), Some("@daily"));
+        assert_eq!(nearest("@Weekly", words), Some("@weekly"));
+        assert_eq!(nearest("@never", words), None);
+        assert_eq!(nearest(&"@daily".repeat(1_000), words), None);
+    }
+
+    #[test]
+    fn the_distance_counts_single_letters() {
+        let chars = |word: &str| word.chars().collect::<Vec<_>>();
+        for (a, b, expect) in [("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("abc", "abc", 0), ("ab", "ba", 2)] {
+            assert_eq!(distance(&chars(a), &chars(b)), expect, "{a} {b}");
+        }
+    }
+}
