@@ -1,3 +1,51 @@
-//! Processes.
+//! Processes: started, watched, asked to end, and never leaked.
+//!
+//! [`spawn`] makes a child in its own process group with stdin from `/dev/null` and both outputs in one pipe, so that
+//! their order is kept. A [`Child`] is seen to end through a pidfd; reaping it first ends what is left of its group.
+//! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
+//!
+//! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
+//! into [`spec`]. Unsafe code lives in `sys` alone.
 
+mod adopted;
+mod child;
+mod env;
+mod event;
+mod log;
+mod proc;
 pub mod spec;
+mod start;
+mod sys;
+
+pub use adopted::Adopted;
+pub use child::{Child, GroupSignal};
+pub use event::{EventDelivery, deliver_event};
+pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
+pub use start::{Launch, SpawnError, spawn};
+pub use sys::{become_subreaper, has_pidfd};
+
+/// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
+        return signal.as_str().to_owned();
+    }
+    let first = nix::libc::SIGRTMIN();
+    if (first..=nix::libc::SIGRTMAX()).contains(&number) {
+        return if number == first { "SIGRTMIN".into() } else { format!("SIGRTMIN+{}", number - first) };
+    }
+    format!("signal {number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_name;
+
+    #[test]
+    fn signals_are_named_as_people_know_them() {
+        assert_eq!(signal_name(15), "SIGTERM");
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(nix::libc::SIGRTMIN() + 3), "SIGRTMIN+3");
+        assert_eq!(signal_name(99), "signal 99");
+    }
+}

@@ -64,6 +64,11 @@ impl History {
         self.names.get(&row).map_or("?", String::as_str)
     }
 
+    /// The names of all jobs that were ever loaded.
+    pub fn job_names(&self) -> impl Iterator<Item = &str> {
+        self.names.values().map(String::as_str)
+    }
+
     /// Runs and missed deadlines, newest first.
     ///
     /// # Errors

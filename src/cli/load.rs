@@ -1,0 +1,36 @@
+//! What several commands begin with: the configuration, and where the state is.
+
+use std::path::{Path, PathBuf};
+
+use super::out::{Failure, warn};
+use crate::config::{self, Config, Refused, Surroundings};
+
+/// Loads a configuration; warnings and errors are written to stderr.
+pub(super) fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
+    match config::load(path, surroundings) {
+        Ok(config) => {
+            config.warnings.iter().for_each(|warning| warn(&warning.rendered));
+            Ok(config)
+        }
+        Err(Refused(diagnostics)) => {
+            diagnostics.iter().for_each(|diagnostic| warn(&diagnostic.rendered));
+            Err(Failure::silent(2))
+        }
+    }
+}
+
+/// Where the state is: as asked, as the configuration says, else `/var/lib/firelink` for root and
+/// `$XDG_STATE_HOME/firelink` (by default `~/.local/state/firelink`) for others.
+pub(super) fn state_dir(asked: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let configured = config.and_then(|config| config.state_dir.clone());
+    if let Some(dir) = asked.map(Path::to_owned).or(configured) {
+        return std::path::absolute(&dir).map_err(|error| Failure::usage(format!("{}: {error}", dir.display())));
+    }
+    if nix::unistd::Uid::effective().is_root() {
+        return Ok("/var/lib/firelink".into());
+    }
+    let home = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+    home.map(|dir| dir.join("firelink"))
+        .ok_or_else(|| Failure::usage("neither XDG_STATE_HOME nor HOME is set; name a directory for the state with --state-dir"))
+}

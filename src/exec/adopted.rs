@@ -1,0 +1,50 @@
+//! The child of a daemon that died, which lives on.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::child::{GroupSignal, signal_group};
+use super::{proc, sys};
+use crate::model::Pid;
+
+/// A process that an earlier daemon started. Its end can be seen, its exit status can't: that is its parent's alone.
+#[derive(Debug)]
+pub struct Adopted {
+    pid: Pid,
+    exit: OwnedFd,
+}
+
+impl Adopted {
+    /// The process, if it is still the one that was started: the same pid and the same start time.
+    #[must_use]
+    pub fn open(pid: Pid) -> Option<Adopted> {
+        let exit = sys::pidfd_open(pid.pid).ok()?;
+        // Compared after the pidfd was opened: from then on the number can't come to mean another process unseen.
+        let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
+        let adopted = Adopted { pid, exit };
+        (same && adopted.is_alive()).then_some(adopted)
+    }
+
+    /// False once it has ended.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
+    /// Signals its whole group.
+    ///
+    /// # Errors
+    /// What kill(2) said, but for a group that is gone.
+    pub fn signal_group(&self, signal: GroupSignal) -> io::Result<()> {
+        if self.is_alive() { signal_group(self.pid.pid, signal.signal()) } else { Ok(()) }
+    }
+}
+
+impl AsFd for Adopted {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.exit.as_fd()
+    }
+}

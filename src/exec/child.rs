@@ -1,0 +1,120 @@
+//! A child of this daemon.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid as UnixPid;
+
+use super::{proc, sys};
+use crate::model::{Exit, Pid};
+
+/// What a process group can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupSignal {
+    /// SIGTERM.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+impl GroupSignal {
+    pub(super) const fn signal(self) -> Signal {
+        match self {
+            GroupSignal::Term => Signal::SIGTERM,
+            GroupSignal::Kill => Signal::SIGKILL,
+        }
+    }
+}
+
+/// A process that was started and not yet reaped: the leader of its own group. Dropped early, its group is killed and
+/// it is reaped, so that neither a process nor a zombie is left.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    exit: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    reaped: bool,
+}
+
+impl Child {
+    pub(super) fn new(pid: i32, output: Option<OwnedFd>) -> Child {
+        // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
+        let exit = sys::pidfd_open(pid).ok();
+        Child { pid: proc::identify(pid), exit, output, reaped: false }
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Readable once it has ended; `None` where the kernel has no pidfd: then try [`Child::try_reap`] on SIGCHLD.
+    #[must_use]
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.exit.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The read end of its output, non-blocking, once.
+    pub fn take_output(&mut self) -> Option<OwnedFd> {
+        self.output.take()
+    }
+
+    /// Signals its whole group.
+    ///
+    /// # Errors
+    /// What kill(2) said, but for a group that is gone.
+    pub fn signal_group(&self, signal: GroupSignal) -> io::Result<()> {
+        if self.reaped {
+            return Ok(());
+        }
+        signal_group(self.pid.pid, signal.signal())
+    }
+
+    /// If it has ended, kills what is left of its group and reaps it.
+    ///
+    /// # Errors
+    /// What waitid(2) said.
+    pub fn try_reap(&mut self) -> io::Result<Option<Exit>> {
+        let id = Id::Pid(UnixPid::from_raw(self.pid.pid));
+        // Looking first: while the leader is a zombie its number, and so the group's, can't be given to anyone else.
+        let peek = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)?;
+        if exit_of(peek).is_none() {
+            return Ok(None);
+        }
+        signal_group(self.pid.pid, Signal::SIGKILL)?;
+        let status = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
+        self.reaped = true;
+        Ok(exit_of(status))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = signal_group(self.pid.pid, Signal::SIGKILL);
+            // SIGKILL can't be ignored: this waits for the kernel, not for the job.
+            let _ = waitid(Id::Pid(UnixPid::from_raw(self.pid.pid)), WaitPidFlag::WEXITED);
+        }
+    }
+}
+
+fn exit_of(status: WaitStatus) -> Option<Exit> {
+    match status {
+        WaitStatus::Exited(_, code) => Some(Exit::Code(code)),
+        WaitStatus::Signaled(_, signal, _) => Some(Exit::Signal(signal as i32)),
+        _ => None,
+    }
+}
+
+/// Signals a group; one that is gone, or holds only zombies, is no error.
+pub(super) fn signal_group(leader: i32, signal: Signal) -> io::Result<()> {
+    match killpg(UnixPid::from_raw(leader), signal) {
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        // Every member runs as somebody else by now (a set-user-id program): nothing of it is ours to end.
+        Err(errno) => Err(errno.into()),
+    }
+}

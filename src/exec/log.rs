@@ -1,0 +1,290 @@
+//! A run's output: one file, made at the first byte, with a hard limit that keeps head and tail.
+//!
+//! Until the limit the file grows as output comes. Past it, its last part is a ring that is overwritten in place, so
+//! that neither the file nor memory grows with a job that writes for ever; when the run ends the ring is put in order
+//! and a line between head and tail says how much was cut.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use super::spec::{Capture, DEFAULT_LOG_SIZE};
+use crate::model::Attempt;
+
+/// What is read of one pipe in one turn of the loop, so that a chatty job does not starve the others.
+pub const DRAIN_AT_ONCE: usize = 256 * 1024;
+
+/// The tail's part of a log at most: it is put in order through memory once.
+const TAIL_LIMIT: u64 = 256 * 1024;
+
+/// Room for the line that marks the cut: its words and a number of 20 digits.
+const MARK_ROOM: u64 = 64;
+
+/// What [`Capture::OnFailure`] keeps in memory at most, half of it head and half tail.
+const MEMORY_LIMIT: u64 = 64 * 1024;
+
+/// The smallest limit: below it there would be no room for head, mark and tail.
+const SMALLEST: u64 = 1024;
+
+/// What a [`drain`] left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// The pipe may hold more.
+    More,
+    /// The pipe is empty for now.
+    Empty,
+    /// Everybody has closed the other end.
+    Closed,
+}
+
+/// Where a run's output goes.
+#[derive(Debug)]
+pub struct OutputSink {
+    path: PathBuf,
+    medium: Medium,
+    /// Bytes of the file before the ring.
+    head: u64,
+    /// The ring's size.
+    tail: u64,
+    /// Bytes that came, all of them.
+    total: u64,
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+enum Medium {
+    /// Thrown away.
+    Nowhere,
+    /// To be made at the first byte.
+    NoFileYet,
+    File(File),
+    /// Held back until it is known whether the run fails.
+    Memory(Vec<u8>),
+}
+
+impl OutputSink {
+    /// A sink for the file at `path`; `max_size` in bytes.
+    #[must_use]
+    pub fn new(path: PathBuf, capture: Capture, max_size: Option<u64>) -> OutputSink {
+        let size = max_size.unwrap_or(DEFAULT_LOG_SIZE).max(SMALLEST);
+        let (size, medium) = match capture {
+            Capture::All => (size, Medium::NoFileYet),
+            Capture::OnFailure => (size.min(MEMORY_LIMIT), Medium::Memory(Vec::new())),
+            Capture::None => (size, Medium::Nowhere),
+        };
+        let tail = (size / 2).min(TAIL_LIMIT);
+        OutputSink { path, medium, head: size - tail - MARK_ROOM, tail, total: 0, trouble: None }
+    }
+
+    /// What the disk said, if it refused; output is read and dropped from then on.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// A retry begins: its output follows a line that says so, if there is any output yet.
+    pub fn begin_attempt(&mut self, attempt: Attempt) {
+        if self.total > 0 {
+            self.write(format!("[firelink: attempt {attempt}]\n").as_bytes());
+        }
+    }
+
+    /// Takes output.
+    pub fn write(&mut self, bytes: &[u8]) {
+        if self.trouble.is_some() || bytes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_write(bytes) {
+            self.trouble = Some(format!("{}: {error}", self.path.display()));
+        }
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if matches!(self.medium, Medium::NoFileYet) {
+            self.medium = Medium::File(create(&self.path)?);
+        }
+        let capacity = self.head + self.tail;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // Until the end of the head, or of the ring, whichever this byte is in.
+            let (at, room) = if self.total < capacity {
+                (self.total, capacity - self.total)
+            } else {
+                let offset = (self.total - self.head) % self.tail;
+                (self.head + offset, self.tail - offset)
+            };
+            let count = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(count);
+            match &mut self.medium {
+                Medium::Nowhere | Medium::NoFileYet => {}
+                Medium::File(file) => file.write_all_at(now, at)?,
+                Medium::Memory(memory) => {
+                    let at = usize::try_from(at).map_err(io::Error::other)?;
+                    memory.resize(memory.len().max(at + count), 0);
+                    memory[at..at + count].copy_from_slice(now);
+                }
+            }
+            self.total += count as u64;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// The run has ended: the ring is put in order, the cut marked, and what was held back written if it failed.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub fn finish(&mut self, success: bool) -> io::Result<()> {
+        match std::mem::replace(&mut self.medium, Medium::Nowhere) {
+            Medium::Nowhere | Medium::NoFileYet => Ok(()),
+            Medium::File(file) => self.straighten(&file),
+            Medium::Memory(memory) if success || memory.is_empty() => Ok(()),
+            Medium::Memory(memory) => {
+                let file = create(&self.path)?;
+                file.write_all_at(&memory, 0)?;
+                self.straighten(&file)
+            }
+        }
+    }
+
+    fn straighten(&self, file: &File) -> io::Result<()> {
+        let capacity = self.head + self.tail;
+        if self.total <= capacity {
+            return Ok(());
+        }
+        let mut ring = vec![0; usize::try_from(self.tail).map_err(io::Error::other)?];
+        file.read_exact_at(&mut ring, self.head)?;
+        let start = (self.total - self.head) % self.tail;
+        ring.rotate_left(usize::try_from(start).map_err(io::Error::other)?);
+        let mark = format!("\n[firelink: {} bytes cut here]\n", self.total - capacity);
+        file.write_all_at(mark.as_bytes(), self.head)?;
+        file.write_all_at(&ring, self.head + mark.len() as u64)
+    }
+}
+
+fn create(path: &PathBuf) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    }
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Reads a pipe into a sink until it would block, its end, or [`DRAIN_AT_ONCE`]. `buffer` must not be empty.
+///
+/// # Errors
+/// What read(2) said.
+pub fn drain(fd: BorrowedFd<'_>, buffer: &mut [u8], sink: &mut OutputSink) -> io::Result<Drained> {
+    let mut read = 0;
+    while read < DRAIN_AT_ONCE {
+        match nix::unistd::read(fd, buffer) {
+            Ok(0) => return Ok(Drained::Closed),
+            Ok(count) => {
+                sink.write(&buffer[..count]);
+                read += count;
+            }
+            Err(Errno::EAGAIN) => return Ok(Drained::Empty),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(Drained::More)
+}
+
+/// Reads a whole file of at most a log's size, for tests and tools.
+#[cfg(test)]
+fn slurp(path: &std::path::Path) -> Option<Vec<u8>> {
+    use std::io::{ErrorKind, Read};
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut bytes).ok().map(|_| bytes),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sink(capture: Capture, max: u64) -> (tempfile::TempDir, OutputSink) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("job/1.log");
+        (dir, OutputSink::new(path, capture, Some(max)))
+    }
+
+    #[test]
+    fn a_run_without_output_has_no_file() {
+        let (_dir, mut sink) = sink(Capture::All, 4096);
+        sink.begin_attempt(Attempt(2));
+        sink.finish(false).unwrap();
+        assert_eq!(slurp(&sink.path), None);
+    }
+
+    #[test]
+    fn output_is_in_the_file_as_it_comes_and_a_retry_is_marked() {
+        let (_dir, mut sink) = sink(Capture::All, 4096);
+        sink.write(b"one\n");
+        assert_eq!(slurp(&sink.path).unwrap(), b"one\n");
+        sink.begin_attempt(Attempt(2));
+        sink.write(b"two\n");
+        sink.finish(true).unwrap();
+        assert_eq!(slurp(&sink.path).unwrap(), b"one\n[firelink: attempt 2]\ntwo\n");
+    }
+
+    #[test]
+    fn on_failure_writes_nothing_for_a_run_that_succeeds() {
+        for success in [true, false] {
+            let (_dir, mut sink) = sink(Capture::OnFailure, 4096);
+            sink.write(b"hello");
+            sink.finish(success).unwrap();
+            assert_eq!(slurp(&sink.path), (!success).then(|| b"hello".to_vec()));
+        }
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_told_once_and_output_goes_on_being_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("job"), "a file where a directory should be").unwrap();
+        let mut sink = OutputSink::new(dir.path().join("job/1.log"), Capture::All, None);
+        sink.write(b"x");
+        assert!(sink.trouble().unwrap().contains("1.log"));
+        sink.write(b"y");
+        sink.finish(true).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn head_and_tail_are_kept_and_the_file_never_outgrows_its_limit(
+            chunks in prop::collection::vec(1_usize..3000, 0..40),
+            on_failure: bool,
+        ) {
+            const MAX: u64 = 4096;
+            let capture = if on_failure { Capture::OnFailure } else { Capture::All };
+            let (_dir, mut sink) = sink(capture, MAX);
+            let mut all = Vec::new();
+            for (index, size) in chunks.into_iter().enumerate() {
+                let chunk: Vec<u8> = (0..size).map(|at| u8::try_from((index * 7 + at) % 251).unwrap()).collect();
+                sink.write(&chunk);
+                all.extend(chunk);
+                prop_assert!(slurp(&sink.path).unwrap_or_default().len() as u64 <= MAX);
+            }
+            sink.finish(false).unwrap();
+            let file = slurp(&sink.path).unwrap_or_default();
+            prop_assert!(file.len() as u64 <= MAX);
+            let (head, tail) = (usize::try_from(sink.head).unwrap(), usize::try_from(sink.tail).unwrap());
+            if all.len() <= head + tail {
+                prop_assert_eq!(file, all);
+            } else {
+                let mark = format!("\n[firelink: {} bytes cut here]\n", all.len() - head - tail);
+                prop_assert_eq!(&file[..head], &all[..head]);
+                prop_assert_eq!(&file[head..head + mark.len()], mark.as_bytes());
+                prop_assert_eq!(&file[head + mark.len()..], &all[all.len() - tail..]);
+            }
+        }
+    }
+}
