@@ -1,6 +1,7 @@
 //! The S3 watch against real HTTP: an S3 server that checks signatures, and one that lies.
 
 #![cfg(feature = "s3")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they measure")]
 
 #[path = "support/host.rs"]
 mod host;
@@ -13,6 +14,8 @@ mod s3;
 mod environment;
 #[path = "s3_source/errors.rs"]
 mod errors;
+#[path = "s3_source/moto.rs"]
+mod moto;
 #[path = "s3_source/objects.rs"]
 mod objects;
 

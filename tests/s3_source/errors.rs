@@ -237,7 +237,7 @@ fn a_public_bucket_is_listed_without_a_signature() {
 }
 
 #[test]
-fn foreign_endpoints_get_the_bucket_in_the_path_and_a_path_style_of_false_puts_it_in_the_host() {
+fn a_server_other_than_aws_gets_the_bucket_in_the_path() {
     let server = Hostile::start([]);
     let thread = S3Thread::start();
     let mut watch = watch_at(server.endpoint(), Existing::Skip);
@@ -246,6 +246,21 @@ fn foreign_endpoints_get_the_bucket_in_the_path_and_a_path_style_of_false_puts_i
     let requests = server.requests();
     assert!(requests[0].starts_with("GET /box/?") || requests[0].starts_with("GET /box?"), "{requests:?}");
     assert!(requests[0].contains("prefix=in%20put%2F") && requests[0].contains("max-keys=1000"), "{requests:?}");
+}
+
+#[test]
+fn a_path_style_of_false_puts_the_bucket_into_the_host() {
+    let server = Hostile::start([]);
+    let thread = S3Thread::start();
+    // A name below `.invalid` never resolves (RFC 2606), so that the warning tells which one was looked up.
+    let endpoint = server.endpoint().replace("127.0.0.1", "firelink.invalid");
+    let mut watch = watch_at(endpoint, Existing::Skip);
+    watch.client.path_style = Some(false);
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
+    bench.poll();
+    let warning = bench.warning().expect("a warning");
+    assert!(warning.contains("firelink.invalid") && warning.contains("can't be reached"), "{warning}");
+    assert!(server.requests().is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! commits, refuses or dies as the test wants.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
+#![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use std::any::Any;
 use std::collections::BTreeMap;

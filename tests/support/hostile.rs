@@ -1,6 +1,7 @@
 //! An HTTP server that answers what a test tells it to, right or wrong, and forgets to check anything.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
+#![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

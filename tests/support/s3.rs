@@ -4,6 +4,7 @@
 //! request must carry a valid signature by [`ACCESS_KEY`] and [`SECRET_KEY`].
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
+#![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
