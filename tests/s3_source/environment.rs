@@ -1,10 +1,14 @@
 //! What comes from the environment: the endpoint, the region, credentials. A process has one environment, so each of
 //! these tests runs one of the `child_` tests below in a process of its own.
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firelink::triggers::s3::{ClientSettings, Existing};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::host::{Bench, S3Thread, Store};
 use super::hostile::{Hostile, Reply, listing};
@@ -37,6 +41,7 @@ fn child_polls_once() {
     if std::env::var_os("TEST_PROFILE").is_some() {
         watch.client.profile = Some("box".into());
     }
+    watch.client.path_style = std::env::var("TEST_PATH_STYLE").ok().map(|text| text == "true");
     let thread = S3Thread::start();
     let mut bench = Bench::start(&watch, Store::default(), &thread);
     bench.poll();
@@ -118,6 +123,56 @@ fn an_endpoint_that_is_no_url_is_told_with_its_origin() {
     let report = report_of("child_polls_once", &[("AWS_ENDPOINT_URL", "localhost:9000".to_owned())]);
     assert!(report.contains("`localhost:9000` does not start with `http://`"), "{report}");
     assert!(report.contains("AWS_ENDPOINT_URL"), "{report}");
+}
+
+/// A proxy sees where each request is meant to go, whether or not such a host exists.
+#[test]
+fn a_path_style_of_false_puts_the_bucket_into_the_host_and_a_proxy_is_used_where_one_is_set() {
+    let proxy = Hostile::start([]);
+    proxy.otherwise(Reply::ok(listing(&[("a", "1")], None)));
+    let env = |path_style: &str| {
+        [
+            ("AWS_ENDPOINT_URL", "http://firelink.invalid".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "x".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "y".to_owned()),
+            ("http_proxy", proxy.endpoint()),
+            ("TEST_PATH_STYLE", path_style.to_owned()),
+        ]
+    };
+    assert_eq!(report_of("child_polls_once", &env("false")), "None [\"a\"]");
+    assert_eq!(report_of("child_polls_once", &env("true")), "None [\"a\"]");
+    let requests = proxy.requests();
+    assert!(requests[0].starts_with("GET http://box.firelink.invalid/?"), "{requests:?}");
+    assert!(requests[1].starts_with("GET http://firelink.invalid/box"), "{requests:?}");
+}
+
+/// A server for `localhost`, whose certificate only `tests/data/tls/ca.pem` vouches for.
+fn tls_server() -> Hostile {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let certificate = CertificateDer::from_pem_file(data.join("server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(data.join("server.key")).expect("its key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("TLS versions").with_no_client_auth().with_single_cert(vec![certificate], key);
+    let server = Hostile::start_tls([], Arc::new(config.expect("a server's configuration")));
+    server.otherwise(Reply::ok(listing(&[("a", "1")], None)));
+    server
+}
+
+#[test]
+fn tls_is_spoken_and_only_with_a_server_that_the_system_trusts() {
+    let server = tls_server();
+    let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
+    let mut env = vec![
+        ("AWS_ENDPOINT_URL", server.endpoint().replace("http://127.0.0.1", "https://localhost")),
+        ("AWS_ACCESS_KEY_ID", "x".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "y".to_owned()),
+    ];
+    let report = report_of("child_polls_once", &env);
+    assert!(report.contains("can't be reached") && report.contains("certificate"), "{report}");
+    assert_eq!(server.requests().len(), 0);
+    env.push(("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()));
+    assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
 }
 
 /// Resident and private dirty memory of this process in kB.

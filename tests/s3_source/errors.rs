@@ -249,21 +249,6 @@ fn a_server_other_than_aws_gets_the_bucket_in_the_path() {
 }
 
 #[test]
-fn a_path_style_of_false_puts_the_bucket_into_the_host() {
-    let server = Hostile::start([]);
-    let thread = S3Thread::start();
-    // A name below `.invalid` never resolves (RFC 2606), so that the warning tells which one was looked up.
-    let endpoint = server.endpoint().replace("127.0.0.1", "firelink.invalid");
-    let mut watch = watch_at(endpoint, Existing::Skip);
-    watch.client.path_style = Some(false);
-    let mut bench = Bench::start(&watch, Store::default(), &thread);
-    bench.poll();
-    let warning = bench.warning().expect("a warning");
-    assert!(warning.contains("firelink.invalid") && warning.contains("can't be reached"), "{warning}");
-    assert!(server.requests().is_empty());
-}
-
-#[test]
 fn an_https_endpoint_that_speaks_plain_http_is_told() {
     let server = Hostile::start([Reply::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())]);
     let thread = S3Thread::start();

@@ -4,9 +4,11 @@
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::s3::url_encode;
 
@@ -72,6 +74,15 @@ struct Script {
 impl Hostile {
     /// A server that gives these answers in their order, then an empty listing.
     pub fn start(replies: impl IntoIterator<Item = Reply>) -> Hostile {
+        Hostile::start_with(replies, None)
+    }
+
+    /// The same over TLS, with this server's certificate.
+    pub fn start_tls(replies: impl IntoIterator<Item = Reply>, tls: Arc<ServerConfig>) -> Hostile {
+        Hostile::start_with(replies, Some(tls))
+    }
+
+    fn start_with(replies: impl IntoIterator<Item = Reply>, tls: Option<Arc<ServerConfig>>) -> Hostile {
         let rest = Reply::ok(listing(&[], None));
         let script = Arc::new(Mutex::new(Script { replies: replies.into_iter().collect(), rest, requests: Vec::new() }));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
@@ -81,7 +92,14 @@ impl Hostile {
             move || {
                 for stream in listener.incoming().flatten() {
                     let script = script.clone();
-                    std::thread::spawn(move || answer(stream, &script));
+                    let tls = tls.clone();
+                    std::thread::spawn(move || match tls {
+                        None => answer(stream, &script),
+                        Some(tls) => {
+                            let session = ServerConnection::new(tls).expect("a TLS session");
+                            answer(StreamOwned::new(session, stream), &script);
+                        }
+                    });
                 }
             }
         });
@@ -111,7 +129,7 @@ impl Hostile {
     }
 }
 
-fn answer(stream: TcpStream, script: &Mutex<Script>) {
+fn answer(stream: impl Read + Write, script: &Mutex<Script>) {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -127,7 +145,7 @@ fn answer(stream: TcpStream, script: &Mutex<Script>) {
     };
     let mut stream = reader.into_inner();
     // The client may be gone by now, which is its right.
-    let _ = match reply {
+    let done = match reply {
         Reply::Whole { status, headers, body } => {
             let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n", body.len());
@@ -140,11 +158,11 @@ fn answer(stream: TcpStream, script: &Mutex<Script>) {
         Reply::UntilClose { body } => stream.write_all(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}").as_bytes()),
         Reply::Dribble { body } => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-            let _ = stream.set_nodelay(true);
             (head + &body).bytes().try_for_each(|byte| stream.write_all(&[byte]))
         }
         Reply::Raw(bytes) => stream.write_all(&bytes),
         Reply::Hangup => Ok(()),
         Reply::Silence => stream.read(&mut [0]).map(|_| ()),
     };
+    let _ = done.and_then(|()| stream.flush());
 }
