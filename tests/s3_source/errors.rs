@@ -158,11 +158,21 @@ fn a_slow_answer_is_as_good_as_a_fast_one() {
 #[test]
 fn a_key_listed_twice_makes_one_event() {
     let twice = [("a", "1"), ("a", "1"), ("b", "1")];
-    let server = Hostile::start([Reply::ok(listing(&twice, Some("on"))), Reply::ok(listing(&twice, None))]);
-    let thread = S3Thread::start();
-    let mut bench = Bench::start(&watch_at(server.endpoint(), Existing::Process), Store::default(), &thread);
-    bench.poll();
-    assert_eq!((bench.warning(), bench.store().keys()), (None, vec!["a", "b"]));
+    for batch in [false, true] {
+        let server = Hostile::start([Reply::ok(listing(&twice, Some("on"))), Reply::ok(listing(&twice, None))]);
+        let thread = S3Thread::start();
+        let mut watch = watch_at(server.endpoint(), Existing::Process);
+        watch.batch = batch;
+        let mut bench = Bench::start(&watch, Store::default(), &thread);
+        bench.poll();
+        assert_eq!(bench.warning(), None);
+        if batch {
+            let counts: Vec<u64> = bench.store().events.iter().filter_map(|event| event["count"].as_u64()).collect();
+            assert_eq!(counts, [2]);
+        } else {
+            assert_eq!(bench.store().keys(), ["a", "b"]);
+        }
+    }
 }
 
 #[test]
