@@ -16,6 +16,7 @@ mod cron_trigger;
 mod interval;
 mod keys;
 mod manual;
+pub mod s3;
 mod source;
 mod startup;
 mod watch;

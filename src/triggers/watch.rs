@@ -1,11 +1,243 @@
-//! `watch` (placeholder).
-use super::{JobContext, Keys, Trigger, TriggerType};
-use crate::model::TriggerWord;
+//! `watch`: a run for each new or changed object of a bucket.
+//!
+//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`].
+//!
+//! ```yaml
+//! trigger:
+//!   type: watch
+//!   source: "s3://bucket/prefix"     # or { s3: bucket/prefix, endpoint, region, path_style, anonymous, profile }
+//!   filter: "*.tar.gz"               # without `/`: the last part of the key; with `/`: the key below the prefix
+//!   poll_interval: 30s               # from the end of one poll to the next, plus up to a tenth of stable jitter
+//!   existing: skip                   # or process: what the first scan does with the objects it finds
+//!   batch: false                     # true: one run for all that one scan found, at most 1,000 objects a run
+//! ```
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::s3::{Address, ClientSettings, Existing, NameFilter, S3Watch, Spread};
+use super::{JobContext, Keys, Source, Text, Trigger, TriggerType, stable_offset};
+use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType =
     TriggerType { kind: TriggerWord::Watch, keys: &["source", "filter", "poll_interval", "existing", "batch"], build };
 
-fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
-    None
+/// The keys of `source` as a map.
+const SOURCE_KEYS: &[&str] = &["s3", "endpoint", "region", "profile", "path_style", "anonymous"];
+
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A listing costs money and radio time; more often than this is a mistake of units.
+const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+const SOURCE_HELP: &str = "for example `source: \"s3://bucket/prefix/\"`";
+
+fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    // A share of a second rather than of the interval: the same job keeps its place when the interval changes.
+    let spread = Spread::from_offset(stable_offset(Duration::from_secs(1), cx));
+    let watch = read(keys, spread)?;
+    Some(Box::new(Watch { watch }))
 }
+
+/// Reads every key before it gives up, so that all mistakes are reported at once.
+fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
+    let source = read_source(keys);
+    let filter = read_filter(keys);
+    let poll_interval = read_poll_interval(keys);
+    let existing = read_existing(keys);
+    let batch = if keys.has("batch") { keys.flag("batch") } else { Some(false) };
+    let (address, client) = source?;
+    Some(S3Watch {
+        bucket: address.bucket,
+        prefix: address.prefix,
+        filter: filter?,
+        poll_interval: poll_interval?,
+        existing: existing?,
+        batch: batch?,
+        spread,
+        client,
+    })
+}
+
+fn read_source(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
+    if !keys.has("source") {
+        keys.error(keys.place("source"), "a `watch` trigger needs `source`".into(), SOURCE_HELP.into());
+        return None;
+    }
+    if let Some(mut map) = keys.map("source", SOURCE_KEYS) {
+        return read_source_map(&mut *map);
+    }
+    let text = keys.text("source")?;
+    let Some(after_scheme) = text.value.strip_prefix("s3://") else {
+        let (message, help) = match text.value.split_once("://") {
+            Some((scheme, _)) => (format!("`{scheme}://` is not a source that can be watched"), SOURCE_HELP),
+            None => ("watching a path is not supported by this version yet".to_owned(), "a bucket is: `s3://bucket/prefix/`"),
+        };
+        keys.error(text.place, message, help.into());
+        return None;
+    };
+    let offset = text.value.len() - after_scheme.len();
+    let address = read_address(keys, &text, offset)?;
+    Some((address, ClientSettings::default()))
+}
+
+fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
+    let address = if keys.has("s3") {
+        let text = keys.text("s3");
+        text.and_then(|text| {
+            let offset = if text.value.starts_with("s3://") { "s3://".len() } else { 0 };
+            read_address(keys, &text, offset)
+        })
+    } else {
+        keys.error(keys.place("s3"), "a `source` map needs `s3`".into(), "for example `s3: bucket/prefix/`".into());
+        None
+    };
+    let mut client = ClientSettings {
+        region: read_word(keys, "region", "for example `region: eu-central-1`"),
+        profile: read_word(keys, "profile", "name a profile of ~/.aws/config"),
+        path_style: keys.flag("path_style"),
+        anonymous: keys.flag("anonymous").unwrap_or(false),
+        ..ClientSettings::default()
+    };
+    if let Some(text) = keys.text("endpoint") {
+        match super::s3::check_endpoint(&text.value) {
+            Ok(endpoint) => client.endpoint = Some(endpoint),
+            Err(message) => {
+                keys.error(text.place, message, "for example `endpoint: http://192.168.1.5:9000`".into());
+                return None;
+            }
+        }
+    }
+    if client.anonymous && client.profile.is_some() {
+        keys.warn(keys.place("profile"), "`profile` is of no use beside `anonymous: true`".into(), String::new());
+    }
+    address.map(|address| (address, client))
+}
+
+/// A word that may not be empty; an empty one is reported and read as absent.
+fn read_word(keys: &mut dyn Keys, key: &str, help: &str) -> Option<String> {
+    let text = keys.text(key)?;
+    if text.value.trim().is_empty() {
+        keys.error(text.place, format!("`{key}` is empty"), help.into());
+        return None;
+    }
+    Some(text.value)
+}
+
+/// Reads `bucket/prefix` from `text`, starting at the byte `offset`.
+fn read_address(keys: &mut dyn Keys, text: &Text, offset: usize) -> Option<Address> {
+    if !cfg!(feature = "s3") {
+        keys.error(
+            text.place,
+            "this build of firelink has no S3 support".into(),
+            "build it with the cargo feature `s3`, which is on by default".into(),
+        );
+        return None;
+    }
+    match Address::parse(&text.value[offset..]) {
+        Ok(address) => Some(address),
+        Err(mistake) => {
+            let place = text.place_of(offset + mistake.at.start..offset + mistake.at.end);
+            keys.error(place, mistake.message, mistake.help.into());
+            None
+        }
+    }
+}
+
+/// The outer `None` is a mistake, the inner one an absent key.
+#[expect(clippy::option_option, reason = "absent and wrong are different answers here")]
+fn read_filter(keys: &mut dyn Keys) -> Option<Option<NameFilter>> {
+    if !keys.has("filter") {
+        return Some(None);
+    }
+    let text = keys.text("filter")?;
+    match NameFilter::parse(&text.value) {
+        Ok(filter) => Some(Some(filter)),
+        Err(message) => {
+            keys.error(text.place, message, "a filter is a glob like `*.csv`, `data-[0-9]*.json` or `2024/**/*.gz`".into());
+            None
+        }
+    }
+}
+
+fn read_poll_interval(keys: &mut dyn Keys) -> Option<Duration> {
+    if !keys.has("poll_interval") {
+        return Some(DEFAULT_POLL_INTERVAL);
+    }
+    let interval = keys.duration("poll_interval")?;
+    if interval < SHORTEST_POLL_INTERVAL {
+        let message = format!("a `poll_interval` of {} is too short", format_duration(interval));
+        keys.error(keys.place("poll_interval"), message, "it must be at least 1s".into());
+        return None;
+    }
+    Some(interval)
+}
+
+fn read_existing(keys: &mut dyn Keys) -> Option<Existing> {
+    if !keys.has("existing") {
+        return Some(Existing::Skip);
+    }
+    let text = keys.text("existing")?;
+    match text.value.as_str() {
+        "skip" => Some(Existing::Skip),
+        "process" => Some(Existing::Process),
+        other => {
+            let help = "`skip` takes what is there at first as seen, `process` makes runs of it";
+            keys.error(text.place, format!("`{other}` is neither `skip` nor `process`"), help.into());
+            None
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watch {
+    watch: S3Watch,
+}
+
+impl Trigger for Watch {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Watch
+    }
+
+    fn summary(&self) -> String {
+        format!("watch {}", self.watch)
+    }
+
+    #[cfg(feature = "s3")]
+    fn source(&self) -> Option<Box<dyn Source>> {
+        Some(self.watch.source())
+    }
+
+    // Not reached: without the feature no configuration with a bucket loads.
+    #[cfg(not(feature = "s3"))]
+    fn source(&self) -> Option<Box<dyn Source>> {
+        None
+    }
+
+    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
+        event_env(event)
+    }
+}
+
+/// The variables of one event. A batch has a bucket but no single key: its objects are in `FIRELINK_EVENT`.
+fn event_env(event: &Value) -> Vec<(String, String)> {
+    const NAMES: [(&str, &str); 4] = [
+        ("FIRELINK_OBJECT_BUCKET", "bucket"),
+        ("FIRELINK_OBJECT_KEY", "key"),
+        ("FIRELINK_OBJECT_SIZE", "size"),
+        ("FIRELINK_OBJECT_ETAG", "etag"),
+    ];
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let found = NAMES.iter().filter_map(|(name, field)| Some(((*name).to_owned(), text(event.get(field)?)?)));
+    found.collect()
+}
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -1,0 +1,156 @@
+//! One page of a listing: the request, and an answer that is believed only if it is whole.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::DateTimeFormat;
+use aws_sdk_s3::types::{EncodingType, Object};
+
+use super::S3Watch;
+use super::client::Connected;
+use super::trouble::Trouble;
+
+/// Objects a page: what S3 gives at most.
+pub(super) const PAGE_SIZE: i32 = 1_000;
+
+/// An object as the listing tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) key: String,
+    pub(super) size: u64,
+    /// Without the quotes around it; the time of the last change for the rare server that gives none.
+    pub(super) etag: String,
+    /// RFC 3339.
+    pub(super) last_modified: Option<String>,
+}
+
+/// Some objects, and the token that continues the listing, if it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) objects: Vec<Listed>,
+    pub(super) next: Option<String>,
+}
+
+/// Asks for a page.
+pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token: Option<String>) -> Result<Page, Trouble> {
+    let request = connected
+        .client
+        .list_objects_v2()
+        .bucket(&watch.bucket)
+        .max_keys(PAGE_SIZE)
+        // XML can't hold every character of a key, and mangles line ends.
+        .encoding_type(EncodingType::Url)
+        .set_prefix(Some(watch.prefix.clone()).filter(|prefix| !prefix.is_empty()))
+        .set_continuation_token(token)
+        .customize()
+        .interceptor(WholeAnswer);
+    // Boxed: the SDK's request future is some ten kilobytes, most of which a sleeping watch would keep.
+    let answer = Box::pin(request.send()).await.map_err(|error| Trouble::request(&error, connected, watch))?;
+    let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    let next = match (answer.is_truncated(), answer.next_continuation_token()) {
+        (Some(true), Some(token)) if !token.is_empty() => Some(token.to_owned()),
+        (Some(true), _) => return Err(Trouble::malformed("it goes on but does not say where", connected)),
+        (Some(false), _) => None,
+        (None, _) => return Err(Trouble::malformed("it does not say whether it is complete", connected)),
+    };
+    let objects = answer.contents.unwrap_or_default().into_iter().map(|object| to_listed(object, is_encoded));
+    let objects = objects.collect::<Result<Vec<_>, _>>().map_err(|what| Trouble::malformed(what, connected))?;
+    Ok(Page { objects, next })
+}
+
+fn to_listed(object: Object, is_encoded: bool) -> Result<Listed, &'static str> {
+    let key = object.key.ok_or("an object has no key")?;
+    let key = if is_encoded { decode(&key).ok_or("a key is not encoded as it says")? } else { key };
+    let size = u64::try_from(object.size.unwrap_or(0)).map_err(|_| "an object has a negative size")?;
+    let last_modified = object.last_modified.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
+    let etag = object.e_tag.or_else(|| last_modified.clone()).unwrap_or_default();
+    Ok(Listed { key, size, etag: etag.trim_matches('"').to_owned(), last_modified })
+}
+
+/// Undoes `encoding-type=url`: percent-encoding of UTF-8, in which a `+` stands for a space (one in a key comes as
+/// `%2B`). `None` if it is not that.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let high = char::from(rest.next()?).to_digit(16)?;
+                let low = char::from(rest.next()?).to_digit(16)?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The answer ended before its closing tag, or is no listing at all.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CutShort;
+
+impl fmt::Display for CutShort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the listing ends in the middle")
+    }
+}
+
+impl std::error::Error for CutShort {}
+
+/// Refuses an answer without its closing tag. The SDK's parser takes the end of the text for the end of the list, and
+/// a listing that seems complete but is not would make every object in its missing part new again.
+#[derive(Debug)]
+struct WholeAnswer;
+
+impl Intercept for WholeAnswer {
+    fn name(&self) -> &'static str {
+        "WholeAnswer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        let is_whole = response.body().bytes().is_some_and(ends_whole);
+        if response.status().is_success() && !is_whole { Err(CutShort.into()) } else { Ok(()) }
+    }
+}
+
+fn ends_whole(body: &[u8]) -> bool {
+    body.trim_ascii_end().ends_with(b"</ListBucketResult>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoded_key_is_decoded_to_the_letter() {
+        for (text, key) in [
+            ("input/a%20b.csv", "input/a b.csv"),
+            ("a+b", "a b"),
+            ("a%2Bb", "a+b"),
+            ("%C3%BC%0A%0D%01", "\u{fc}\n\r\u{1}"),
+            ("100%25", "100%"),
+        ] {
+            assert_eq!(decode(text).as_deref(), Some(key), "{text}");
+        }
+        for bad in ["%", "%2", "%zz", "%FF"] {
+            assert_eq!(decode(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_whole_only_with_its_closing_tag() {
+        assert!(ends_whole(b"<ListBucketResult></ListBucketResult>\n"));
+        assert!(!ends_whole(b"<ListBucketResult><IsTruncated>false</IsTruncated>"));
+        assert!(!ends_whole(b""));
+    }
+}

@@ -1,0 +1,41 @@
+//! The S3 watch against real HTTP: an S3 server that checks signatures, and one that lies.
+
+#![cfg(feature = "s3")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they measure")]
+
+#[path = "support/host.rs"]
+mod host;
+#[path = "support/hostile.rs"]
+mod hostile;
+#[path = "support/s3.rs"]
+mod s3;
+
+#[path = "s3_source/environment.rs"]
+mod environment;
+#[path = "s3_source/errors.rs"]
+mod errors;
+#[path = "s3_source/moto.rs"]
+mod moto;
+#[path = "s3_source/objects.rs"]
+mod objects;
+
+use std::time::Duration;
+
+use firelink::triggers::s3::{ClientSettings, Existing, Keypair, S3Watch, Spread};
+
+const BUCKET: &str = "box";
+
+/// A watch of the whole test bucket at this endpoint, with the right key.
+fn watch_at(endpoint: String, existing: Existing) -> S3Watch {
+    let keypair = Keypair { id: s3::ACCESS_KEY.to_owned(), secret: s3::SECRET_KEY.to_owned() };
+    S3Watch {
+        bucket: BUCKET.to_owned(),
+        prefix: String::new(),
+        filter: None,
+        poll_interval: Duration::from_secs(30),
+        existing,
+        batch: false,
+        spread: Spread::default(),
+        client: ClientSettings { endpoint: Some(endpoint), keypair: Some(keypair), ..ClientSettings::default() },
+    }
+}
