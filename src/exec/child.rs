@@ -79,14 +79,14 @@ impl Child {
     /// # Errors
     /// What waitid(2) said.
     pub fn try_reap(&mut self) -> io::Result<Option<Exit>> {
-        let id = Id::Pid(UnixPid::from_raw(self.pid.pid));
+        let id = || Id::Pid(UnixPid::from_raw(self.pid.pid));
         // Looking first: while the leader is a zombie its number, and so the group's, can't be given to anyone else.
-        let peek = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)?;
+        let peek = waitid(id(), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)?;
         if exit_of(peek).is_none() {
             return Ok(None);
         }
         signal_group(self.pid.pid, Signal::SIGKILL)?;
-        let status = waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
+        let status = waitid(id(), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
         self.reaped = true;
         Ok(exit_of(status))
     }
