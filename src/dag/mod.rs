@@ -24,3 +24,7 @@ impl Condition {
         ("any_failure", Condition::AnyFailure),
     ];
 }
+
+mod graph;
+
+pub use graph::Graph;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::calendar::days_in;
 use super::error::ScheduleError;
 use super::schedule::{BOTH_DAYS, FIXED, Schedule};
-use super::suggest::nearest;
+use crate::model::nearest;
 
 /// The one macro that names no instant of the clock but the start of the daemon.
 pub const REBOOT: &str = "@reboot";
