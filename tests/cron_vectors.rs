@@ -1,6 +1,8 @@
 //! The vectors of `tests/data/cron-vectors.jsonl`, on which two independent implementations agree: in this process, and
 //! through `firelink next`.
 
+#![expect(clippy::expect_used, reason = "the helpers of a test may panic like the tests themselves")]
+
 use std::process::{Command, Output};
 
 use firelink::triggers::cron::{NextFormat, NextRequest, render_next};

@@ -21,7 +21,6 @@ mod local_rules;
 mod next;
 mod parse;
 mod schedule;
-mod suggest;
 mod upcoming;
 mod zone;
 

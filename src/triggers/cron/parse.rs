@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::calendar::days_in;
 use super::error::ScheduleError;
 use super::schedule::{BOTH_DAYS, FIXED, Schedule};
-use super::suggest::nearest;
+use crate::model::nearest;
 
 /// The one macro that names no instant of the clock but the start of the daemon.
 pub const REBOOT: &str = "@reboot";
@@ -23,8 +23,8 @@ const MACROS: [(&str, &str); 7] = [
     ("@annually", "0 0 1 1 *"),
 ];
 
-/// A longer step is no step of any field, and a longer number no value.
-const LONGEST_NUMBER: usize = 9;
+/// A larger step is no step of any field, and a larger number no value.
+const LARGEST_NUMBER: u32 = 999_999_999;
 
 /// True if a schedule's text is [`REBOOT`], which [`Schedule::parse`] refuses: it has no instants.
 #[must_use]
@@ -74,14 +74,18 @@ impl<'a> Token<'a> {
         self.at..self.at + self.text.len()
     }
 
-    /// What stands before and after the first of these characters.
-    fn split(self, separator: char) -> (Token<'a>, Option<Token<'a>>) {
-        match self.text.split_once(separator) {
-            Some((head, tail)) => {
-                (Token { text: head, at: self.at }, Some(Token { text: tail, at: self.at + head.len() + separator.len_utf8() }))
+    /// What stands before and after the first of these ASCII characters.
+    fn split(self, separator: u8) -> (Token<'a>, Option<Token<'a>>) {
+        let bytes = self.text.as_bytes();
+        let mut index = 0;
+        while index < bytes.len() {
+            if bytes[index] == separator {
+                let tail = Token { text: &self.text[index + 1..], at: self.at + index + 1 };
+                return (Token { text: &self.text[..index], at: self.at }, Some(tail));
             }
-            None => (self, None),
+            index += 1;
         }
+        (self, None)
     }
 
     fn error(self, message: String, help: String) -> ScheduleError {
@@ -110,23 +114,15 @@ impl Schedule {
         if whole.text.starts_with('@') {
             return parse_macro(whole);
         }
-        if let Some(error) = odd_space(whole) {
+        let Split { fields, count, seventh, plain } = split_fields(whole);
+        if !plain && let Some(error) = odd_space(whole) {
             return Err(error);
         }
-        let mut fields = [whole; 6];
-        let mut count = 0;
-        for token in words(whole) {
-            if count == fields.len() {
-                return Err(wrong_count(token.at..whole.span().end, words(whole).count()));
-            }
-            fields[count] = token;
-            count += 1;
-        }
-        match fields {
-            [minute, hour, day, month, weekday, _] if count == 5 => compile(None, [minute, hour, day, month, weekday]),
-            [second, minute, hour, day, month, weekday] if count == 6 => {
-                compile(Some(second), [minute, hour, day, month, weekday])
-            }
+        let [first, rest @ ..] = fields;
+        match count {
+            5 => compile(None, [fields[0], fields[1], fields[2], fields[3], fields[4]]),
+            6 => compile(Some(first), rest),
+            7.. => Err(wrong_count(seventh..whole.span().end, count)),
             _ => Err(wrong_count(whole.span(), count)),
         }
     }
@@ -141,7 +137,8 @@ fn wrong_count(span: Range<usize>, count: usize) -> ScheduleError {
 
 /// The error for a character that looks like a space, or like nothing, and is none of the blanks.
 fn odd_space(whole: Token<'_>) -> Option<ScheduleError> {
-    let (at, odd) = whole.text.char_indices().find(|(_, c)| (c.is_whitespace() || c.is_control()) && !is_blank(*c))?;
+    let is_odd = |c: char| (c.is_whitespace() || c.is_control()) && c != ' ' && c != '\t';
+    let (at, odd) = whole.text.char_indices().find(|(_, c)| is_odd(*c))?;
     let start = whole.at + at;
     Some(ScheduleError {
         span: start..start + odd.len_utf8(),
@@ -150,27 +147,57 @@ fn odd_space(whole: Token<'_>) -> Option<ScheduleError> {
     })
 }
 
-fn is_blank(c: char) -> bool {
-    matches!(c, ' ' | '\t')
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// Without blanks and line ends, which a YAML block leaves behind a text.
 fn trimmed(text: &str) -> Token<'_> {
-    let outside = |c: char| is_blank(c) || matches!(c, '\n' | '\r');
-    let tail = text.trim_start_matches(outside);
-    Token { text: tail.trim_end_matches(outside), at: text.len() - tail.len() }
+    let inside = |byte: u8| !is_blank(byte) && !matches!(byte, b'\n' | b'\r');
+    match text.bytes().position(inside) {
+        Some(start) => {
+            let end = text.bytes().rposition(inside).map_or(text.len(), |last| last + 1);
+            Token { text: &text[start..end], at: start }
+        }
+        None => Token { text: "", at: text.len() },
+    }
 }
 
 /// The parts of a text between spaces and tabs.
-fn words(whole: Token<'_>) -> impl Iterator<Item = Token<'_>> {
-    let mut rest = whole;
-    std::iter::from_fn(move || {
-        let tail = rest.text.trim_start_matches(is_blank);
-        let at = rest.at + rest.text.len() - tail.len();
-        let (word, tail) = tail.split_at(tail.find(is_blank).unwrap_or(tail.len()));
-        rest = Token { text: tail, at: at + word.len() };
-        (!word.is_empty()).then_some(Token { text: word, at })
-    })
+struct Split<'a> {
+    /// The first six.
+    fields: [Token<'a>; 6],
+    /// How many there are.
+    count: usize,
+    /// Where the seventh begins.
+    seventh: usize,
+    /// There is nothing but blanks and visible ASCII.
+    plain: bool,
+}
+
+/// One pass over the bytes: a daemon compiles thousands of schedules when it starts.
+fn split_fields(whole: Token<'_>) -> Split<'_> {
+    let bytes = whole.text.as_bytes();
+    let mut split = Split { fields: [Token { text: "", at: whole.at }; 6], count: 0, seventh: 0, plain: true };
+    let mut index = 0;
+    while index < bytes.len() {
+        if is_blank(bytes[index]) {
+            index += 1;
+            continue;
+        }
+        let start = index;
+        while index < bytes.len() && !is_blank(bytes[index]) {
+            split.plain &= bytes[index].is_ascii_graphic();
+            index += 1;
+        }
+        if let Some(field) = split.fields.get_mut(split.count) {
+            *field = Token { text: &whole.text[start..index], at: whole.at + start };
+        } else if split.count == split.fields.len() {
+            split.seventh = whole.at + start;
+        }
+        split.count += 1;
+    }
+    split
 }
 
 fn parse_macro(whole: Token<'_>) -> Result<Schedule, ScheduleError> {
@@ -222,7 +249,9 @@ fn compile(second: Option<Token<'_>>, fields: [Token<'_>; 5]) -> Result<Schedule
 /// True if one of the months ever has one of the days. A leap year has the longest February, and over the centuries
 /// its last day falls on each day of the week, so nothing else can keep a schedule from firing.
 fn some_month_has(days: u64, months: u64) -> bool {
-    (1..=12).any(|month| months & (1 << month) != 0 && days & ((2 << days_in(2000, month)) - 1) & !1 != 0)
+    const IN_EVERY_MONTH: u64 = span_of_bits(1, 28);
+    days & IN_EVERY_MONTH != 0
+        || (1..=12).any(|month| months & (1 << month) != 0 && days & ((2 << days_in(2000, month)) - 1) & !1 != 0)
 }
 
 fn never(day: Token<'_>, month: Token<'_>) -> ScheduleError {
@@ -231,10 +260,13 @@ fn never(day: Token<'_>, month: Token<'_>) -> ScheduleError {
 }
 
 fn parse_field(field: &Field, token: Token<'_>) -> Result<Values, ScheduleError> {
+    if token.text == "*" {
+        return Ok(Values { bits: span_of_bits(field.low, field.high), star: true });
+    }
     let mut bits = 0;
     let mut rest = Some(token);
     while let Some(list) = rest {
-        let (element, tail) = list.split(',');
+        let (element, tail) = list.split(b',');
         if element.text.is_empty() {
             return Err(empty_element(field, token, element));
         }
@@ -256,11 +288,17 @@ fn empty_element(field: &Field, token: Token<'_>, element: Token<'_>) -> Schedul
 }
 
 fn parse_element(field: &Field, element: Token<'_>) -> Result<u64, ScheduleError> {
-    let (values, step) = element.split('/');
+    if let Number::Value(value) = parse_number(element.text)
+        && (field.low..=field.high).contains(&value)
+        && !element.text.is_empty()
+    {
+        return Ok(1 << value);
+    }
+    let (values, step) = element.split(b'/');
     let (first, last) = if values.text == "*" {
         (field.low, field.high)
     } else {
-        let (first, last) = values.split('-');
+        let (first, last) = values.split(b'-');
         let low = parse_value(field, first, element)?;
         match last {
             Some(last) => {
@@ -274,23 +312,33 @@ fn parse_element(field: &Field, element: Token<'_>) -> Result<u64, ScheduleError
             None => (low, if step.is_some() { field.high } else { low }),
         }
     };
-    let step = step.map_or(Ok(1), |step| parse_step(field, step, element))?;
-    Ok((first..=last).step_by(step).fold(0, |bits, value| bits | 1 << value))
+    match step {
+        None => Ok(span_of_bits(first, last)),
+        Some(step) => {
+            let step = parse_step(field, step, element)?;
+            Ok((first..=last).step_by(step).fold(0, |bits, value| bits | 1 << value))
+        }
+    }
+}
+
+/// The bits from `first` to `last`, which is at most 62.
+const fn span_of_bits(first: u32, last: u32) -> u64 {
+    (2 << last) - (1 << first)
 }
 
 fn parse_value(field: &Field, token: Token<'_>, element: Token<'_>) -> Result<u32, ScheduleError> {
     if token.text.is_empty() {
         return Err(element.error(format!("{}: `{}` lacks a value", field.name, element.text), field.help()));
     }
-    if token.text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let value = parse_number(token.text).filter(|value| *value <= field.high);
-        return match value {
-            None => Err(token.error(format!("{}: `{}` is too large", field.name, token.text), field.help())),
-            Some(value) if value < field.low => {
-                Err(token.error(format!("{}: `{}` is too small", field.name, token.text), field.help()))
-            }
-            Some(value) => Ok(value),
-        };
+    match parse_number(token.text) {
+        Number::Value(value) if (field.low..=field.high).contains(&value) => return Ok(value),
+        Number::Value(value) if value < field.low => {
+            return Err(token.error(format!("{}: `{}` is too small", field.name, token.text), field.help()));
+        }
+        Number::Value(_) | Number::TooLarge => {
+            return Err(token.error(format!("{}: `{}` is too large", field.name, token.text), field.help()));
+        }
+        Number::None => {}
     }
     let by_name = field.names.iter().zip(field.low..).find(|(name, _)| name.eq_ignore_ascii_case(token.text));
     by_name.map(|(_, value)| value).ok_or_else(|| field.unknown(token))
@@ -301,22 +349,32 @@ fn parse_step(field: &Field, token: Token<'_>, element: Token<'_>) -> Result<usi
     if token.text.is_empty() {
         return Err(element.error(format!("{}: `{}` lacks a step", field.name, element.text), HELP.into()));
     }
-    if !token.text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(token.error(format!("{}: `{}` is not a step", field.name, token.text), HELP.into()));
-    }
     match parse_number(token.text) {
-        None => Err(token.error(format!("{}: the step `{}` is too large", field.name, token.text), HELP.into())),
-        Some(0) => Err(token.error(format!("{}: a step of `{}` goes nowhere", field.name, token.text), HELP.into())),
-        Some(step) => Ok(step as usize),
+        Number::None => Err(token.error(format!("{}: `{}` is not a step", field.name, token.text), HELP.into())),
+        Number::TooLarge => Err(token.error(format!("{}: the step `{}` is too large", field.name, token.text), HELP.into())),
+        Number::Value(0) => Err(token.error(format!("{}: a step of `{}` goes nowhere", field.name, token.text), HELP.into())),
+        Number::Value(step) => Ok(step as usize),
     }
 }
 
-fn parse_number(digits: &str) -> Option<u32> {
-    let significant = digits.trim_start_matches('0');
-    if significant.is_empty() {
-        return Some(0);
+/// What a text is as a number.
+enum Number {
+    /// It has something else than ASCII digits.
+    None,
+    Value(u32),
+    /// Past every value and step.
+    TooLarge,
+}
+
+fn parse_number(text: &str) -> Number {
+    let mut value: u32 = 0;
+    for byte in text.bytes() {
+        if !byte.is_ascii_digit() {
+            return Number::None;
+        }
+        value = value.saturating_mul(10).saturating_add(u32::from(byte - b'0'));
     }
-    if significant.len() > LONGEST_NUMBER { None } else { significant.parse().ok() }
+    if value > LARGEST_NUMBER { Number::TooLarge } else { Number::Value(value) }
 }
 
 fn backwards(field: &Field, range: Token<'_>, ends_on_sunday: bool) -> ScheduleError {

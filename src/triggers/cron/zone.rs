@@ -9,8 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::calendar::{DAY, date_of, first_day_of};
 use super::local_rules;
-use super::suggest::nearest;
-use crate::model::WallTime;
+use crate::model::{WallTime, nearest};
 
 mod data {
     use crate::triggers::cron::calendar::{DAY, weekday_of};

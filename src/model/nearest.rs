@@ -2,7 +2,8 @@
 
 /// The candidate that differs least from `word`, if it differs by no more than a third of its letters; case and the
 /// difference between `_`, `-` and a space count for nothing.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer than any name, and it bounds the work that a hostile text can cause.
     const LONGEST: usize = 64;
     if word.is_empty() || word.len() > LONGEST {
