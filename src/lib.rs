@@ -7,5 +7,6 @@ pub mod dag;
 pub mod engine;
 pub mod exec;
 pub mod model;
+pub mod reactor;
 pub mod store;
 pub mod triggers;

@@ -37,7 +37,12 @@ pub(super) fn run(args: &Args) -> Done {
 
 fn render(config: &Config, now: WallTime) -> String {
     let jobs = config.jobs.len();
-    let mut text = format!("{}: {jobs} job{}, time zone {}\n\n", config.path.display(), if jobs == 1 { "" } else { "s" }, config.zone.name());
+    let mut text = format!(
+        "{}: {jobs} job{}, time zone {}\n\n",
+        config.path.display(),
+        if jobs == 1 { "" } else { "s" },
+        config.zone.name()
+    );
     let width = config.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(3).clamp(3, 24);
     let _ = writeln!(text, "{:<width$}  {:<34}  NEXT / AFTER", "JOB", "TRIGGER");
     for (job, rules) in config.jobs.iter().zip(&config.rules.jobs) {

@@ -6,7 +6,7 @@ use argh::FromArgs;
 
 use super::load::state_dir;
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
-use crate::config::{self, Surroundings};
+use crate::config::Surroundings;
 use crate::control::commands::run_line;
 use crate::model::{RunView, StateWord};
 use crate::store::{Filter, History};
@@ -59,7 +59,8 @@ pub(super) fn run(args: &Args) -> Done {
     if let Some(job) = &args.job
         && !history.job_names().any(|name| name == job)
     {
-        let hint = config::nearest(job, history.job_names()).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+        let hint =
+            crate::model::nearest(job, history.job_names()).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
         return Err(Failure::failed(format!("no job `{job}` has ever been loaded{hint}")));
     }
     let zone = config.as_ref().map_or_else(Zone::system, |config| config.zone);

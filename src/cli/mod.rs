@@ -1,3 +1,63 @@
-//! The command line: one file a command.
+//! The command line: one file a command, each with its arguments and what it does. Text goes to stdout, diagnostics to
+//! stderr; exit codes are 0 done, 1 failed, 2 usage or configuration, 3 no daemon.
 
+pub mod check;
+pub mod ctl;
+pub mod history;
+mod load;
+mod logging;
 pub mod next;
+mod out;
+pub mod run;
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use out::{Failure, finish};
+
+/// a job scheduler for small Linux boxes: cron, S3 and dependency triggers in one binary, one YAML file
+#[derive(Debug, FromArgs)]
+struct Cli {
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Next(next::Args),
+    History(history::Args),
+    Ctl(ctl::Args),
+    Status(ctl::status::Args),
+    Stop(ctl::stop::Args),
+}
+
+/// Carries out a command line without its first word, and says how the process should end.
+#[must_use]
+pub fn main(args: &[String]) -> ExitCode {
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let cli = match Cli::from_args(&["firelink"], &args) {
+        Ok(cli) => cli,
+        // Help, which was asked for.
+        Err(early) if early.status.is_ok() => return finish(out::print(&early.output)),
+        Err(early) => return finish(Err(Failure::usage(early.output.trim_end()))),
+    };
+    let done = match cli.command {
+        _ if cli.version => out::print(concat!("firelink ", env!("CARGO_PKG_VERSION"), "\n")),
+        None => Err(Failure::usage("a command is needed: run, check, next, history, ctl, status or stop; see firelink --help")),
+        Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Next(args)) => next::run(&args),
+        Some(Command::History(args)) => history::run(&args),
+        Some(Command::Ctl(args)) => ctl::run(&args),
+        Some(Command::Status(args)) => ctl::status::run(&args),
+        Some(Command::Stop(args)) => ctl::stop::run(&args),
+    };
+    finish(done)
+}

@@ -1,61 +1,126 @@
-//! `firelink next`: the instants at which a schedule fires.
+//! `firelink next`: the instants at which a schedule, or each job of a configuration, fires.
 
-use std::io::Write as _;
-use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
-use crate::model::WallTime;
-use crate::triggers::cron::{NextFormat, NextRequest, Zone, render_next};
+use super::load::load;
+use super::out::{Done, Failure, Format, parse_format, print, print_json};
+use crate::config::Surroundings;
+use crate::engine::rules::Timing;
+use crate::model::{WallTime, nearest};
+use crate::triggers::cron::{NextFormat, NextRequest, Zone, parse_rfc3339, render_next};
 
-/// show when a schedule fires next
+/// show when a schedule, or each cron job of a configuration, fires next
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "next")]
 pub struct Args {
-    /// the schedule: five fields, six with leading seconds, or a macro like @daily
+    /// a configuration; or else give --schedule
+    #[argh(positional)]
+    config: Option<PathBuf>,
+    /// only this job of the configuration
     #[argh(option)]
-    pub schedule: String,
+    job: Option<String>,
+    /// a schedule: five fields, six with leading seconds, or a macro like @daily
+    #[argh(option)]
+    schedule: Option<String>,
     /// the zone it is read in, like Europe/Berlin; the system's own if not given
     #[argh(option)]
-    pub timezone: Option<String>,
+    timezone: Option<String>,
     /// the instant, in RFC 3339, after which to look; now if not given
     #[argh(option)]
-    pub after: Option<String>,
+    after: Option<String>,
     /// how many firings; 5 if not given
     #[argh(option, default = "5")]
-    pub count: usize,
-    /// text or json
-    #[argh(option, default = "NextFormat::Text", from_str_fn(parse_format))]
-    pub format: NextFormat,
+    count: usize,
+    /// text (default) or json
+    #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
+    format: Format,
 }
 
-fn parse_format(word: &str) -> Result<NextFormat, String> {
-    NextFormat::from_word(word).ok_or_else(|| format!("`{word}` is not a format; write `text` or `json`"))
+/// The wall clock, for commands that no daemon answers.
+pub(super) fn now() -> WallTime {
+    // A clock before 1970 is not set at all; the epoch is as good a guess.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallTime::from_nanos(0) + since
 }
 
-/// Prints the firings: exit 0, or 2 with what is wrong with the schedule, the zone or the instant.
-#[must_use]
-pub fn run(args: &Args) -> ExitCode {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+pub(super) fn run(args: &Args) -> Done {
+    match (&args.config, &args.schedule) {
+        (Some(config), None) => of_config(args, config),
+        (None, Some(schedule)) => of_schedule(args, schedule),
+        (Some(_), Some(_)) => Err(Failure::usage("give a configuration or --schedule, not both")),
+        (None, None) => Err(Failure::usage("give a configuration, or a schedule: firelink next --schedule \"0 18 * * *\"")),
+    }
+}
+
+fn of_schedule(args: &Args, schedule: &str) -> Done {
+    if args.job.is_some() {
+        return Err(Failure::usage("--job needs a configuration"));
+    }
     let request = NextRequest {
-        schedule: &args.schedule,
+        schedule,
         timezone: args.timezone.as_deref().ok_or_else(Zone::system),
-        after: args.after.as_deref().ok_or(WallTime::from_nanos(0) + now),
+        after: args.after.as_deref().ok_or_else(now),
         count: args.count,
-        format: args.format,
-    };
-    match render_next(&request) {
-        Ok(text) => match std::io::stdout().lock().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            // Whoever reads has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+        format: match args.format {
+            Format::Text => NextFormat::Text,
+            Format::Json => NextFormat::Json,
         },
-        Err(text) => {
-            // Nobody is left to be told when standard error can't be written.
-            let _ = writeln!(std::io::stderr(), "error: {text}");
-            ExitCode::from(2)
+    };
+    print(&render_next(&request).map_err(Failure::usage)?)
+}
+
+fn of_config(args: &Args, path: &Path) -> Done {
+    if args.timezone.is_some() {
+        return Err(Failure::usage("--timezone goes with --schedule; the jobs of a configuration have their own"));
+    }
+    let after = match args.after.as_deref() {
+        Some(text) => parse_rfc3339(text).map_err(|error| Failure::usage(format!("--after: {error}")))?,
+        None => now(),
+    };
+    let config = load(path, &Surroundings::of_this_process())?;
+    let wanted = match args.job.as_deref() {
+        None => None,
+        Some(name) => Some(config.jobs.iter().position(|job| &*job.name == name).ok_or_else(|| {
+            let near = nearest(name, config.jobs.iter().map(|job| &*job.name));
+            let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            Failure::failed(format!("there is no job `{name}`{near}"))
+        })?),
+    };
+    let mut firings: Vec<(WallTime, usize)> = Vec::new();
+    for (index, rules) in config.rules.jobs.iter().enumerate() {
+        if wanted.is_none_or(|wanted| wanted == index)
+            && rules.enabled
+            && let Timing::Wall(wall) = &rules.timing
+        {
+            let mut last = after;
+            for _ in 0..args.count {
+                let Some(next) = wall.next_after(last) else { break };
+                firings.push((next, index));
+                last = next;
+            }
+        }
+    }
+    firings.sort_by(|a, b| (a.0, &config.jobs[a.1].name).cmp(&(b.0, &config.jobs[b.1].name)));
+    // One job: its firings. All jobs: what comes next in the whole file.
+    firings.truncate(args.count);
+    let told = firings.iter().map(|(at, index)| (config.jobs[*index].zone.rfc3339(*at), &*config.jobs[*index].name));
+    match (args.format, wanted) {
+        (Format::Json, Some(_)) => print_json(&told.map(|(at, _)| at).collect::<Vec<_>>()),
+        (Format::Json, None) => {
+            print_json(&told.map(|(at, job)| serde_json::json!({ "at": at, "job": job })).collect::<Vec<_>>())
+        }
+        (Format::Text, _) => {
+            let mut text = String::new();
+            for (at, job) in told {
+                let _ = writeln!(text, "{at}  {job}");
+            }
+            if text.is_empty() {
+                text.push_str("no cron job fires\n");
+            }
+            print(&text)
         }
     }
 }

@@ -66,7 +66,12 @@ pub(super) fn run(args: &Args) -> Done {
         config,
     };
     let reactor = Reactor::new(parts).map_err(|error| Failure::failed(error.to_string()))?;
-    log::info!("firelink {} runs {jobs} jobs of {} (pid {pid}, state in {})", env!("CARGO_PKG_VERSION"), args.config.display(), dir.display());
+    log::info!(
+        "firelink {} runs {jobs} jobs of {} (pid {pid}, state in {})",
+        env!("CARGO_PKG_VERSION"),
+        args.config.display(),
+        dir.display()
+    );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
     log::info!("ask it from another terminal: firelink ctl status{socket_arg}");
     reactor.run().map_err(|error| Failure::failed(error.to_string()))

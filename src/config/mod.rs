@@ -6,6 +6,21 @@
 //!
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
+mod document;
+mod execution;
+mod fields;
+mod file;
+mod findings;
+mod graph;
+mod job;
+mod render;
+mod report;
+mod source;
+mod surroundings;
+mod top;
+mod trigger;
+mod words;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +29,13 @@ use crate::engine::rules::Rules;
 use crate::exec::spec::{Action, ExecSpec};
 use crate::triggers::Trigger;
 use crate::triggers::cron::Zone;
+use document::Document;
+use findings::Findings;
+use source::Source;
 
-/// What the file's surroundings say; handed in, so that loading is the same everywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The directory in which firelink was started: the default `cwd` of jobs.
-    pub start_dir: PathBuf,
-    /// The same at each start on this machine (from machine-id); seeds stable jitter.
-    pub machine_seed: u64,
-    /// True if firelink runs as root: a config that others may write is then refused.
-    pub is_root: bool,
-}
+pub use file::LARGEST_FILE;
+pub use report::{Entry, Report};
+pub use surroundings::Surroundings;
 
 /// One job's part that the engine does not need: how it is triggered, made and kept.
 #[derive(Debug)]
@@ -119,6 +130,24 @@ pub struct Refused(pub Vec<Diagnostic>);
 /// # Errors
 /// Every mistake in it, or why it could not be read.
 pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Refused> {
-    let _ = (path, surroundings);
-    Err(Refused(Vec::new()))
+    let text = file::read(path, surroundings).map_err(|diagnostic| Refused(vec![*diagnostic]))?;
+    load_text(path, &text, surroundings)
+}
+
+/// Checks a text as if it were the content of the file at `path`.
+///
+/// # Errors
+/// Every mistake in it.
+pub fn load_text(path: &Path, text: &str, surroundings: &Surroundings) -> Result<Config, Refused> {
+    let findings = Findings::default();
+    let config = Document::parse(text, &findings).and_then(|document| top::read(path, &document, &findings, surroundings));
+    let refused = findings.errors() > 0;
+    let diagnostics = findings.into_diagnostics(&Source::new(path, text));
+    match config {
+        Some(mut config) if !refused => {
+            config.warnings = diagnostics;
+            Ok(config)
+        }
+        _ => Err(Refused(diagnostics)),
+    }
 }

@@ -23,7 +23,7 @@ pub enum Action {
 }
 
 /// What becomes of a run's output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Capture {
     /// Into the run's log file as it comes.
     #[default]
@@ -35,7 +35,7 @@ pub enum Capture {
 }
 
 /// Resource limits; `None` leaves what the daemon has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Address space in bytes (`RLIMIT_AS`).
     pub memory: Option<u64>,
@@ -48,7 +48,7 @@ pub struct Limits {
 }
 
 /// The surroundings of a job's processes. Jobs that say the same share one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExecSpec {
     /// Variables added to the daemon's own environment.
     pub env: Vec<(String, String)>,

@@ -221,8 +221,12 @@ fn explain(error: &io::Error, program: &str, cwd: &Path) -> SpawnError {
         Some(libc::ENOEXEC) => {
             SpawnError::Os(program.to_owned(), "it is neither a program for this machine nor a script with a `#!` line".into())
         }
-        Some(libc::E2BIG) => SpawnError::Environment(format!("`{program}` can't be started: its arguments and environment are too large")),
-        Some(libc::EPERM) => SpawnError::Account(format!("`{program}` can't be started as another user or group, or with these limits: {error}")),
+        Some(libc::E2BIG) => {
+            SpawnError::Environment(format!("`{program}` can't be started: its arguments and environment are too large"))
+        }
+        Some(libc::EPERM) => {
+            SpawnError::Account(format!("`{program}` can't be started as another user or group, or with these limits: {error}"))
+        }
         _ => SpawnError::Os(program.to_owned(), error.to_string()),
     }
 }

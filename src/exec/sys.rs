@@ -87,7 +87,12 @@ fn limit(resource: libc::__rlimit_resource_t, value: Option<libc::rlim_t>) -> io
 /// Has the child become another account: groups first, the user last, because each step needs the rights that the next
 /// gives up. Not through `Command::uid`, which drops all supplementary groups and comes before this closure could set
 /// them.
-pub(super) fn become_account(command: &mut Command, uid: Option<libc::uid_t>, gid: Option<libc::gid_t>, groups: Option<Vec<libc::gid_t>>) {
+pub(super) fn become_account(
+    command: &mut Command,
+    uid: Option<libc::uid_t>,
+    gid: Option<libc::gid_t>,
+    groups: Option<Vec<libc::gid_t>>,
+) {
     // SAFETY: setgroups, setgid and setuid are plain system calls in a process with one thread (which the child of a
     // fork is), hence async-signal-safe here; the list was made before the fork and is only read.
     unsafe {

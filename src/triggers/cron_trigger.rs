@@ -56,18 +56,14 @@ fn read_schedules(keys: &mut dyn Keys) -> Option<Written> {
         keys.error(keys.place("schedule"), "a `cron` trigger needs a `schedule`".into(), EXAMPLE.into());
         return None;
     }
-    let place = keys.place("schedule");
     let texts = keys.texts("schedule");
     let mut written = Written::default();
     let mut sound = true;
     for text in &texts {
         sound &= read_schedule(keys, text, &mut written);
     }
-    if texts.is_empty() {
-        keys.error(place, "`schedule` names no schedule".into(), EXAMPLE.into());
-        return None;
-    }
-    sound.then_some(written)
+    // Nothing at all was a mistake that the reader of the keys reported.
+    (sound && !texts.is_empty()).then_some(written)
 }
 
 /// Adds one schedule; false if it is wrong, which is reported.

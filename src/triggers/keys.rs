@@ -43,7 +43,7 @@ pub trait Keys {
     fn place(&self, key: &str) -> Place;
     /// A scalar.
     fn text(&mut self, key: &str) -> Option<Text>;
-    /// A scalar or a list of scalars; empty when absent.
+    /// A scalar or a list of scalars; empty when absent. An empty list is a mistake, which is reported.
     fn texts(&mut self, key: &str) -> Vec<Text>;
     /// A duration with units.
     fn duration(&mut self, key: &str) -> Option<Duration>;

@@ -62,7 +62,8 @@ struct Tail {
 impl Tail {
     /// Writes what is new to stdout. A file that is not there is a run without output so far.
     fn copy(&mut self) -> Done {
-        let unreadable = |error: std::io::Error, path: &PathBuf| Failure::failed(format!("can't read {}: {error}", path.display()));
+        let unreadable =
+            |error: std::io::Error, path: &PathBuf| Failure::failed(format!("can't read {}: {error}", path.display()));
         if self.file.is_none() {
             match File::open(&self.path) {
                 Ok(file) => self.file = Some(file),

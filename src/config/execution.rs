@@ -1,0 +1,413 @@
+//! The keys that say how a run is executed: of a job, or of `defaults`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{Group, User};
+
+use super::document::Value;
+use super::fields::{Cx, Fields};
+use super::render::quoted;
+use super::{Surroundings, words};
+use crate::engine::rules::{Backoff, Concurrency, Retry};
+use crate::exec::spec::{Action, Capture, ExecSpec, Limits};
+use crate::triggers::Place;
+
+/// What stands there; what does not stand there is `None`, and `defaults` may fill it in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Execution {
+    pub(super) action: Option<Action>,
+    env: Vec<(String, String)>,
+    env_file: Option<PathBuf>,
+    pub(super) cwd: Option<PathBuf>,
+    user: Option<String>,
+    group: Option<String>,
+    umask: Option<u32>,
+    nice: Option<i32>,
+    limits: Limits,
+    capture: Option<Capture>,
+    max_size: Option<u64>,
+    pub(super) keep_runs: Option<u32>,
+    pub(super) keep_for: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) kill_grace: Option<Duration>,
+    pub(super) retry: Option<Box<Retry>>,
+    pub(super) success_exit_codes: Option<Box<[u8]>>,
+    pub(super) concurrency: Option<Concurrency>,
+    pub(super) max_parallel: Option<u32>,
+}
+
+/// The interpreters that `executor.type` names; any other is named by `interpreter`.
+const INTERPRETERS: &[(&str, &str)] =
+    &[("bash", "bash"), ("sh", "sh"), ("python", "python3"), ("node", "node"), ("perl", "perl"), ("ruby", "ruby")];
+
+/// The smallest log: head and tail of less say nothing.
+const SMALLEST_LOG: u64 = 4 << 10;
+
+const CONCURRENCY: &[(&str, Concurrency)] = &[
+    ("forbid", Concurrency::Forbid),
+    ("queue", Concurrency::Queue),
+    ("allow", Concurrency::Allow),
+    ("replace", Concurrency::Replace),
+];
+
+impl Execution {
+    /// Reads the keys of `fields` that are about execution.
+    pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
+        let mut read = Execution {
+            action: read_command(fields),
+            env: read_env(fields, "env"),
+            env_file: fields.path("env_file"),
+            cwd: fields.path("cwd"),
+            user: read_user(fields, surroundings),
+            group: read_group(fields, surroundings),
+            umask: read_umask(fields),
+            nice: read_nice(fields, surroundings),
+            limits: read_limits(fields),
+            timeout: fields.positive_duration("timeout"),
+            kill_grace: fields.duration("kill_grace"),
+            retry: read_retry(fields),
+            success_exit_codes: fields.exit_codes("success_exit_codes"),
+            concurrency: fields.choice("concurrency", CONCURRENCY),
+            max_parallel: fields.number("max_parallel", 1..=10_000),
+            ..Execution::default()
+        };
+        read.read_output(fields);
+        read.read_executor(fields);
+        read
+    }
+
+    fn read_output(&mut self, fields: &Fields<'_>) {
+        let Some(output) = fields.map("output", words::OUTPUT) else { return };
+        let captures = [("all", Capture::All), ("on_failure", Capture::OnFailure), ("none", Capture::None)];
+        self.capture = output.choice("capture", &captures);
+        self.max_size = output.size("max_size");
+        if self.max_size.is_some_and(|size| size < SMALLEST_LOG) {
+            output.cx.findings.error(output.place_of("max_size"), "a log must have room for at least 4KiB", "");
+        }
+        self.keep_runs = output.number("keep_runs", 0..=1_000_000);
+        self.keep_for = output.positive_duration("keep_for");
+    }
+
+    fn read_executor(&mut self, fields: &Fields<'_>) {
+        let Some(executor) = fields.map("executor", words::EXECUTOR) else { return };
+        if let (Some(command), Some(own)) = (fields.get("command"), fields.get("executor")) {
+            let (first, second) = if command.key.place.start < own.key.place.start { (command, own) } else { (own, command) };
+            let also = super::findings::Also { place: first.key.place, label: "this is one already" };
+            let message = "a job has a `command` or an `executor`, not both".to_owned();
+            fields.cx.findings.error_of_two(second.key.place, message, also);
+        }
+        // The executor's own settings are nearer to the process than the job's.
+        for (name, value) in read_env(&executor, "env") {
+            set(&mut self.env, name, value);
+        }
+        if let Some(cwd) = executor.path("cwd") {
+            self.cwd = Some(cwd);
+        }
+        let interpreter = read_interpreter(&executor);
+        let args = executor.list("args");
+        if !executor.has("script") {
+            executor.cx.findings.error(executor.place, "an `executor` needs a `script`", "a line of shell goes into `command`");
+        }
+        let Some(script) = executor.path("script") else { return };
+        let args = boxed(args.unwrap_or_default().iter().map(|arg| arg.value));
+        if let Some(interpreter) = interpreter {
+            self.action = Some(Action::Script { interpreter, script, args });
+        }
+    }
+
+    /// Fills in what `self` does not say. Variables are put together, those of `self` winning.
+    pub(super) fn or(mut self, defaults: &Execution) -> Execution {
+        fn fill<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(default);
+            }
+        }
+        if !defaults.env.is_empty() {
+            let own = std::mem::replace(&mut self.env, defaults.env.clone());
+            own.into_iter().for_each(|(name, value)| set(&mut self.env, name, value));
+        }
+        fill(&mut self.action, &defaults.action);
+        fill(&mut self.env_file, &defaults.env_file);
+        fill(&mut self.cwd, &defaults.cwd);
+        if self.user.is_none() && self.group.is_none() {
+            self.group.clone_from(&defaults.group);
+        }
+        fill(&mut self.user, &defaults.user);
+        fill(&mut self.umask, &defaults.umask);
+        fill(&mut self.nice, &defaults.nice);
+        fill(&mut self.limits.memory, &defaults.limits.memory);
+        fill(&mut self.limits.pids, &defaults.limits.pids);
+        fill(&mut self.limits.cpu_secs, &defaults.limits.cpu_secs);
+        fill(&mut self.limits.open_files, &defaults.limits.open_files);
+        fill(&mut self.capture, &defaults.capture);
+        fill(&mut self.max_size, &defaults.max_size);
+        fill(&mut self.keep_runs, &defaults.keep_runs);
+        fill(&mut self.keep_for, &defaults.keep_for);
+        fill(&mut self.timeout, &defaults.timeout);
+        fill(&mut self.kill_grace, &defaults.kill_grace);
+        fill(&mut self.retry, &defaults.retry);
+        fill(&mut self.success_exit_codes, &defaults.success_exit_codes);
+        fill(&mut self.concurrency, &defaults.concurrency);
+        fill(&mut self.max_parallel, &defaults.max_parallel);
+        self
+    }
+
+    /// The surroundings of the job's processes.
+    pub(super) fn spec(&mut self) -> ExecSpec {
+        ExecSpec {
+            env: std::mem::take(&mut self.env),
+            env_file: self.env_file.take(),
+            cwd: self.cwd.take(),
+            user: self.user.take(),
+            group: self.group.take(),
+            umask: self.umask,
+            nice: self.nice,
+            limits: std::mem::take(&mut self.limits),
+            capture: self.capture.unwrap_or_default(),
+            max_size: self.max_size,
+        }
+    }
+}
+
+fn boxed<'a>(words: impl IntoIterator<Item = &'a str>) -> Box<[Box<str>]> {
+    words.into_iter().map(Box::from).collect()
+}
+
+fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
+    match env.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known = value,
+        None => env.push((name, value)),
+    }
+}
+
+fn read_command(fields: &Fields<'_>) -> Option<Action> {
+    let field = fields.get("command")?;
+    if let Value::List(items) = fields.cx.doc.value(field.node) {
+        let argv = fields.cx.texts(items, "command", field.key.place)?;
+        return match argv.first() {
+            Some(program) if !program.value.is_empty() => Some(Action::Argv(boxed(argv.iter().map(|arg| arg.value)))),
+            Some(program) => {
+                fields.cx.findings.error(program.place, "the program's name is empty", "");
+                None
+            }
+            None => {
+                let help = "a job without a command is a milestone: leave the key out";
+                fields.cx.findings.error(fields.place_of("command"), "the command is an empty list", help);
+                None
+            }
+        };
+    }
+    let text = fields.text("command")?;
+    if text.value.trim().is_empty() {
+        fields.cx.findings.error(text.place, "the command is empty", "a job without a command is a milestone: leave the key out");
+        return None;
+    }
+    Some(Action::Shell(text.value.into()))
+}
+
+fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
+    if let Some(words) = executor.one_or_more("interpreter") {
+        if executor.has("type") {
+            executor.cx.findings.error(
+                executor.place_of("type"),
+                "`type` and `interpreter` say the same",
+                "leave one of them out",
+            );
+        }
+        if words.first().is_none_or(|word| word.value.is_empty()) {
+            executor.cx.findings.error(executor.place_of("interpreter"), "`interpreter` names no program", "");
+            return None;
+        }
+        return Some(boxed(words.iter().map(|word| word.value)));
+    }
+    if executor.has("interpreter") {
+        return None;
+    }
+    if !executor.has("type") {
+        let help = "for example `type: bash`, or `interpreter: [lua, -W]` for any other";
+        executor.cx.findings.error(executor.place, "an `executor` needs a `type`", help);
+        return None;
+    }
+    let word = executor.text("type")?;
+    let found = INTERPRETERS.iter().find(|(name, _)| *name == word.value);
+    if found.is_none() {
+        let known: Vec<&str> = INTERPRETERS.iter().map(|(name, _)| *name).collect();
+        let near = words::did_you_mean(word.value, known.iter().copied());
+        let message = format!("{} is no type of executor{near}", quoted(word.value));
+        let help = format!("write {}; any other is named by `interpreter: [program, option]`", words::listed(&known, " or "));
+        executor.cx.findings.error(word.place, message, help);
+    }
+    found.map(|(_, program)| boxed([*program]))
+}
+
+fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {
+    let Some(field) = fields.get(key) else { return Vec::new() };
+    let cx = fields.cx;
+    let Value::Map(pairs) = cx.doc.value(field.node) else {
+        let message = format!("`{key}` must be a map of names and values");
+        cx.findings.error(fields.place_of(key), message, "for example `env: { LOGLEVEL: DEBUG }`");
+        return Vec::new();
+    };
+    let mut env: Vec<(String, String)> = Vec::with_capacity(pairs.len());
+    let mut places: Vec<(&str, Place)> = Vec::new();
+    for (name, value) in pairs.iter() {
+        let Some(name) = cx.doc.scalar(name) else {
+            cx.findings.error(cx.doc.place(name), "the name of a variable must be a word", "");
+            continue;
+        };
+        if name.value.is_empty() || name.value.contains(['=', '\0']) {
+            cx.findings.error(name.place, format!("{} can't be the name of a variable", quoted(name.value)), "");
+            continue;
+        }
+        if let Some((_, first)) = places.iter().find(|(known, _)| *known == name.value) {
+            let message = format!("the variable {} stands here twice", quoted(name.value));
+            cx.findings.error_of_two(name.place, message, super::findings::Also::first(*first));
+            continue;
+        }
+        places.push((name.value, name.place));
+        if let Some(value) = cx.text(value, &format!("the variable {}", quoted(name.value)), name.place) {
+            env.push((name.value.to_owned(), value.value.to_owned()));
+        }
+    }
+    env
+}
+
+fn read_user(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<String> {
+    let word = fields.word("user")?;
+    let uid = match word.value.parse::<u32>() {
+        Ok(number) => Some(number),
+        Err(_) => User::from_name(word.value).ok().flatten().map(|user| user.uid.as_raw()),
+    };
+    match uid {
+        None => {
+            let message = format!("there is no user {} on this machine", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "create it, or name another");
+        }
+        Some(uid) if uid != surroundings.uid && !surroundings.is_root() => {
+            let message = format!("only root can run a job as {}", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "run firelink as root, or as that user without this key");
+        }
+        Some(_) => {}
+    }
+    Some(word.value.to_owned())
+}
+
+fn read_group(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<String> {
+    let word = fields.word("group")?;
+    let gid = match word.value.parse::<u32>() {
+        Ok(number) => Some(number),
+        Err(_) => Group::from_name(word.value).ok().flatten().map(|group| group.gid.as_raw()),
+    };
+    match gid {
+        None => {
+            let message = format!("there is no group {} on this machine", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "create it, or name another");
+        }
+        Some(gid) if !surroundings.is_root() && gid != nix::unistd::Gid::effective().as_raw() => {
+            let message = format!("only root can run a job as the group {}", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "run firelink as root, or leave the key out");
+        }
+        Some(_) => {}
+    }
+    Some(word.value.to_owned())
+}
+
+fn read_umask(fields: &Fields<'_>) -> Option<u32> {
+    let text = fields.text("umask")?;
+    let digits = text.value.strip_prefix("0o").unwrap_or(text.value);
+    let mask = u32::from_str_radix(digits, 8).ok().filter(|mask| *mask <= 0o777);
+    if mask.is_none() {
+        let message = format!("`umask` must be an octal number from 000 to 777, not {}", quoted(text.value));
+        fields.cx.findings.error(text.place, message, "for example `umask: \"027\"`");
+    }
+    mask
+}
+
+fn read_nice(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<i32> {
+    let nice: i32 = fields.number("nice", -20..=19)?;
+    if nice < 0 && !surroundings.is_root() {
+        let help = "run firelink as root, or see RLIMIT_NICE in setrlimit(2)";
+        fields.cx.findings.warn(fields.place_of("nice"), "a niceness below 0 usually needs root", help);
+    }
+    Some(nice)
+}
+
+fn read_limits(fields: &Fields<'_>) -> Limits {
+    let Some(limits) = fields.map("limits", words::LIMITS) else { return Limits::default() };
+    Limits {
+        memory: limits.size("memory"),
+        pids: limits.number("pids", 1..=i64::from(i32::MAX)),
+        // RLIMIT_CPU counts whole seconds.
+        cpu_secs: limits.positive_duration("cpu").map(|cpu| cpu.as_secs() + u64::from(cpu.subsec_nanos() > 0)),
+        open_files: limits.number("open_files", 3..=i64::from(i32::MAX)),
+    }
+}
+
+fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
+    let field = fields.get("retry")?;
+    let plain = Retry {
+        attempts: 1,
+        delay: Duration::from_secs(1),
+        backoff: Backoff::Fixed,
+        max_delay: Duration::from_secs(300),
+        jitter: false,
+        on_exit_codes: Box::default(),
+    };
+    if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
+        return Some(Box::new(Retry { attempts: fields.number("retry", 1..=1_000_000)?, ..plain }));
+    }
+    let retry = fields.map("retry", words::RETRY)?;
+    if !retry.has("attempts") {
+        retry.cx.findings.error(retry.place, "`retry` needs `attempts`", "`attempts: 3` is one run and two more if it fails");
+    }
+    let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
+    let read = Retry {
+        attempts: retry.number("attempts", 1..=1_000_000).unwrap_or(1),
+        delay: retry.duration("delay").unwrap_or(plain.delay),
+        backoff: retry.choice("backoff", &backoffs).unwrap_or_default(),
+        max_delay: retry.duration("max_delay").unwrap_or(plain.max_delay.max(retry_delay(&retry))),
+        jitter: retry.flag("jitter").unwrap_or(false),
+        on_exit_codes: retry.exit_codes("on_exit_codes").unwrap_or_default(),
+    };
+    if read.max_delay < read.delay {
+        let message = "`max_delay` is shorter than `delay`";
+        retry.cx.findings.error(retry.place_of("max_delay"), message, "no retry would wait as long as `delay` says");
+    }
+    Some(Box::new(read))
+}
+
+/// The delay as far as it can be read without reporting it a second time.
+fn retry_delay(retry: &Fields<'_>) -> Duration {
+    let text = retry.get("delay").and_then(|field| retry.cx.doc.scalar(field.node));
+    text.and_then(|text| crate::model::parse_duration(text.value).ok()).unwrap_or_default()
+}
+
+/// Warns of a script or program that will not start, and of one that others may change while it runs as root.
+pub(super) fn look_at_files(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, surroundings: &Surroundings) {
+    use std::os::unix::fs::MetadataExt;
+    let (path, must_execute) = match action {
+        Action::Script { script, .. } => (cwd.join(script), false),
+        Action::Argv(argv) => match argv.first() {
+            Some(program) if program.contains('/') => (cwd.join(&**program), true),
+            _ => return,
+        },
+        Action::Milestone | Action::Shell(_) => return,
+    };
+    let shown = path.display();
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let help = "runs will fail until it is there; a relative path starts from the job's `cwd`";
+            cx.findings.warn(place, format!("{shown} does not exist"), help);
+        }
+        Err(error) => cx.findings.warn(place, format!("{shown} can't be looked at: {error}"), ""),
+        Ok(meta) if !meta.is_file() => cx.findings.warn(place, format!("{shown} is not a file"), ""),
+        Ok(meta) if must_execute && meta.mode() & 0o111 == 0 => {
+            cx.findings.warn(place, format!("{shown} is not executable"), "chmod +x it, or run it by an `executor`");
+        }
+        Ok(meta) if surroundings.is_root() && meta.mode() & 0o002 != 0 => {
+            cx.findings.warn(place, format!("everybody may write {shown}, and it runs as root"), "chmod o-w it");
+        }
+        Ok(_) => {}
+    }
+}

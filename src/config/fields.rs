@@ -1,0 +1,304 @@
+//! Reading a map by hand: known keys by name, unknown ones reported, each value turned into what it must be.
+//!
+//! A reader answers `None` both for a key that is absent and for a value that is wrong and was reported; who must
+//! tell the two apart asks [`Fields::has`]. So every mistake is found in one pass, and no wrong value is ever used.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::document::{Document, NodeId, Scalar, Value};
+use super::findings::{Also, Findings};
+use super::render::quoted;
+use super::words;
+use crate::model::{UnitError, parse_duration, parse_size};
+use crate::triggers::Place;
+
+/// What every reader needs: the document, and where to report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cx<'a> {
+    pub(super) doc: &'a Document<'a>,
+    pub(super) findings: &'a Findings,
+}
+
+/// A key of a map with its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    pub(super) key: Scalar<'a>,
+    pub(super) node: NodeId,
+}
+
+/// A map whose keys are known.
+#[derive(Clone, Debug)]
+pub(super) struct Fields<'a> {
+    pub(super) cx: Cx<'a>,
+    /// Where to point at the map as a whole.
+    pub(super) place: Place,
+    fields: Vec<Field<'a>>,
+}
+
+impl<'a> Cx<'a> {
+    /// What stands there, for a message: "a list".
+    fn kind(self, node: NodeId) -> &'static str {
+        match self.doc.value(node) {
+            Value::Scalar(scalar) if scalar.is_null() => "nothing",
+            Value::Scalar(_) => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    /// Opens a map and reports every key that is not among `known`, and every one that stands there twice. `None` if
+    /// it is no map, which is reported with `what`.
+    pub(super) fn map(self, node: NodeId, what: &str, known: &[&str]) -> Option<Fields<'a>> {
+        self.map_with(node, what, known, |key| self.report_unknown(key, known))
+    }
+
+    /// Like [`Cx::map`], with a say about unknown keys.
+    pub(super) fn map_with(
+        self,
+        node: NodeId,
+        what: &str,
+        known: &[&str],
+        mut unknown: impl FnMut(Scalar<'a>),
+    ) -> Option<Fields<'a>> {
+        let doc = self.doc;
+        let Value::Map(pairs) = doc.value(node) else {
+            let message = format!("{what} must be a map, but {} stands here", self.kind(node));
+            self.findings.error(doc.place(node), message, "");
+            return None;
+        };
+        let mut fields: Vec<Field<'a>> = Vec::with_capacity(pairs.len().min(known.len()));
+        for (key, value) in pairs.iter() {
+            let Some(key) = doc.scalar(key) else {
+                self.findings.error(doc.place(key), "a key must be a word", "");
+                continue;
+            };
+            if !known.contains(&key.value) {
+                unknown(key);
+            } else if let Some(first) = fields.iter().find(|field| field.key.value == key.value) {
+                let message = format!("the key {} stands here twice", quoted(key.value));
+                self.findings.error_of_two(key.place, message, Also::first(first.key.place));
+            } else {
+                fields.push(Field { key, node: value });
+            }
+        }
+        Some(Fields { cx: self, place: doc.place(node), fields })
+    }
+
+    pub(super) fn report_unknown(self, key: Scalar<'_>, known: &[&str]) {
+        let message = format!("unknown key {}{}", quoted(key.value), words::did_you_mean(key.value, known.iter().copied()));
+        let help = format!("known here: {}", words::listed(known, ", "));
+        self.findings.error(key.place, message, if known.len() <= 12 { help } else { String::new() });
+    }
+
+    /// A scalar that is something. `what` names it in messages: "`timeout`", "an item of `args`".
+    pub(super) fn text(self, node: NodeId, what: &str, fallback: Place) -> Option<Scalar<'a>> {
+        let Some(scalar) = self.doc.scalar(node) else {
+            let message = format!("{what} must be a single value, but {} stands here", self.kind(node));
+            self.findings.error(self.doc.place(node), message, "");
+            return None;
+        };
+        if scalar.is_null() {
+            let written =
+                if scalar.value.is_empty() { String::new() } else { format!(": {} means nothing", quoted(scalar.value)) };
+            let place = if scalar.value.is_empty() { fallback } else { scalar.place };
+            let help = "give it one, or quote it if the word itself is meant; `\"\"` is an empty text";
+            self.findings.error(place, format!("{what} has no value{written}"), help);
+            return None;
+        }
+        if scalar.value.contains('\0') {
+            self.findings.error(scalar.place, format!("{what} holds a NUL character"), "no program can be given one");
+            return None;
+        }
+        Some(scalar)
+    }
+
+    /// A list of scalars.
+    pub(super) fn texts(self, items: &[NodeId], key: &str, fallback: Place) -> Option<Vec<Scalar<'a>>> {
+        let what = format!("an item of `{key}`");
+        // All items are read before one that is wrong spoils the list.
+        let texts: Vec<Option<Scalar<'a>>> = items.iter().map(|item| self.text(*item, &what, fallback)).collect();
+        texts.into_iter().collect()
+    }
+
+    fn unit<T>(self, scalar: Scalar<'_>, read: Result<T, UnitError>) -> Option<T> {
+        read.map_err(|error| self.findings.error(scalar.place, error.message, error.help)).ok()
+    }
+
+    fn number(self, scalar: Scalar<'_>, what: &str, range: &RangeInclusive<i64>) -> Option<i64> {
+        let number = scalar.value.parse::<i64>().ok().filter(|number| range.contains(number));
+        if number.is_none() {
+            let range = format!("a whole number from {} to {}", range.start(), range.end());
+            self.findings.error(scalar.place, format!("{what} must be {range}, not {}", quoted(scalar.value)), "");
+        }
+        number
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn get(&self, key: &str) -> Option<Field<'a>> {
+        self.fields.iter().find(|field| field.key.value == key).copied()
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Field<'a>> + '_ {
+        self.fields.iter().copied()
+    }
+
+    /// Only those of its keys.
+    pub(super) fn only(&self, keys: &[&str]) -> Fields<'a> {
+        let fields = self.fields.iter().filter(|field| keys.contains(&field.key.value)).copied().collect();
+        Fields { cx: self.cx, place: self.place, fields }
+    }
+
+    /// The place of a key's value; of the key if nothing stands after it; of the map if there is no such key.
+    pub(super) fn place_of(&self, key: &str) -> Place {
+        let Some(field) = self.get(key) else { return self.place };
+        let place = self.cx.doc.place(field.node);
+        if place.start == place.end { field.key.place } else { place }
+    }
+
+    /// A scalar that is something.
+    pub(super) fn text(&self, key: &str) -> Option<Scalar<'a>> {
+        let field = self.get(key)?;
+        self.cx.text(field.node, &quoted(key), field.key.place)
+    }
+
+    /// A scalar that is not the empty text.
+    pub(super) fn word(&self, key: &str) -> Option<Scalar<'a>> {
+        let text = self.text(key)?;
+        if text.value.is_empty() {
+            self.cx.findings.error(text.place, format!("`{key}` is empty"), "");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A path. A `~` at its start stays what it is, which is worth a warning.
+    pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
+        let text = self.word(key)?;
+        if text.value == "~" || text.value.starts_with("~/") {
+            let message = format!("the `~` of {} is taken as it stands: no shell reads it", quoted(text.value));
+            self.cx.findings.warn(text.place, message, "write the whole path");
+        }
+        Some(PathBuf::from(text.value))
+    }
+
+    /// A list of scalars; one scalar alone is no list.
+    pub(super) fn list(&self, key: &str) -> Option<Vec<Scalar<'a>>> {
+        let field = self.get(key)?;
+        let Value::List(items) = self.cx.doc.value(field.node) else {
+            let message = format!("`{key}` must be a list, but {} stands here", self.cx.kind(field.node));
+            self.cx.findings.error(self.place_of(key), message, format!("for example `{key}: [one, two]`"));
+            return None;
+        };
+        self.cx.texts(items, key, field.key.place)
+    }
+
+    /// A scalar, or a list of scalars.
+    pub(super) fn one_or_more(&self, key: &str) -> Option<Vec<Scalar<'a>>> {
+        let field = self.get(key)?;
+        match self.cx.doc.value(field.node) {
+            Value::List(items) => self.cx.texts(items, key, field.key.place),
+            Value::Scalar(_) => self.text(key).map(|text| vec![text]),
+            Value::Map(_) => {
+                let message = format!("`{key}` must be a single value or a list, but a map stands here");
+                self.cx.findings.error(self.place_of(key), message, "");
+                None
+            }
+        }
+    }
+
+    /// A duration with units.
+    pub(super) fn duration(&self, key: &str) -> Option<Duration> {
+        let text = self.text(key)?;
+        self.cx.unit(text, parse_duration(text.value))
+    }
+
+    /// A duration that is not nothing.
+    pub(super) fn positive_duration(&self, key: &str) -> Option<Duration> {
+        let duration = self.duration(key)?;
+        if duration.is_zero() {
+            self.cx.findings.error(self.place_of(key), format!("`{key}` must be longer than nothing"), "");
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A size in bytes, with its unit.
+    pub(super) fn size(&self, key: &str) -> Option<u64> {
+        let text = self.text(key)?;
+        self.cx.unit(text, parse_size(text.value))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &str) -> Option<bool> {
+        let text = self.text(key)?;
+        match text.value {
+            "true" | "True" | "TRUE" => Some(true),
+            "false" | "False" | "FALSE" => Some(false),
+            other => {
+                let message = format!("`{key}` must be `true` or `false`, not {}", quoted(other));
+                self.cx.findings.error(text.place, message, "");
+                None
+            }
+        }
+    }
+
+    /// A whole number within a range that fits `T`.
+    pub(super) fn number<T: TryFrom<i64>>(&self, key: &str, range: RangeInclusive<i64>) -> Option<T> {
+        let text = self.text(key)?;
+        let number = self.cx.number(text, &quoted(key), &range)?;
+        T::try_from(number).ok()
+    }
+
+    /// Exit codes: one, or a list.
+    pub(super) fn exit_codes(&self, key: &str) -> Option<Box<[u8]>> {
+        let what = format!("an exit code of `{key}`");
+        let texts = self.one_or_more(key)?;
+        let codes: Vec<Option<i64>> = texts.into_iter().map(|text| self.cx.number(text, &what, &(0..=255))).collect();
+        codes.into_iter().map(|code| code.and_then(|code| u8::try_from(code).ok())).collect()
+    }
+
+    /// One of some words.
+    pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let found = words.iter().find(|(word, _)| *word == text.value);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let near = words::did_you_mean(text.value, known.iter().copied());
+            let message = format!("{} is no word for `{key}`{near}", quoted(text.value));
+            self.cx.findings.error(text.place, message, format!("write {}", words::listed(&known, " or ")));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// A map under a key.
+    pub(super) fn map(&self, key: &str, known: &[&str]) -> Option<Fields<'a>> {
+        let field = self.get(key)?;
+        let is_map = matches!(self.cx.doc.value(field.node), Value::Map(_));
+        if !is_map {
+            let message = format!("`{key}` must be a map, but {} stands here", self.cx.kind(field.node));
+            let help = format!("its keys are {}", words::listed(known, ", "));
+            self.cx.findings.error(self.place_of(key), message, help);
+            return None;
+        }
+        let mut fields = self.cx.map(field.node, &quoted(key), known)?;
+        if fields.fields.is_empty() {
+            fields.place = field.key.place;
+        }
+        Some(fields)
+    }
+
+    /// A map under a key for another look at places, when its keys were read and reported already.
+    pub(super) fn map_silently(&self, key: &str) -> Option<Fields<'a>> {
+        let field = self.get(key)?;
+        let Value::Map(pairs) = self.cx.doc.value(field.node) else { return None };
+        let fields = pairs.iter().filter_map(|(key, node)| Some(Field { key: self.cx.doc.scalar(key)?, node }));
+        Some(Fields { cx: self.cx, place: self.cx.doc.place(field.node), fields: fields.collect() })
+    }
+}

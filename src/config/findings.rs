@@ -1,0 +1,116 @@
+//! What is wrong with a file, collected while it is read.
+
+use std::cell::RefCell;
+
+use super::render::{Note, printable, render};
+use super::source::Source;
+use super::{Diagnostic, Severity};
+use crate::triggers::Place;
+
+/// How many errors, and how many warnings, are told of one file. Nobody reads a thousand, and each costs a kilobyte: a
+/// hostile file could ask for millions. What is left out is counted.
+const LIMIT: usize = 1_000;
+
+/// A second place that belongs to a finding.
+#[derive(Clone, Debug)]
+pub(super) struct Also {
+    pub(super) place: Place,
+    pub(super) label: &'static str,
+}
+
+impl Also {
+    /// The place where something stood first that stands there again.
+    pub(super) fn first(place: Place) -> Also {
+        Also { place, label: "first here" }
+    }
+}
+
+#[derive(Debug)]
+struct Finding {
+    severity: Severity,
+    place: Place,
+    message: String,
+    help: String,
+    also: Option<Also>,
+}
+
+/// The collection. Shared by every reader of a file, hence the cell; no borrow outlives a method.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    list: Vec<Finding>,
+    errors: usize,
+    warnings: usize,
+}
+
+impl Findings {
+    /// Something for which the file is refused. An empty help adds nothing.
+    pub(super) fn error(&self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Finding { severity: Severity::Error, place, message: message.into(), help: help.into(), also: None });
+    }
+
+    /// An error of two places that don't go together.
+    pub(super) fn error_of_two(&self, place: Place, message: String, also: Also) {
+        self.add(Finding { severity: Severity::Error, place, message, help: String::new(), also: Some(also) });
+    }
+
+    /// Something that is legal but likely wrong.
+    pub(super) fn warn(&self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.add(Finding { severity: Severity::Warning, place, message: message.into(), help: help.into(), also: None });
+    }
+
+    fn add(&self, finding: Finding) {
+        let mut inner = self.inner.borrow_mut();
+        let count = match finding.severity {
+            Severity::Error => &mut inner.errors,
+            Severity::Warning => &mut inner.warnings,
+        };
+        *count += 1;
+        if *count <= LIMIT {
+            inner.list.push(finding);
+        }
+    }
+
+    /// How many errors there are so far.
+    pub(super) fn errors(&self) -> usize {
+        self.inner.borrow().errors
+    }
+
+    /// Everything, in the order of the file. What was found twice (through an alias) is told once.
+    pub(super) fn into_diagnostics(self, source: &Source<'_>) -> Vec<Diagnostic> {
+        let Inner { mut list, errors, warnings } = self.inner.into_inner();
+        list.sort_by_key(|finding| finding.place.start);
+        list.dedup_by(|one, other| one.place == other.place && one.message == other.message);
+        let last = list.last().map_or(Place::default(), |finding| finding.place);
+        let mut diagnostics: Vec<Diagnostic> = list.iter().map(|finding| to_diagnostic(finding, source)).collect();
+        for (severity, count, word) in [(Severity::Error, errors, "errors"), (Severity::Warning, warnings, "warnings")] {
+            if let Some(more) = count.checked_sub(LIMIT).filter(|more| *more > 0) {
+                let message = format!("{more} more {word} are not shown");
+                let finding = Finding { severity, place: last, message, help: String::new(), also: None };
+                diagnostics.push(to_diagnostic(&finding, source));
+            }
+        }
+        diagnostics
+    }
+}
+
+fn to_diagnostic(finding: &Finding, source: &Source<'_>) -> Diagnostic {
+    let position = source.position(finding.place.start);
+    let message = printable(&finding.message);
+    let help = printable(&finding.help);
+    let also = finding.also.as_ref().map(|also| Note { place: also.place, label: also.label });
+    let rendered = render(source, finding.severity, finding.place, &message, &help, also);
+    Diagnostic {
+        severity: finding.severity,
+        file: source.path().to_owned(),
+        line: position.line,
+        column: position.column,
+        message,
+        help,
+        rendered,
+    }
+}

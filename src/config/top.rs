@@ -1,0 +1,110 @@
+//! The file as a whole.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use super::document::{Document, Value};
+use super::execution::Execution;
+use super::fields::{Cx, Fields};
+use super::findings::Findings;
+use super::job::{Draft, Shared, known_keys, parse_zone};
+use super::render::quoted;
+use super::{Config, Durability, Surroundings, graph, words};
+use crate::engine::rules::Rules;
+use crate::triggers::cron::Zone;
+
+const DEFAULT_MAX_PARALLEL: u32 = 32;
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
+const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Reads everything. What comes back is only whole if no error was reported.
+pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
+    let cx = Cx { doc, findings };
+    let fields = cx.map_with(doc.root(), "a configuration", words::TOP, |key| match words::not_yet(key.value) {
+        Some(message) => findings.error(key.place, message, ""),
+        None => cx.report_unknown(key, words::TOP),
+    })?;
+    let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
+    let defaults = read_defaults(&fields, surroundings);
+    let (durability, commit_every) = read_state(&fields);
+    let max_parallel = fields.number("max_parallel", 1..=10_000);
+    let grace = fields.duration("grace");
+    let wait_for_clock = read_wait_for_clock(&fields);
+    let shutdown_timeout = fields.duration("shutdown_timeout");
+    let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
+
+    let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), specs: HashSet::new() };
+    let drafts = read_jobs(&fields, &mut shared);
+    let edges = graph::resolve(cx, &drafts);
+    let mut jobs = Vec::with_capacity(drafts.len());
+    let mut rules = Vec::with_capacity(drafts.len());
+    for (draft, depends_on) in drafts.into_iter().zip(edges) {
+        let (job, mut job_rules) = draft.whole?;
+        job_rules.depends_on = depends_on;
+        jobs.push(job);
+        rules.push(job_rules);
+    }
+    Some(Config {
+        path: path.to_owned(),
+        jobs,
+        rules: Rules {
+            jobs: rules,
+            max_parallel: max_parallel.unwrap_or(DEFAULT_MAX_PARALLEL),
+            grace: grace.unwrap_or(DEFAULT_GRACE),
+            wait_for_clock,
+        },
+        zone,
+        shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+        state_dir,
+        durability: durability.unwrap_or_default(),
+        commit_every: commit_every.unwrap_or_default(),
+        warnings: Vec::new(),
+    })
+}
+
+fn read_jobs<'a>(fields: &Fields<'a>, shared: &mut Shared<'a>) -> Vec<Draft<'a>> {
+    let cx = fields.cx;
+    let Some(field) = fields.get("jobs") else {
+        cx.findings.error(fields.place, "there are no `jobs`", "a configuration has `jobs:`, a list of maps with a `name` each");
+        return Vec::new();
+    };
+    let Value::List(items) = cx.doc.value(field.node) else {
+        let help = "begin each job with `- name: ...`";
+        cx.findings.error(fields.place_of("jobs"), "`jobs` must be a list", help);
+        return Vec::new();
+    };
+    if items.is_empty() {
+        cx.findings.warn(fields.place_of("jobs"), "the list of jobs is empty: nothing will ever run", "");
+    }
+    items.iter().filter_map(|item| shared.read(*item)).collect()
+}
+
+fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
+    let Some(field) = fields.get("defaults") else { return Execution::default() };
+    let cx = fields.cx;
+    let jobs = known_keys();
+    let defaults = cx.map_with(field.node, "`defaults`", words::EXECUTION, |key| match words::not_yet(key.value) {
+        Some(message) => cx.findings.error(key.place, message, ""),
+        None if jobs.contains(&key.value) => {
+            let message = format!("{} belongs to one job and can't be a default", quoted(key.value));
+            cx.findings.error(key.place, message, "");
+        }
+        None => cx.report_unknown(key, words::EXECUTION),
+    });
+    defaults.map_or_else(Execution::default, |defaults| Execution::read(&defaults, surroundings))
+}
+
+fn read_state(fields: &Fields<'_>) -> (Option<Durability>, Option<Duration>) {
+    let Some(state) = fields.map("state", words::STATE) else { return (None, None) };
+    let durabilities = [("normal", Durability::Normal), ("full", Durability::Full)];
+    (state.choice("durability", &durabilities), state.duration("commit_every"))
+}
+
+fn read_wait_for_clock(fields: &Fields<'_>) -> Option<Duration> {
+    let text = fields.cx.doc.scalar(fields.get("wait_for_clock")?.node);
+    if text.is_some_and(|text| matches!(text.value, "off" | "false")) {
+        return None;
+    }
+    fields.positive_duration("wait_for_clock")
+}

@@ -1,0 +1,189 @@
+//! A job's trigger: the word with flat keys beside it, or a map; both mean the same.
+
+use std::time::Duration;
+
+use super::fields::{Cx, Field, Fields};
+use super::render::quoted;
+use super::words;
+use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
+
+use super::document::{Scalar, Value};
+
+/// Which type a job's trigger has, and where its keys stand.
+pub(super) struct Chosen<'a> {
+    pub(super) kind: &'static TriggerType,
+    keys: Fields<'a>,
+    /// The trigger itself.
+    place: Place,
+}
+
+/// The keys of every trigger type, each once.
+pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().flat_map(|kind| kind.keys.iter().copied())
+}
+
+/// Finds the trigger's type and keys. `None` if something is wrong, which is reported.
+pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
+    let Some(field) = job.get("trigger") else { return choose_silently(job) };
+    if let Value::Map(_) = job.cx.doc.value(field.node) {
+        let chosen = choose_from_map(job.cx, field);
+        if let Some(chosen) = &chosen {
+            report_strays(job, |key| {
+                let message = format!("{} stands beside a trigger that is a map", quoted(key));
+                let fits = chosen.kind.keys.contains(&key);
+                let help = if fits { "move it into the map" } else { "remove it" };
+                Some((message, help.to_owned()))
+            });
+        }
+        return chosen;
+    }
+    let kind = type_of(job.cx, job.text("trigger")?)?;
+    report_strays(job, |key| {
+        let message = format!("a `{}` trigger has no {}", kind.kind, quoted(key));
+        (!kind.keys.contains(&key)).then(|| (message, help_for(key)))
+    });
+    // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys.
+    let own: Vec<&str> = kind.keys.iter().copied().filter(|key| !is_of_job(key)).collect();
+    Some(Chosen { kind, keys: job.only(&own), place: job.place_of("trigger") })
+}
+
+/// No `trigger` at all: dependencies make it `after_deps`, else a person must ask.
+fn choose_silently<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
+    report_strays(job, |key| Some((format!("{} stands here without a `trigger`", quoted(key)), help_for(key))));
+    let word = if job.has("depends_on") { "after_deps" } else { "manual" };
+    Some(Chosen { kind: find_type(word)?, keys: job.only(&[]), place: job.place })
+}
+
+fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
+    let Value::Map(pairs) = cx.doc.value(field.node) else { return None };
+    let mut scalars = pairs.iter().filter_map(|(key, value)| Some((cx.doc.scalar(key)?, value)));
+    let Some((key, value)) = scalars.find(|(key, _)| key.value == "type") else {
+        let help = format!("for example `type: cron`; the types are {}", words::listed(&type_words(), ", "));
+        cx.findings.error(field.key.place, "`trigger` needs a `type`", help);
+        return None;
+    };
+    let kind = type_of(cx, cx.text(value, "`type`", key.place)?)?;
+    let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
+    let what = format!("a `{}` trigger", kind.kind);
+    let keys = cx.map_with(field.node, "`trigger`", &known, |key| {
+        if all_keys().any(|other| other == key.value) {
+            cx.findings.error(key.place, format!("{what} has no {}", quoted(key.value)), help_for(key.value));
+        } else {
+            cx.report_unknown(key, &known);
+        }
+    })?;
+    let place = cx.doc.place(value);
+    Some(Chosen { kind, keys, place })
+}
+
+fn type_words() -> Vec<&'static str> {
+    REGISTRY.iter().map(|kind| kind.kind.as_str()).collect()
+}
+
+fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
+    let found = find_type(word.value);
+    if found.is_none() {
+        let types = type_words();
+        let (message, help) = match words::not_yet(word.value) {
+            Some(message) => (message, String::new()),
+            None => {
+                let near = words::did_you_mean(word.value, types.iter().copied());
+                (
+                    format!("{} is no type of trigger{near}", quoted(word.value)),
+                    format!("write {}", words::listed(&types, " or ")),
+                )
+            }
+        };
+        cx.findings.error(word.place, message, help);
+    }
+    found
+}
+
+/// Reports keys of triggers that stand in the job where they mean nothing.
+fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, String)>) {
+    let strays = job.iter().filter(|field| !is_of_job(field.key.value) && all_keys().any(|key| key == field.key.value));
+    for field in strays {
+        if let Some((message, help)) = wrong(field.key.value) {
+            job.cx.findings.error(field.key.place, message, help);
+        }
+    }
+}
+
+fn is_of_job(key: &str) -> bool {
+    words::JOB.contains(&key)
+}
+
+fn help_for(key: &str) -> String {
+    let types: Vec<&str> = REGISTRY.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.kind.as_str()).collect();
+    format!("it belongs to {}", words::listed(&types, " and "))
+}
+
+impl Chosen<'_> {
+    /// Reads the trigger. `None` if something is wrong, which is reported.
+    pub(super) fn build(&self, context: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+        let mut keys = TriggerKeys { fields: self.keys.clone(), place: self.place };
+        (self.kind.build)(&mut keys, context)
+    }
+
+    /// The keys, for those that the job reads itself.
+    pub(super) fn keys(&self) -> &Fields<'_> {
+        &self.keys
+    }
+}
+
+/// The keys of one trigger, or of a map in it.
+struct TriggerKeys<'a> {
+    fields: Fields<'a>,
+    place: Place,
+}
+
+fn to_text(scalar: Scalar<'_>) -> Text {
+    Text { value: scalar.value.to_owned(), place: scalar.place, verbatim_at: scalar.verbatim_at }
+}
+
+impl Keys for TriggerKeys<'_> {
+    fn has(&self, key: &str) -> bool {
+        self.fields.has(key)
+    }
+
+    fn place(&self, key: &str) -> Place {
+        if self.fields.has(key) { self.fields.place_of(key) } else { self.place }
+    }
+
+    fn text(&mut self, key: &str) -> Option<Text> {
+        self.fields.text(key).map(to_text)
+    }
+
+    fn texts(&mut self, key: &str) -> Vec<Text> {
+        let Some(field) = self.fields.get(key) else { return Vec::new() };
+        if matches!(self.fields.cx.doc.value(field.node), Value::List([])) {
+            self.fields.cx.findings.error(self.fields.place_of(key), format!("the list of `{key}` is empty"), "");
+        }
+        self.fields.one_or_more(key).unwrap_or_default().into_iter().map(to_text).collect()
+    }
+
+    fn duration(&mut self, key: &str) -> Option<Duration> {
+        self.fields.duration(key)
+    }
+
+    fn flag(&mut self, key: &str) -> Option<bool> {
+        self.fields.flag(key)
+    }
+
+    fn map(&mut self, key: &str, allowed: &[&str]) -> Option<Box<dyn Keys + '_>> {
+        let field = self.fields.get(key)?;
+        if !matches!(self.fields.cx.doc.value(field.node), Value::Map(_)) {
+            return None;
+        }
+        let fields = self.fields.map(key, allowed)?;
+        Some(Box::new(TriggerKeys { place: fields.place, fields }))
+    }
+
+    fn error(&mut self, place: Place, message: String, help: String) {
+        self.fields.cx.findings.error(place, message, help);
+    }
+
+    fn warn(&mut self, place: Place, message: String, help: String) {
+        self.fields.cx.findings.warn(place, message, help);
+    }
+}
