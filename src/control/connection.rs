@@ -77,6 +77,12 @@ impl Connection {
         self.output.as_slices().0
     }
 
+    /// How many bytes the peer has not taken yet.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.output.len()
+    }
+
     /// So much of it was written.
     pub fn sent(&mut self, bytes: usize, now: Elapsed) {
         self.output.drain(..bytes.min(self.output.len()));

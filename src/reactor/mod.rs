@@ -252,7 +252,8 @@ impl<C: Clocks> Reactor<C> {
     pub fn run(mut self) -> Result<(), RunError> {
         let mut events = mio::Events::with_capacity(EVENTS);
         while !self.done {
-            let busy = !self.inbox.is_empty() || self.children.has_output();
+            let hungry = self.peers.take_hungry();
+            let busy = !self.inbox.is_empty() || self.children.has_output() || !hungry.is_empty();
             if !busy {
                 self.arm()?;
             }
@@ -262,6 +263,7 @@ impl<C: Clocks> Reactor<C> {
                 Err(error) => return Err(RunError::Refused { tried: "wait for events", error }),
             }
             self.now = self.clocks.now();
+            hungry.into_iter().for_each(|peer| self.serve(peer));
             for event in &events {
                 if let Some(what) = self.io.what(event.token()) {
                     self.ready(what)?;
@@ -304,17 +306,19 @@ impl<C: Clocks> Reactor<C> {
                     self.call_source(watch, Readiness::Message(message));
                 }
             }
-            What::Listener => self.peers.accept(&mut self.io),
-            What::Peer(peer) => {
-                for request in self.peers.ready(peer, self.now.elapsed, &mut self.io) {
-                    self.answer(peer, request);
-                }
-            }
+            What::Listener => self.peers.accept(self.now.elapsed, &mut self.io),
+            What::Peer(peer) => self.serve(peer),
             What::Exit(run) => self.reap(run),
             What::Output(run) => self.children.output_ready(run),
             What::Source(watch, fd) => self.call_source(watch, Readiness::Fd(fd)),
         }
         Ok(())
+    }
+
+    fn serve(&mut self, peer: PeerId) {
+        for request in self.peers.ready(peer, self.now.elapsed, &mut self.io) {
+            self.answer(peer, request);
+        }
     }
 
     fn call_source(&mut self, watch: u32, what: Readiness) {

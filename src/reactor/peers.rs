@@ -1,6 +1,6 @@
 //! The control socket's peers: accepting, reading, writing, and the limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -14,11 +14,15 @@ use crate::control::protocol::{ErrorCode, Reply, Request, parse_request};
 use crate::control::{Bound, Connection, Input};
 use crate::model::Elapsed;
 
-/// Peers at once. A person has a few; a script that leaks connections must not take the daemon's descriptors.
+/// Peers at once. A person has a few; a script that leaks connections must not take the daemon's descriptors. One more
+/// takes the place of whoever has been silent longest.
 const PEERS: usize = 128;
 
 /// Bytes read from one peer in one turn.
 const READ_AT_ONCE: usize = 16 * 1024;
+
+/// A peer with more unread replies than this is not listened to until it has read some.
+const UNREAD_LIMIT: usize = 256 * 1024;
 
 struct Peer {
     stream: UnixStream,
@@ -28,22 +32,28 @@ struct Peer {
     follows: bool,
     /// Has hung up its sending side; gone once all is written.
     closing: bool,
+    /// Requests without a reply yet.
+    owed: usize,
+    /// When it last said something.
+    heard: Elapsed,
 }
 
 pub(super) struct Peers {
     bound: Bound,
     peers: BTreeMap<PeerId, Peer>,
     next: PeerId,
+    /// Peers with more to read: notice comes once per edge, and one turn takes only so much from one peer.
+    hungry: BTreeSet<PeerId>,
 }
 
 impl Peers {
     pub fn new(bound: Bound, io: &mut Io) -> std::io::Result<Peers> {
         io.watch(bound.listener.as_raw_fd(), What::Listener, Interest::READABLE)?;
-        Ok(Peers { bound, peers: BTreeMap::new(), next: 0 })
+        Ok(Peers { bound, peers: BTreeMap::new(), next: 0, hungry: BTreeSet::new() })
     }
 
     /// Accepts whoever waits.
-    pub fn accept(&mut self, io: &mut Io) {
+    pub fn accept(&mut self, now: Elapsed, io: &mut Io) {
         loop {
             let stream = match self.bound.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -55,19 +65,19 @@ impl Peers {
                     return;
                 }
             };
-            if let Err(error) = self.admit(stream, io) {
+            if let Err(error) = self.admit(stream, now, io) {
                 log::warn!("a peer of the control socket could not be served: {error}");
             }
         }
     }
 
-    fn admit(&mut self, mut stream: UnixStream, io: &mut Io) -> std::io::Result<()> {
+    fn admit(&mut self, mut stream: UnixStream, now: Elapsed, io: &mut Io) -> std::io::Result<()> {
         stream.set_nonblocking(true)?;
         let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
         let refusal = if !peer.is_root() && peer != Uid::effective() {
             log::warn!("refused a peer of the control socket: user {peer} is neither the daemon's nor root");
             Some("this daemon answers its own user and root only")
-        } else if self.peers.len() >= PEERS {
+        } else if self.peers.len() >= PEERS && !self.make_room(io) {
             Some("too many connections to this daemon")
         } else {
             None
@@ -80,8 +90,23 @@ impl Peers {
         let id = self.next;
         self.next += 1;
         let token = io.watch(stream.as_raw_fd(), What::Peer(id), Interest::READABLE | Interest::WRITABLE)?;
-        self.peers.insert(id, Peer { stream, token, connection: Connection::default(), follows: false, closing: false });
+        let connection = Connection::default();
+        self.peers.insert(id, Peer { stream, token, connection, follows: false, closing: false, owed: 0, heard: now });
         Ok(())
+    }
+
+    /// Drops the peer that waits for nothing and has been silent longest, if there is one.
+    fn make_room(&mut self, io: &mut Io) -> bool {
+        let idle = self.peers.iter().filter(|(_, peer)| peer.owed == 0 && !peer.follows);
+        let Some(id) = idle.min_by_key(|(_, peer)| peer.heard).map(|(id, _)| *id) else { return false };
+        log::debug!("dropped the peer of the control socket that was silent longest, to make room for another");
+        self.drop_peer(id, io);
+        true
+    }
+
+    /// Peers that can be read on without further notice.
+    pub fn take_hungry(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.hungry)
     }
 
     /// The peer is readable or writable: moves bytes both ways and returns the requests that became whole.
@@ -90,15 +115,20 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&id) else { return requests };
         let mut alive = true;
         let mut chunk = [0; READ_AT_ONCE];
-        while alive && !peer.closing {
+        if !peer.closing && peer.connection.unread() <= UNREAD_LIMIT {
             match peer.stream.read(&mut chunk) {
                 Ok(0) => peer.closing = true,
                 Ok(count) => {
+                    self.hungry.insert(id);
+                    peer.heard = now;
                     peer.connection.received(&chunk[..count], now);
                     alive = peer.take_requests(now, &mut requests);
+                    peer.owed += requests.len();
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.hungry.insert(id);
+                }
                 Err(_) => alive = false,
             }
         }
@@ -112,6 +142,7 @@ impl Peers {
 
     pub fn reply(&mut self, id: PeerId, reply: &Reply, now: Elapsed, io: &mut Io) {
         if let Some(peer) = self.peers.get_mut(&id) {
+            peer.owed = peer.owed.saturating_sub(1);
             peer.connection.reply(&reply.to_line(), now);
             self.flush(id, now, io);
         }
@@ -120,6 +151,7 @@ impl Peers {
     /// The peer wants to hear what happens.
     pub fn follow(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
+            peer.owed = peer.owed.saturating_sub(1);
             peer.follows = true;
         }
     }
@@ -146,10 +178,17 @@ impl Peers {
         let gone = loop {
             let unsent = peer.connection.unsent();
             if unsent.is_empty() {
-                break peer.closing && !peer.follows;
+                // Whoever asked and only hung up its own side still hears the answer.
+                break peer.closing && !peer.follows && peer.owed == 0;
             }
             match peer.stream.write(unsent) {
-                Ok(count) => peer.connection.sent(count, now),
+                Ok(count) => {
+                    let was_full = peer.connection.unread() > UNREAD_LIMIT;
+                    peer.connection.sent(count, now);
+                    if was_full && peer.connection.unread() <= UNREAD_LIMIT {
+                        self.hungry.insert(id);
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => break true,
@@ -179,6 +218,7 @@ impl Peers {
     }
 
     fn drop_peer(&mut self, id: PeerId, io: &mut Io) {
+        self.hungry.remove(&id);
         if let Some(peer) = self.peers.remove(&id) {
             io.forget(peer.stream.as_raw_fd(), peer.token);
         }

@@ -1,0 +1,15 @@
+//! firelink end to end: the real binary, real children, real signals.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/daemon.rs"]
+mod support;
+
+#[path = "daemon/commands.rs"]
+mod commands;
+#[path = "daemon/runs.rs"]
+mod runs;
+#[path = "daemon/signals.rs"]
+mod signals;
+#[path = "daemon/socket.rs"]
+mod socket;

@@ -1,0 +1,294 @@
+//! The real `firelink` binary, started in a directory of its own, and ways to wait for what it does without sleeping.
+
+#![allow(dead_code, reason = "each test binary uses its part of this")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long anything may take before its test fails. Nothing waits for this long unless it is broken.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with a configuration, and everything that is needed to start daemons on it.
+pub struct Place {
+    dir: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Place {
+    pub fn new(config: &str) -> Place {
+        let place = Place { dir: tempfile::tempdir().expect("a directory"), env: Vec::new() };
+        place.write("firelink.yaml", config);
+        place
+    }
+
+    /// Adds variables to the daemon's environment.
+    pub fn with_env<K: Into<String>, V: Into<String>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Place {
+        self.env.extend(vars.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The lines of a file that jobs write to.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        self.read(name).lines().map(str::to_owned).collect()
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.path("socket")
+    }
+
+    /// `firelink` with these arguments, in this place.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firelink"));
+        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        // What the machine has set up for its user is not part of a test.
+        for name in ["XDG_RUNTIME_DIR", "XDG_STATE_HOME", "NO_COLOR", "FIRELINK_SOCKET"] {
+            command.env_remove(name);
+        }
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("AWS_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("FIRELINK_SOCKET", self.socket()).env("XDG_STATE_HOME", self.path("xdg")).envs(self.env.clone());
+        command
+    }
+
+    /// Runs `firelink` to its end.
+    pub fn firelink(&self, args: &[&str]) -> Output {
+        let child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("firelink starts");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let (send, receive) = channel();
+        std::thread::spawn(move || send.send(child.wait_with_output()));
+        match receive.recv_timeout(PATIENCE) {
+            Ok(output) => output.expect("firelink runs"),
+            Err(_) => {
+                let _ = kill(pid, Signal::SIGKILL);
+                panic!("firelink {args:?} does not end");
+            }
+        }
+    }
+
+    /// What `firelink` prints, which must succeed.
+    pub fn prints(&self, args: &[&str]) -> String {
+        let output = self.firelink(args);
+        assert!(output.status.success(), "{args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// What `firelink` prints as JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let printed = self.prints(args);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{args:?}: {error}: {printed}"))
+    }
+
+    /// `history`, newest first.
+    pub fn history(&self, more: &[&str]) -> Vec<Value> {
+        let state = self.state_dir().display().to_string();
+        let args = [&["history", "--format", "json", "--limit", "100000", "--state-dir", &state], more].concat();
+        serde_json::from_value(self.json(&args)).expect("an array")
+    }
+
+    /// The states of a job's runs, oldest first.
+    pub fn states(&self, job: &str) -> Vec<String> {
+        self.history(&["--job", job]).iter().rev().map(|run| run["state"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+
+    /// Starts the daemon and waits until it is armed.
+    pub fn start(&self) -> Daemon<'_> {
+        self.start_with(&[])
+    }
+
+    pub fn start_with(&self, more: &[&str]) -> Daemon<'_> {
+        let state = self.state_dir().display().to_string();
+        let args = [&["run", "firelink.yaml", "--state-dir", &state], more].concat();
+        let mut child = self.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("firelink starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let mut daemon = Daemon { place: self, child, log: lines_of(stderr), told: Vec::new() };
+        daemon.wait_for_log("ask it from another terminal");
+        daemon
+    }
+}
+
+/// A running daemon. Dropping it kills it.
+pub struct Daemon<'p> {
+    place: &'p Place,
+    child: Child,
+    log: Receiver<String>,
+    told: Vec<String>,
+}
+
+impl Daemon<'_> {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, signal).expect("the daemon lives");
+    }
+
+    /// Waits for a line of the log that has this text.
+    pub fn wait_for_log(&mut self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.told.push(line.clone());
+                    if line.contains(part) {
+                        return line;
+                    }
+                }
+                Err(why) => panic!("the log never said `{part}` ({why}):\n{}", self.told.join("\n")),
+            }
+        }
+    }
+
+    /// Waits for the daemon's end and returns its status and the whole log.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.told.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the daemon does not end:\n{}", self.told.join("\n")),
+            }
+        }
+        (self.child.wait().expect("a child"), std::mem::take(&mut self.told))
+    }
+
+    /// SIGTERM, and its orderly end.
+    pub fn terminate(self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        let (status, log) = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
+        log
+    }
+
+    /// SIGKILL: what a crash looks like from outside.
+    pub fn crash(self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// Follows what happens from now on.
+    pub fn follow(&self) -> Follower {
+        let mut stream = UnixStream::connect(self.place.socket()).expect("the socket");
+        // Requests are answered in order: once the second is answered, the first has taken effect.
+        stream.write_all(b"{\"v\":1,\"cmd\":\"events\"}\n{\"v\":1,\"cmd\":\"status\"}\n").expect("a request");
+        let lines = lines_of(stream);
+        let mut follower = Follower { lines, seen: Vec::new() };
+        follower.wait("the answer to `status`", |line| line.get("ok").is_some());
+        follower.seen.clear();
+        follower
+    }
+
+    pub fn status(&self) -> Value {
+        self.place.json(&["ctl", "status", "--format", "json"])
+    }
+
+    /// The status of one job.
+    pub fn job(&self, name: &str) -> Value {
+        self.place.json(&["ctl", "status", name, "--format", "json"])["jobs"][0].clone()
+    }
+
+    /// Triggers a job and waits for its run's end.
+    pub fn trigger(&self, job: &str) -> Value {
+        let output = self.place.firelink(&["ctl", "trigger", job, "--wait", "--format", "json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    }
+}
+
+impl Drop for Daemon<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// The stream of events.
+pub struct Follower {
+    lines: Receiver<String>,
+    /// All that came so far.
+    pub seen: Vec<Value>,
+}
+
+impl Follower {
+    /// Waits for an event for which `is` holds.
+    pub fn wait(&mut self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let event: Value = serde_json::from_str(&line).expect("a JSON line");
+                    self.seen.push(event.clone());
+                    if is(&event) {
+                        return event;
+                    }
+                }
+                Err(why) => panic!("{what} never came ({why}):\n{:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits for the end of a run of `job`.
+    pub fn ended(&mut self, job: &str) -> Value {
+        self.wait(&format!("the end of a run of {job}"), |event| event["what"] == "ended" && event["job"] == job)
+    }
+
+    /// Waits for an attempt of `job` to begin.
+    pub fn started(&mut self, job: &str) -> Value {
+        self.wait(&format!("the start of a run of {job}"), |event| event["what"] == "started" && event["job"] == job)
+    }
+}
+
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, receive) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receive
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// True while a process with this id exists that is not a zombie.
+pub fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
