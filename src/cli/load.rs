@@ -3,20 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use super::out::{Failure, warn};
-use crate::config::{self, Config, Refused, Surroundings};
+use crate::config::{self, Config, Diagnostic, Refused, Surroundings};
 
 /// Loads a configuration; warnings and errors are written to stderr.
 pub(super) fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
     match config::load(path, surroundings) {
         Ok(config) => {
-            config.warnings.iter().for_each(|warning| warn(&warning.rendered));
+            say(&config.warnings);
             Ok(config)
         }
         Err(Refused(diagnostics)) => {
-            diagnostics.iter().for_each(|diagnostic| warn(&diagnostic.rendered));
+            say(&diagnostics);
             Err(Failure::silent(2))
         }
     }
+}
+
+/// Each with an empty line after it: several lines belong together.
+fn say(diagnostics: &[Diagnostic]) {
+    diagnostics.iter().for_each(|diagnostic| warn(&format!("{}\n", diagnostic.rendered)));
 }
 
 /// Where the state is: as asked, as the configuration says, else `/var/lib/firelink` for root and

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use simplelog::{ConfigBuilder, WriteLogger};
+use time::macros::format_description;
 
 use super::out::{Failure, Format};
 use crate::model::WallTime;
@@ -13,7 +14,9 @@ pub(super) fn start(level: LevelFilter, format: Format) -> Result<(), Failure> {
     let started = match format {
         Format::Text => {
             let config = ConfigBuilder::new()
-                .set_time_format_rfc3339()
+                .set_time_format_custom(format_description!(
+                    "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+                ))
                 .set_target_level(LevelFilter::Off)
                 .set_thread_level(LevelFilter::Off)
                 .set_location_level(LevelFilter::Off)

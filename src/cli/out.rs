@@ -71,7 +71,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> Done {
 
 /// Writes a warning to stderr.
 pub(super) fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// How an answer is written.

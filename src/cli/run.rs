@@ -76,8 +76,14 @@ pub(super) fn run(args: &Args) -> Done {
         dir.display()
     );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
-    log::info!("ask it from another terminal: firelink ctl status{socket_arg}");
+    log::info!("ask it from another terminal: {} ctl status{socket_arg}", called());
     reactor.run().map_err(|error| Failure::failed(error.to_string()))
+}
+
+/// How firelink was called, which is how it can be called again.
+fn called() -> String {
+    let name = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
+    name.unwrap_or_else(|| "firelink".into())
 }
 
 /// Tells one boot from another (random(4)); empty if the kernel does not say, which then counts as one boot.

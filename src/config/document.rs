@@ -305,12 +305,12 @@ impl<'t, 'f> Builder<'t, 'f> {
         }
     }
 
-    fn text_shape(&mut self, value: &Cow<'_, str>, plain: bool, place: Place) -> Shape {
+    fn text_shape(&mut self, value: &str, plain: bool, place: Place) -> Shape {
         let written = &self.text[place.start..place.end];
         let inner = written.strip_prefix(['"', '\'']).filter(|_| !plain);
         let verbatim = match inner {
-            Some(inner) if inner.starts_with(&**value) && inner.len() == value.len() + 1 => Some(place.start + 1),
-            _ if written == &**value => Some(place.start),
+            Some(inner) if inner.starts_with(value) && inner.len() == value.len() + 1 => Some(place.start + 1),
+            _ if written == value => Some(place.start),
             // What stands nowhere: the value of `key:`.
             _ if written.is_empty() => return Shape::Verbatim { at: small(place.start), len: 0, plain },
             _ => None,
@@ -318,7 +318,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         match verbatim {
             Some(at) => Shape::Verbatim { at: small(at), len: small(value.len()), plain },
             None => {
-                self.made.push(value.as_ref().to_owned());
+                self.made.push(value.to_owned());
                 Shape::Made { index: small(self.made.len() - 1), plain }
             }
         }

@@ -39,7 +39,7 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
     }
     let kind = type_of(job.cx, job.text("trigger")?)?;
     report_strays(job, |key| {
-        let message = format!("a `{}` trigger has no {}", kind.kind, quoted(key));
+        let message = format!("a trigger of type `{}` has no {}", kind.kind, quoted(key));
         (!kind.keys.contains(&key)).then(|| (message, help_for(key)))
     });
     // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys.
@@ -64,7 +64,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
     };
     let kind = type_of(cx, cx.text(value, "`type`", key.place)?)?;
     let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
-    let what = format!("a `{}` trigger", kind.kind);
+    let what = format!("a trigger of type `{}`", kind.kind);
     let keys = cx.map_with(field.node, "`trigger`", &known, |key| {
         if all_keys().any(|other| other == key.value) {
             cx.findings.error(key.place, format!("{what} has no {}", quoted(key.value)), help_for(key.value));

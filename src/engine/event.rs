@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out: the product's story as two enums.
 //!
-//! A reader who knows [`Event`] and [`Effect`] knows firelink. The engine never acts: each [`Engine::handle`]
+//! A reader who knows [`Event`] and [`Effect`] knows firelink. The engine never acts: each [`super::Engine::handle`]
 //! (`super::Engine::handle`) turns one event into effects, and the reactor carries them out, records first, in one
 //! transaction, then processes, then words.
 

@@ -23,19 +23,23 @@ fn fold(word: &str) -> Vec<char> {
     word.chars().map(|c| if matches!(c, '-' | ' ') { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// How many letters must be added, removed or replaced to make one word of the other.
+/// How many letters must be added, removed, replaced or swapped with their neighbour to make one word of the other
+/// (optimal string alignment).
 fn distance(a: &[char], b: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
+        let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            let mut least = (above[j] + usize::from(x != y)).min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[b.len()]
+    above[b.len()]
 }
 
 #[cfg(test)]
@@ -52,9 +56,17 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_counts_single_letters() {
+    fn the_distance_counts_single_letters_and_swapped_neighbours() {
         let chars = |word: &str| word.chars().collect::<Vec<_>>();
-        for (a, b, expect) in [("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("abc", "abc", 0), ("ab", "ba", 2)] {
+        for (a, b, expect) in [
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("kitten", "sitting", 3),
+            ("abc", "abc", 0),
+            ("ab", "ba", 1),
+            ("corn", "cron", 1),
+            ("ca", "abc", 3),
+        ] {
             assert_eq!(distance(&chars(a), &chars(b)), expect, "{a} {b}");
         }
     }

@@ -385,6 +385,10 @@ impl<C: Clocks> Reactor<C> {
                 self.call_source(watch, Readiness::NotRecorded);
                 continue;
             }
+            if batch.baseline_done {
+                let name = &self.config.jobs[job.index()].name;
+                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
+            }
             let events = batch.events.iter().map(|event| event.to_string().into()).collect();
             self.engine.handle(self.now, Event::Fired { job, events }, effects);
             taken.push((watch, WatchRecord { job, batch }));

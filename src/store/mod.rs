@@ -1,7 +1,7 @@
 //! State: one SQLite database in `state_dir`, written by the daemon alone, at most once per turn of its loop.
 //!
 //! [`Store`] is the daemon's side: it takes the engine's [`Change`]s and commits them in one transaction, and at a start
-//! gives back what an earlier daemon left. [`history`] is everybody's side: it reads past runs, with or without a
+//! gives back what an earlier daemon left. [`History`] is everybody's side: it reads past runs, with or without a
 //! daemon. What the engine decided is in the database before any process acts on it, so that a crash at any point
 //! leaves each event with exactly one run.
 //!

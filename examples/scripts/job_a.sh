@@ -1,0 +1,2 @@
+# Called with --verbose by examples/executors.yaml.
+echo "job A, due at $FIRELINK_SCHEDULED_AT, called with: $*"

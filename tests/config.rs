@@ -1,0 +1,172 @@
+//! Configurations that are wrong, each with what a person is told; and those of the examples, which are right.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+
+use firelink::config::{Refused, Report, Surroundings, load_text};
+
+fn nobody() -> Surroundings {
+    Surroundings { start_dir: "/nonexistent".into(), machine_seed: 1, uid: 65_534 }
+}
+
+/// What is said of a file: errors, or warnings if it loads.
+fn told(name: &str, text: &str) -> String {
+    let diagnostics = match load_text(Path::new(name), text, &nobody()) {
+        Ok(config) => config.warnings,
+        Err(Refused(diagnostics)) => diagnostics,
+    };
+    diagnostics.iter().map(|diagnostic| diagnostic.rendered.as_str()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn cases() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/config");
+    let mut cases: Vec<(String, String)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(&path).unwrap()))
+        .collect();
+    cases.sort();
+    cases
+}
+
+#[test]
+// Without S3 the sources of watches are refused by another sentence.
+#[cfg(feature = "s3")]
+fn every_wrong_configuration_is_told_as_its_snapshot_says() {
+    let cases = cases();
+    assert!(cases.len() > 60, "the folder of cases is there");
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("data/config");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| {
+        for (name, text) in cases {
+            insta::assert_snapshot!(name.clone(), told(&format!("{name}.yaml"), &text));
+        }
+    });
+}
+
+#[test]
+fn every_message_has_a_place_and_none_holds_a_control_character() {
+    for (name, text) in cases() {
+        let Err(Refused(diagnostics)) = load_text(Path::new("f.yaml"), &text, &nobody()) else {
+            assert_eq!(name, "warnings", "{name} should be refused");
+            continue;
+        };
+        assert!(!diagnostics.is_empty(), "{name} is refused without a word");
+        let lines = text.lines().count().max(1);
+        for one in &diagnostics {
+            assert!((1..=lines + 1).contains(&one.line) && one.column >= 1, "{name}: {one:?}");
+            assert!(!one.rendered.chars().any(|c| c.is_control() && c != '\n'), "{name}: {one:?}");
+        }
+        let mut places: Vec<(usize, usize)> = diagnostics.iter().map(|one| (one.line, one.column)).collect();
+        let told = places.clone();
+        places.sort_unstable();
+        assert_eq!(told, places, "{name}: in the order of the file");
+        let report = Report::of(&Err(Refused(diagnostics)));
+        assert!(!report.ok && report.jobs == 0 && !report.errors.is_empty());
+    }
+}
+
+#[test]
+#[cfg(feature = "s3")]
+fn every_example_loads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = Surroundings { start_dir: root.into(), ..nobody() };
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let loaded = load_text(&path, &text, &here);
+            assert!(loaded.as_ref().is_ok_and(|config| config.warnings.is_empty()), "{}: {loaded:#?}", path.display());
+            count += 1;
+        }
+    }
+    assert_eq!(count, 4);
+}
+
+#[test]
+fn both_forms_of_a_trigger_mean_the_same() {
+    let flat =
+        "jobs: [{ name: a, trigger: cron, schedule: \"*/5 * * * *\", jitter: 30s, timezone: Europe/Berlin, catch_up: last }]";
+    let map = "jobs: [{ name: a, trigger: { type: cron, schedule: \"*/5 * * * *\", jitter: 30s, timezone: Europe/Berlin, catch_up: last } }]";
+    let rules = |text| load_text(Path::new("f"), text, &nobody()).expect("a right file").rules;
+    assert_eq!(rules(flat), rules(map));
+}
+
+#[test]
+fn defaults_fill_in_what_a_job_does_not_say() {
+    let text = "
+defaults: { timeout: 1h, env: { A: a, B: b }, output: { capture: none, keep_runs: 7 }, retry: 3, umask: 027 }
+jobs:
+  - { name: plain, command: ls }
+  - { name: own, command: ls, timeout: 1m, env: { B: own, C: c }, output: { capture: all } }
+  - { name: also_plain, command: pwd }
+";
+    let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
+    let [plain, own, also] = &config.jobs[..] else { panic!("three jobs") };
+    let vars = |job: &firelink::config::Job| job.exec.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
+    assert_eq!(vars(plain), ["A=a", "B=b"]);
+    assert_eq!(vars(own), ["A=a", "B=own", "C=c"]);
+    assert_eq!((plain.keep_runs, own.keep_runs, plain.exec.umask), (7, 7, Some(0o027)));
+    assert!(std::sync::Arc::ptr_eq(&plain.exec, &also.exec), "jobs that say the same share it");
+    let timeouts: Vec<u64> = config.rules.jobs.iter().map(|rules| rules.timeout.unwrap().as_secs()).collect();
+    assert_eq!(timeouts, [3600, 60, 3600]);
+}
+
+#[test]
+fn a_value_is_the_text_that_stands_there_whatever_yaml_calls_its_type() {
+    let text = "jobs: [{ name: 007, command: [echo, 1, 2.50, true, 0x1F, 1e3], env: { PORT: 8080, ON: yes, EMPTY: \"\" } }]";
+    let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
+    let job = &config.jobs[0];
+    assert_eq!(&*job.name, "007");
+    let argv = ["echo", "1", "2.50", "true", "0x1F", "1e3"].map(Box::from);
+    assert_eq!(job.action, firelink::exec::spec::Action::Argv(argv.into()));
+    let vars: Vec<(&str, &str)> = job.exec.env.iter().map(|(k, v)| (&**k, &**v)).collect();
+    assert_eq!(vars, [("PORT", "8080"), ("ON", "yes"), ("EMPTY", "")]);
+}
+
+#[test]
+fn anchors_and_merge_keys_work() {
+    let text = "
+jobs:
+  - &base { name: a, command: ls, timeout: 5m }
+  - { <<: *base, name: b }
+";
+    let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
+    assert_eq!(config.rules.jobs[1].timeout, config.rules.jobs[0].timeout);
+    assert_eq!((&*config.jobs[0].name, &*config.jobs[1].name), ("a", "b"));
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Pieces that configurations are made of, in any order: nearer to the reader's edges than random bytes.
+    fn piece() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => prop::sample::select(vec![
+                "jobs:", "\n", "  - ", "name: a", "name: ", "trigger: ", "cron", "schedule: ", "\"0 18 * * *\"", "{", "}", "[",
+                "]", ": ", ", ", "    ", "depends_on: [a]", "&x ", "*x", "<<: ", "!t ", "| ", "> ", "'", "\"", "#", "---\n", "~",
+                "timeout: 5", "every: 1s", "env: ", "\t", "é", "\u{feff}", "? ", "retry: ", "source: s3://b/",
+            ]).prop_map(str::to_owned),
+            1 => "\\PC{0,6}",
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_reader_panic_and_no_refusal_is_silent(pieces in prop::collection::vec(piece(), 0..40)) {
+            let text = pieces.concat();
+            if let Err(Refused(diagnostics)) = load_text(Path::new("f"), &text, &nobody()) {
+                prop_assert!(!diagnostics.is_empty(), "refused without a word: {text:?}");
+            }
+        }
+    }
+}
