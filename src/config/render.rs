@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! error: unknown key `shedule`, did you mean `schedule`?
-//!   --> firelink.yaml:4:5
-//!    |
-//!  4 |     shedule: "0 18 * * *"
-//!    |     ^^^^^^^
-//!    = help: ...
+//!  --> firelink.yaml:4:5
+//!   |
+//! 4 |     shedule: "0 18 * * *"
+//!   |     ^^^^^^^
+//!   = help: ...
 //! ```
 //!
 //! A renderer of our own, because the ready ones weigh more than all of this room (annotate-snippets: 115 kB of a
@@ -96,8 +96,8 @@ pub(super) fn render(
     let margin = last_line.to_string().len();
     let Position { line, column } = primary.position;
     let mut text = title(severity, message);
-    let _ = write!(text, "\n{:margin$} --> {}:{line}:{column}", "", path_text(source.path()));
-    let _ = write!(text, "\n{:margin$}  |", "");
+    let _ = write!(text, "\n{:margin$}--> {}:{line}:{column}", "", path_text(source.path()));
+    let _ = write!(text, "\n{:margin$} |", "");
     let mut marks = vec![primary];
     marks.extend(second);
     marks.sort_by_key(|mark| mark.position.line);
@@ -109,16 +109,16 @@ pub(super) fn render(
             if shown.is_some_and(|before| before + 1 < line) {
                 text.push_str("\n...");
             }
-            let _ = write!(text, "\n {line:>margin$} | {}", excerpt.line);
+            let _ = write!(text, "\n{line:>margin$} | {}", excerpt.line);
             text.truncate(text.trim_end().len());
         }
         shown = Some(line);
         let signs = mark.sign.to_string().repeat(excerpt.length);
-        let _ = write!(text, "\n{:margin$}  | {:indent$}{signs} {}", "", "", mark.label, indent = excerpt.indent);
+        let _ = write!(text, "\n{:margin$} | {:indent$}{signs} {}", "", "", mark.label, indent = excerpt.indent);
         text.truncate(text.trim_end().len());
     }
     if !help.is_empty() {
-        let _ = write!(text, "\n{:margin$}  = help: {help}", "");
+        let _ = write!(text, "\n{:margin$} = help: {help}", "");
     }
     text
 }
@@ -256,19 +256,19 @@ mod tests {
         error: it is wrong
          --> f.yaml:1:501
           |
-        1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxHEREyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy...
+        1 | ...xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxHEREyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy...
           |                                            ^^^^
         ");
     }
 
     #[test]
     fn tabs_wide_characters_and_control_characters_keep_the_caret_in_place() {
-        insta::assert_snapshot!(shown("\t日本\u{1b}[1m\u{202e}x", 17, 18, "", None), @r"
+        insta::assert_snapshot!(shown("\t日本\u{1b}[1m\u{202e}x", 14, 15, "", None), @r"
         error: it is wrong
          --> f.yaml:1:9
           |
         1 |     日本�[1m�x
-          |             ^
+          |              ^
         ");
     }
 

@@ -14,6 +14,7 @@ mod event;
 mod inherited;
 mod log;
 mod proc;
+mod search;
 pub mod spec;
 mod start;
 mod sys;
@@ -23,6 +24,7 @@ pub use child::{Child, GroupSignal};
 pub use event::{EventDelivery, deliver_event};
 pub use inherited::keep_from_children;
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
+pub use search::find_leader;
 pub use start::{Launch, SpawnError, spawn};
 pub use sys::{become_subreaper, has_pidfd};
 

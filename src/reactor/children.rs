@@ -38,6 +38,9 @@ struct RunFiles {
     told: bool,
 }
 
+/// Tells the runs of one daemon from those of another, which count alike.
+const STATE_DIR: &str = "FIRELINK_STATE_DIR";
+
 /// All of them.
 pub(super) struct Children {
     state_dir: PathBuf,
@@ -82,6 +85,7 @@ impl Children {
     /// A sentence for a person: the run's reason.
     pub fn start(&mut self, io: &mut Io, job: &Job, spawn: &Spawn) -> Result<Pid, String> {
         let mut vars = vec![
+            (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
             ("FIRELINK_JOB".to_owned(), job.name.to_string()),
             ("FIRELINK_RUN_ID".to_owned(), spawn.run.to_string()),
             ("FIRELINK_ATTEMPT".to_owned(), spawn.attempt.to_string()),
@@ -125,6 +129,12 @@ impl Children {
         let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
         self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output });
         Ok(pid)
+    }
+
+    /// The process of an attempt that an earlier daemon had no time to write down.
+    pub fn find(&self, run: RunId, attempt: Attempt) -> Option<Pid> {
+        let state_dir = format!("{STATE_DIR}={}", self.state_dir.display());
+        exec::find_leader(&[state_dir, format!("FIRELINK_RUN_ID={run}"), format!("FIRELINK_ATTEMPT={attempt}")])
     }
 
     /// Watches a process that a daemon before this one started.

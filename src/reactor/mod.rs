@@ -188,7 +188,7 @@ impl<C: Clocks> Reactor<C> {
         let mut children = Children::new(state_dir.clone(), start_dir);
         for (record, process) in &mut restored.running {
             let pid = match &record.state {
-                RunState::Running(running) if same_boot => running.pid,
+                RunState::Running(running) if same_boot => running.pid.or_else(|| children.find(record.id, record.attempt)),
                 _ => None,
             };
             if let Some(adopted) = pid.and_then(Adopted::open)

@@ -22,13 +22,13 @@ jobs:
 #[test]
 fn sigterm_waits_for_running_jobs_then_ends_them_and_leaves_nothing_behind() {
     let place = Place::new(SLEEPER);
+    place.make_pipe("pid");
     let daemon = place.start();
-    let mut events = daemon.follow();
     assert_eq!(daemon.trigger("quick")["state"], "succeeded");
     place.prints(&["ctl", "trigger", "sleeper"]);
-    events.started("sleeper");
+    let pid = place.hear("pid");
     daemon.terminate();
-    assert!(!is_alive(place.read("pid").trim()), "the child outlived the daemon");
+    assert!(!is_alive(&pid), "the child outlived the daemon");
     assert!(!place.socket().exists(), "the socket is gone");
     assert_eq!(place.states("quick"), ["succeeded"]);
     assert_eq!(place.states("sleeper"), ["cancelled"]);
@@ -40,33 +40,34 @@ fn sigterm_waits_for_running_jobs_then_ends_them_and_leaves_nothing_behind() {
 #[test]
 fn a_second_sigterm_kills_at_once() {
     let place = Place::new(&SLEEPER.replace("300ms\njobs", "1h\njobs"));
+    place.make_pipe("pid");
     let mut daemon = place.start();
-    let mut events = daemon.follow();
     place.prints(&["ctl", "trigger", "sleeper"]);
-    events.started("sleeper");
+    let pid = place.hear("pid");
     daemon.signal(Signal::SIGTERM);
     daemon.wait_for_log("stopping");
     daemon.terminate();
-    assert!(!is_alive(place.read("pid").trim()));
+    assert!(!is_alive(&pid));
 }
 
 #[test]
 fn stop_answers_when_the_daemon_is_done() {
     let place = Place::new(SLEEPER);
+    place.make_pipe("pid");
     let daemon = place.start();
-    let mut events = daemon.follow();
     place.prints(&["ctl", "trigger", "sleeper"]);
-    events.started("sleeper");
+    let pid = place.hear("pid");
     place.prints(&["stop", "--now"]);
     let (status, _) = daemon.wait();
     assert_eq!(status.code(), Some(0));
-    assert!(!is_alive(place.read("pid").trim()));
+    assert!(!is_alive(&pid));
     assert!(!place.socket().exists());
 }
 
 #[test]
 fn a_second_daemon_on_the_same_state_is_refused_with_the_pid_of_the_first() {
     let place = Place::new(SLEEPER);
+    place.make_pipe("pid");
     let daemon = place.start();
     let state = place.state_dir().display().to_string();
     let second = place.firelink(&["run", "firelink.yaml", "--state-dir", &state, "--socket", "other"]);
@@ -78,13 +79,12 @@ fn a_second_daemon_on_the_same_state_is_refused_with_the_pid_of_the_first() {
 #[test]
 fn a_process_that_outlives_a_crash_is_watched_to_its_end_and_a_stale_socket_replaced() {
     let place = Place::new(SLEEPER);
+    place.make_pipe("pid");
     let daemon = place.start();
-    let mut events = daemon.follow();
     place.prints(&["ctl", "trigger", "sleeper"]);
-    events.started("sleeper");
+    let pid = place.hear("pid");
     daemon.crash();
     assert!(place.socket().exists(), "a crash leaves its socket");
-    let pid = place.read("pid").trim().to_owned();
     assert!(is_alive(&pid), "children live through a crash of the daemon");
 
     let daemon = place.start();

@@ -46,6 +46,20 @@ impl Place {
         path
     }
 
+    /// Makes a named pipe, through which a job tells a test how far it is.
+    pub fn make_pipe(&self, name: &str) {
+        nix::unistd::mkfifo(&self.path(name), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    }
+
+    /// What the next job writes into a named pipe, once it has closed it.
+    pub fn hear(&self, name: &str) -> String {
+        let path = self.path(name);
+        let (send, receive) = channel();
+        std::thread::spawn(move || send.send(std::fs::read_to_string(path)));
+        let heard = receive.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nobody wrote into {name}"));
+        heard.expect("a pipe").trim().to_owned()
+    }
+
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }

@@ -1,0 +1,44 @@
+//! Finding a process by what it was started with.
+//!
+//! A daemon that dies right after it has started a process has had no time to write down its pid. The process still
+//! carries the run's variables in its environment, where the next daemon finds it.
+
+use std::fs;
+
+use super::proc;
+use crate::model::Pid;
+
+/// The leader of a process group whose environment, as it was when its program began (`/proc/PID/environ`, proc(5)),
+/// holds all of these `NAME=value` entries. Processes that may not be looked at are passed over.
+#[must_use]
+pub fn find_leader(entries: &[String]) -> Option<Pid> {
+    fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let environ = fs::read(entry.path().join("environ")).ok()?;
+        let has = |wanted: &String| environ.split(|byte| *byte == 0).any(|one| one == wanted.as_bytes());
+        (entries.iter().all(has) && leads_its_group(pid)).then(|| proc::identify(pid))
+    })
+}
+
+fn leads_its_group(pid: i32) -> bool {
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).is_ok_and(|group| group.as_raw() == pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_process_is_found_by_all_of_its_variables() {
+        let tag = format!("FIRELINK_TEST_SEARCH={}", std::process::id());
+        let (name, value) = tag.split_once('=').unwrap();
+        let mut child = Command::new("cat").env(name, value).stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+        let found = find_leader(std::slice::from_ref(&tag)).map(|pid| pid.pid);
+        assert_eq!(found, Some(i32::try_from(child.id()).unwrap()));
+        assert_eq!(find_leader(&[tag, "NO_SUCH=variable".to_owned()]), None);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
