@@ -293,6 +293,8 @@ impl<C: Clocks> Reactor<C> {
             What::WallTimer => {
                 self.armed = None;
                 if self.clocks.take_wall().map_err(refused("read a timer"))? == WallWake::ClockSet {
+                    // It may have been set since this turn began.
+                    self.now = self.clocks.now();
                     self.inbox.push_back(Event::ClockSet);
                 }
             }
