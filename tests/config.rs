@@ -11,6 +11,7 @@ fn nobody() -> Surroundings {
 }
 
 /// What is said of a file: errors, or warnings if it loads.
+#[cfg(feature = "s3")]
 fn told(name: &str, text: &str) -> String {
     let diagnostics = match load_text(Path::new(name), text, &nobody()) {
         Ok(config) => config.warnings,
