@@ -10,7 +10,7 @@ use super::fields::{Cx, Fields};
 use super::render::quoted;
 use super::{Surroundings, words};
 use crate::engine::rules::{Backoff, Concurrency, Retry};
-use crate::exec::spec::{Action, Capture, ExecSpec, Limits};
+use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
 use crate::triggers::Place;
 
 /// What stands there; what does not stand there is `None`, and `defaults` may fill it in.
@@ -35,6 +35,7 @@ pub(super) struct Execution {
     pub(super) success_exit_codes: Option<Box<[u8]>>,
     pub(super) concurrency: Option<Concurrency>,
     pub(super) max_parallel: Option<u32>,
+    pub(super) hooks: Hooks,
 }
 
 /// The interpreters that `executor.type` names; any other is named by `interpreter`.
@@ -55,7 +56,7 @@ impl Execution {
     /// Reads the keys of `fields` that are about execution.
     pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
         let mut read = Execution {
-            action: read_command(fields),
+            action: read_command(fields, "command", "a job without a command is a milestone: leave the key out"),
             env: read_env(fields, "env"),
             env_file: fields.path("env_file"),
             cwd: fields.path("cwd"),
@@ -70,6 +71,11 @@ impl Execution {
             success_exit_codes: fields.exit_codes("success_exit_codes"),
             concurrency: fields.choice("concurrency", CONCURRENCY),
             max_parallel: fields.number("max_parallel", 1..=10_000),
+            hooks: Hooks {
+                on_success: read_command(fields, "on_success", ""),
+                on_failure: read_command(fields, "on_failure", ""),
+                on_retry: read_command(fields, "on_retry", ""),
+            },
             ..Execution::default()
         };
         read.read_output(fields);
@@ -150,6 +156,9 @@ impl Execution {
         fill(&mut self.success_exit_codes, &defaults.success_exit_codes);
         fill(&mut self.concurrency, &defaults.concurrency);
         fill(&mut self.max_parallel, &defaults.max_parallel);
+        fill(&mut self.hooks.on_success, &defaults.hooks.on_success);
+        fill(&mut self.hooks.on_failure, &defaults.hooks.on_failure);
+        fill(&mut self.hooks.on_retry, &defaults.hooks.on_retry);
         self
     }
 
@@ -181,10 +190,11 @@ fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
     }
 }
 
-fn read_command(fields: &Fields<'_>) -> Option<Action> {
-    let field = fields.get("command")?;
+fn read_command(fields: &Fields<'_>, key: &str, help_if_empty: &str) -> Option<Action> {
+    let field = fields.get(key)?;
+    let error = |place, message| fields.cx.findings.error(place, message, help_if_empty);
     if let Value::List(items) = fields.cx.doc.value(field.node) {
-        let argv = fields.cx.texts(items, "command", field.key.place)?;
+        let argv = fields.cx.texts(items, key, field.key.place)?;
         return match argv.first() {
             Some(program) if !program.value.is_empty() => Some(Action::Argv(boxed(argv.iter().map(|arg| arg.value)))),
             Some(program) => {
@@ -192,15 +202,14 @@ fn read_command(fields: &Fields<'_>) -> Option<Action> {
                 None
             }
             None => {
-                let help = "a job without a command is a milestone: leave the key out";
-                fields.cx.findings.error(fields.place_of("command"), "the command is an empty list", help);
+                error(fields.place_of(key), "the command is an empty list");
                 None
             }
         };
     }
-    let text = fields.text("command")?;
+    let text = fields.text(key)?;
     if text.value.trim().is_empty() {
-        fields.cx.findings.error(text.place, "the command is empty", "a job without a command is a milestone: leave the key out");
+        error(text.place, "the command is empty");
         return None;
     }
     Some(Action::Shell(text.value.into()))

@@ -13,7 +13,7 @@ use super::trigger::{self, Chosen};
 use super::{Job, Surroundings, words};
 use crate::dag::Condition;
 use crate::engine::rules::{Concurrency, JobRules, Timing};
-use crate::exec::spec::{Action, ExecSpec};
+use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::cron::Zone;
 use crate::triggers::{JobContext, Place};
@@ -118,6 +118,7 @@ impl<'a> Shared<'a> {
             action,
             keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
             keep_for: execution.keep_for,
+            hooks: (execution.hooks != Hooks::default()).then(|| Box::new(std::mem::take(&mut execution.hooks))),
             exec: self.share(execution.spec()),
             zone,
         };

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::rules::Rules;
-use crate::exec::spec::{Action, ExecSpec};
+use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::triggers::Trigger;
 use crate::triggers::cron::Zone;
 use document::Document;
@@ -52,6 +52,8 @@ pub struct Job {
     pub action: Action,
     /// In which surroundings.
     pub exec: Arc<ExecSpec>,
+    /// What follows a run or an attempt, if anything does.
+    pub hooks: Option<Box<Hooks>>,
     /// How many ended runs are kept; default 100.
     pub keep_runs: u32,
     /// How long ended runs are kept, besides.

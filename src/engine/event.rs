@@ -272,6 +272,8 @@ pub enum Story {
         attempt: Attempt,
         /// Until the next.
         delay: Duration,
+        /// How its process ended, if there was one.
+        exit: Option<Exit>,
         /// Why it failed.
         reason: String,
     },

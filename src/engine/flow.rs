@@ -289,7 +289,7 @@ impl Engine {
         let delay = retry.delay_after(attempt, || self.random());
         let reason: String = reason.map_or_else(|| describe_exit(exit), |reason| reason.to_string());
         self.record(Change::AttemptFailed { run, attempt, started_at: since, ended_at: now.wall, exit, reason: reason.clone() });
-        self.tell(Story::WillRetry { run, job, attempt, delay, reason });
+        self.tell(Story::WillRetry { run, job, attempt, delay, exit, reason });
         self.retry_at(now, run, delay);
     }
 

@@ -88,8 +88,13 @@ impl OutputSink {
 
     /// A retry begins: its output follows a line that says so, if there is any output yet.
     pub fn begin_attempt(&mut self, attempt: Attempt) {
+        self.begin(&format!("attempt {attempt}"));
+    }
+
+    /// Another process of the run begins: its output follows a line that says which, if there is any output yet.
+    pub fn begin(&mut self, what: &str) {
         if self.total > 0 {
-            self.write(format!("[firelink: attempt {attempt}]\n").as_bytes());
+            self.write(format!("[firelink: {what}]\n").as_bytes());
         }
     }
 

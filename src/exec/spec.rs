@@ -22,6 +22,17 @@ pub enum Action {
     },
 }
 
+/// Commands that follow an attempt or a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// After a run that succeeded.
+    pub on_success: Option<Action>,
+    /// After a run that failed, timed out or was lost; not after one that was cancelled or skipped.
+    pub on_failure: Option<Action>,
+    /// After an attempt that failed and will be followed by another.
+    pub on_retry: Option<Action>,
+}
+
 /// What becomes of a run's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Capture {

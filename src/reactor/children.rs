@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use mio::{Interest, Token};
 
+use super::hooks::How;
 use super::io::{Io, What};
 use crate::config::Job;
+use crate::control::commands::split_exit;
 use crate::engine::{Spawn, StopSignal};
+use crate::exec::spec::Action;
 use crate::exec::{self, Adopted, Child, Drained, EventDelivery, GroupSignal, Launch, OutputSink};
-use crate::model::{Attempt, Exit, Pid, RunId};
+use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
 use crate::store::log_path;
 
 /// A process that the daemon watches.
@@ -28,6 +31,16 @@ struct Watched {
     /// The pidfd's registration; absent where the kernel has none.
     exit: Option<Token>,
     output: Option<(OwnedFd, Token)>,
+}
+
+/// What a process is told about its run.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub run: RunId,
+    pub attempt: Attempt,
+    pub trigger: TriggerWord,
+    pub scheduled_at: WallTime,
+    pub event: Option<&'a str>,
 }
 
 /// What is kept from a run's first attempt to its end.
@@ -84,39 +97,25 @@ impl Children {
     /// # Errors
     /// A sentence for a person: the run's reason.
     pub fn start(&mut self, io: &mut Io, job: &Job, spawn: &Spawn) -> Result<Pid, String> {
-        let mut vars = vec![
-            (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
-            ("FIRELINK_JOB".to_owned(), job.name.to_string()),
-            ("FIRELINK_RUN_ID".to_owned(), spawn.run.to_string()),
-            ("FIRELINK_ATTEMPT".to_owned(), spawn.attempt.to_string()),
-            ("FIRELINK_TRIGGER".to_owned(), spawn.trigger.to_string()),
-            ("FIRELINK_SCHEDULED_AT".to_owned(), job.zone.rfc3339(spawn.scheduled_at)),
-        ];
         let mut event_file = None;
-        match spawn.event.as_deref() {
-            Some(event) => {
-                match exec::deliver_event(event, &self.state_dir.join("events"), spawn.run).map_err(|error| error.to_string())? {
-                    EventDelivery::Inline => vars.push(("FIRELINK_EVENT".to_owned(), event.to_owned())),
-                    EventDelivery::File(path) => {
-                        vars.push(("FIRELINK_EVENT_FILE".to_owned(), path.display().to_string()));
-                        event_file = Some(path);
-                    }
-                }
-                if let Ok(value) = serde_json::from_str(event) {
-                    vars.extend(job.trigger.event_env(&value));
-                }
+        if let Some(event) = spawn.event.as_deref() {
+            let delivery = exec::deliver_event(event, &self.state_dir.join("events"), spawn.run);
+            if let EventDelivery::File(path) = delivery.map_err(|error| error.to_string())? {
+                event_file = Some(path);
             }
-            None => vars.push(("FIRELINK_EVENT".to_owned(), "null".to_owned())),
         }
-        let vars: Vec<(&str, Cow<'_, str>)> =
-            vars.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str()))).collect();
+        let about = About {
+            run: spawn.run,
+            attempt: spawn.attempt,
+            trigger: spawn.trigger,
+            scheduled_at: spawn.scheduled_at,
+            event: spawn.event.as_deref(),
+        };
+        let vars = self.vars(job, &about, event_file.as_deref());
+        let vars = borrowed(&vars);
         let launch = Launch { action: &job.action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars };
         let spawned = exec::spawn(&launch);
-        let files = self.files.entry(spawn.run).or_insert_with(|| RunFiles {
-            sink: OutputSink::new(log_path(&self.state_dir, &job.name, spawn.run), job.exec.capture, job.exec.max_size),
-            event_file: None,
-            told: false,
-        });
+        let files = self.files_of(job, spawn.run);
         if event_file.is_some() {
             files.event_file = event_file;
         }
@@ -125,10 +124,57 @@ impl Children {
         }
         let mut child = spawned.map_err(|error| error.to_string())?;
         let pid = child.pid();
-        let watched = watch(io, spawn.run, &mut child);
+        let watched = watch(io, What::Exit(spawn.run), What::Output(spawn.run), &mut child);
         let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
         self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output });
         Ok(pid)
+    }
+
+    /// The variables by which a process knows its run.
+    fn vars(&self, job: &Job, about: &About<'_>, event_file: Option<&Path>) -> Vec<(String, String)> {
+        let mut vars = vec![
+            (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
+            ("FIRELINK_JOB".to_owned(), job.name.to_string()),
+            ("FIRELINK_RUN_ID".to_owned(), about.run.to_string()),
+            ("FIRELINK_ATTEMPT".to_owned(), about.attempt.to_string()),
+            ("FIRELINK_TRIGGER".to_owned(), about.trigger.to_string()),
+            ("FIRELINK_SCHEDULED_AT".to_owned(), job.zone.rfc3339(about.scheduled_at)),
+        ];
+        match event_file {
+            Some(path) => vars.push(("FIRELINK_EVENT_FILE".to_owned(), path.display().to_string())),
+            None => vars.push(("FIRELINK_EVENT".to_owned(), about.event.unwrap_or("null").to_owned())),
+        }
+        if let Some(value) = about.event.and_then(|event| serde_json::from_str(event).ok()) {
+            vars.extend(job.trigger.event_env(&value));
+        }
+        vars
+    }
+
+    /// Starts a command that follows a run, in the surroundings of the run, and marks its beginning in the log.
+    ///
+    /// # Errors
+    /// A sentence for a person.
+    pub fn start_hook(&mut self, job: &Job, action: &Action, about: &About<'_>, how: &How<'_>) -> Result<Child, String> {
+        let event_file = self.files.get(&about.run).and_then(|files| files.event_file.clone());
+        let mut vars = self.vars(job, about, event_file.as_deref());
+        let (code, signal) = split_exit(how.exit);
+        vars.push(("FIRELINK_STATE".to_owned(), how.state.as_str().to_owned()));
+        vars.push(("FIRELINK_EXIT_CODE".to_owned(), code.map(|code| code.to_string()).unwrap_or_default()));
+        vars.push(("FIRELINK_SIGNAL".to_owned(), signal.unwrap_or_default()));
+        vars.push(("FIRELINK_REASON".to_owned(), how.reason.to_owned()));
+        let vars = borrowed(&vars);
+        let launch = Launch { action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars };
+        let child = exec::spawn(&launch).map_err(|error| error.to_string())?;
+        self.files_of(job, about.run).sink.begin(how.hook.word());
+        Ok(child)
+    }
+
+    fn files_of(&mut self, job: &Job, run: RunId) -> &mut RunFiles {
+        self.files.entry(run).or_insert_with(|| RunFiles {
+            sink: OutputSink::new(log_path(&self.state_dir, &job.name, run), job.exec.capture, job.exec.max_size),
+            event_file: None,
+            told: false,
+        })
     }
 
     /// The process of an attempt that an earlier daemon had no time to write down.
@@ -184,22 +230,14 @@ impl Children {
 
     fn drain(&mut self, run: RunId) -> Option<Drained> {
         let (fd, _) = self.watched.get(&run)?.output.as_ref()?;
-        let files = self.files.get_mut(&run)?;
-        self.buffer.resize(BUFFER, 0);
-        let drained = exec::drain(fd.as_fd(), &mut self.buffer, &mut files.sink);
-        if let Some(trouble) = files.sink.trouble()
-            && !files.told
-        {
-            files.told = true;
-            log::error!("run {run}: its output can't be kept: {trouble}");
-        }
-        match drained {
-            Ok(drained) => Some(drained),
-            Err(error) => {
-                log::warn!("run {run}: its output can't be read: {error}");
-                Some(Drained::Closed)
-            }
-        }
+        drain_into(&mut self.files, &mut self.buffer, run, fd.as_fd())
+    }
+
+    /// Reads from the pipe of a run's hook into the run's log.
+    pub fn drain_hook(&mut self, run: RunId, fd: BorrowedFd<'_>) -> Option<Drained> {
+        let drained = drain_into(&mut self.files, &mut self.buffer, run, fd);
+        self.rest();
+        drained
     }
 
     /// The buffer is only needed while something is read.
@@ -274,16 +312,41 @@ impl Children {
     }
 }
 
-type Registrations = (Option<Token>, Option<(OwnedFd, Token)>);
+fn drain_into(files: &mut HashMap<RunId, RunFiles>, buffer: &mut Vec<u8>, run: RunId, fd: BorrowedFd<'_>) -> Option<Drained> {
+    let files = files.get_mut(&run)?;
+    buffer.resize(BUFFER, 0);
+    let drained = exec::drain(fd, buffer, &mut files.sink);
+    if let Some(trouble) = files.sink.trouble()
+        && !files.told
+    {
+        files.told = true;
+        log::error!("run {run}: its output can't be kept: {trouble}");
+    }
+    match drained {
+        Ok(drained) => Some(drained),
+        Err(error) => {
+            log::warn!("run {run}: its output can't be read: {error}");
+            Some(Drained::Closed)
+        }
+    }
+}
 
-fn watch(io: &mut Io, run: RunId, child: &mut Child) -> io::Result<Registrations> {
+fn borrowed(vars: &[(String, String)]) -> Vec<(&str, Cow<'_, str>)> {
+    vars.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str()))).collect()
+}
+
+/// The pidfd's token, and the output with its own.
+pub(super) type Registrations = (Option<Token>, Option<(OwnedFd, Token)>);
+
+/// Watches a child's exit and its output.
+pub(super) fn watch(io: &mut Io, exit: What, output: What, child: &mut Child) -> io::Result<Registrations> {
     let exit = match child.pidfd() {
-        Some(fd) => Some(io.watch(fd.as_raw_fd(), What::Exit(run), Interest::READABLE)?),
+        Some(fd) => Some(io.watch(fd.as_raw_fd(), exit, Interest::READABLE)?),
         None => None,
     };
     let output = match child.take_output() {
         Some(fd) => {
-            let token = io.watch(fd.as_raw_fd(), What::Output(run), Interest::READABLE)?;
+            let token = io.watch(fd.as_raw_fd(), output, Interest::READABLE)?;
             Some((fd, token))
         }
         None => None,

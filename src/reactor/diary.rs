@@ -15,7 +15,7 @@ pub(super) fn log_story(config: &Config, story: &Story) {
             log::debug!("{}: run {run} triggered by {trigger}, due {}", name(job), show(config, *job, *scheduled_at));
         }
         Story::Started { run, job, attempt } => log::debug!("{}: run {run} starts attempt {attempt}", name(job)),
-        Story::WillRetry { run, job, attempt, delay, reason } => {
+        Story::WillRetry { run, job, attempt, delay, reason, .. } => {
             let delay = format_duration(*delay);
             log::warn!("{}: run {run} attempt {attempt} failed ({reason}); the next one starts in {delay}", name(job));
         }

@@ -13,6 +13,9 @@ use crate::triggers::FdId;
 /// A peer of the control socket.
 pub(super) type PeerId = u64;
 
+/// A hook that runs.
+pub(super) type HookId = u32;
+
 /// Whose descriptor is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
@@ -24,6 +27,8 @@ pub(super) enum What {
     Peer(PeerId),
     Exit(RunId),
     Output(RunId),
+    HookExit(HookId),
+    HookOutput(HookId),
     Source(u32, FdId),
 }
 

@@ -16,6 +16,7 @@ mod bridge;
 mod children;
 pub mod clocks;
 mod diary;
+mod hooks;
 mod io;
 mod peers;
 mod signals;
@@ -43,7 +44,8 @@ use crate::triggers::Readiness;
 use bridge::Bridge;
 use children::{Children, Ended};
 use clocks::{Clocks, WallWake};
-use io::{Io, PeerId, What};
+use hooks::Hooks;
+use io::{HookId, Io, PeerId, What};
 use peers::Peers;
 use watches::{Surroundings, Watches};
 
@@ -139,6 +141,7 @@ pub struct Reactor<C> {
     bridge: Bridge,
     peers: Peers,
     children: Children,
+    hooks: Hooks,
     watches: Watches,
     engine: Engine,
     store: Store,
@@ -160,6 +163,8 @@ pub struct Reactor<C> {
     unpruned: HashMap<JobId, u32>,
     /// Whether the store's trouble was told.
     trouble_told: bool,
+    /// The engine has stopped; what is left is to see hooks to their end.
+    stopped: bool,
     done: bool,
 }
 
@@ -210,6 +215,7 @@ impl<C: Clocks> Reactor<C> {
             bridge,
             peers,
             children,
+            hooks: Hooks::default(),
             watches: Watches::default(),
             engine,
             store,
@@ -227,6 +233,7 @@ impl<C: Clocks> Reactor<C> {
             waiters: Vec::new(),
             unpruned: HashMap::new(),
             trouble_told: false,
+            stopped: false,
             done: false,
         };
         reactor.apply(effects, Vec::new());
@@ -253,7 +260,7 @@ impl<C: Clocks> Reactor<C> {
         let mut events = mio::Events::with_capacity(EVENTS);
         while !self.done {
             let hungry = self.peers.take_hungry();
-            let busy = !self.inbox.is_empty() || self.children.has_output() || !hungry.is_empty();
+            let busy = !self.inbox.is_empty() || self.children.has_output() || self.hooks.has_output() || !hungry.is_empty();
             if !busy {
                 self.arm()?;
             }
@@ -279,7 +286,7 @@ impl<C: Clocks> Reactor<C> {
     /// Arms both timers, if a deadline has changed.
     fn arm(&mut self) -> Result<(), RunError> {
         let mut deadlines = self.engine.next_deadlines();
-        let others = [self.watches.next_wake(), self.peers.next_deadline(), self.held_until];
+        let others = [self.watches.next_wake(), self.peers.next_deadline(), self.hooks.next_deadline(), self.held_until];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
             self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
@@ -312,6 +319,8 @@ impl<C: Clocks> Reactor<C> {
             What::Peer(peer) => self.serve(peer),
             What::Exit(run) => self.reap(run),
             What::Output(run) => self.children.output_ready(run),
+            What::HookExit(hook) => self.reap_hook(hook),
+            What::HookOutput(hook) => self.hooks.output_ready(hook),
             What::Source(watch, fd) => self.call_source(watch, Readiness::Fd(fd)),
         }
         Ok(())
@@ -336,6 +345,12 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
+    fn reap_hook(&mut self, hook: HookId) {
+        if let Some((run, success)) = self.hooks.reap(hook, &mut self.io, &mut self.children) {
+            self.children.finish(run, success);
+        }
+    }
+
     fn take_signals(&mut self) -> std::io::Result<()> {
         while let Some(signal) = signals::take(&self.signals)? {
             match signal {
@@ -349,6 +364,9 @@ impl<C: Clocks> Reactor<C> {
                 _ => {
                     for run in self.children.without_pidfd() {
                         self.reap(run);
+                    }
+                    for hook in self.hooks.without_pidfd() {
+                        self.reap_hook(hook);
                     }
                 }
             }
@@ -366,6 +384,8 @@ impl<C: Clocks> Reactor<C> {
     /// Everything that is to be handled at this instant.
     fn turn(&mut self) {
         self.children.pump(&mut self.io);
+        self.hooks.pump(&mut self.io, &mut self.children);
+        self.hooks.kill_overdue(self.now.elapsed);
         self.peers.drop_overdue(self.now.elapsed, &mut self.io);
         let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
         self.watches.wake_due(&mut around);
@@ -376,6 +396,10 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
+        if self.stopped && self.hooks.is_empty() {
+            self.answer_stop();
+            self.done = true;
+        }
     }
 
     /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as

@@ -1,12 +1,13 @@
 //! Effects become acts, in one place: records, then sources, then processes, then words.
 
-use super::children::remove_logs;
+use super::children::{About, remove_logs};
 use super::clocks::Clocks;
+use super::hooks::{How, Which};
 use super::{Reactor, WaitFor, diary};
 use crate::control::commands::{logs, stop, trigger};
 use crate::control::protocol::Reply;
 use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
-use crate::model::{JobId, Outcome, RunId, RunView};
+use crate::model::{JobId, Outcome, RunId, RunView, StateWord};
 use crate::store::{StoredRun, WatchRecord};
 use crate::triggers::Readiness;
 
@@ -88,8 +89,8 @@ impl<C: Clocks> Reactor<C> {
             Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
             Effect::Tell(story) => self.tell(&story, ended),
             Effect::Stopped => {
-                self.answer_stop();
-                self.done = true;
+                self.hooks.hurry(self.now.elapsed);
+                self.stopped = true;
             }
         }
     }
@@ -111,11 +112,41 @@ impl<C: Clocks> Reactor<C> {
             line.push('\n');
             self.peers.stream(&line, self.now.elapsed, &mut self.io);
         }
-        if let Story::Ended { run, job, outcome, .. } = story {
-            self.children.finish(*run, *outcome == Outcome::Succeeded);
-            *self.unpruned.entry(*job).or_default() += 1;
-            self.answer_waiters(*run, ended);
+        match story {
+            Story::Ended { run, job, outcome, exit, reason, .. } => {
+                let success = *outcome == Outcome::Succeeded;
+                let row = ended.iter().find(|row| row.id == *run);
+                let follows = Which::after(*outcome).zip(row).is_some_and(|(hook, row)| {
+                    let reason = reason.as_deref().unwrap_or_default();
+                    self.follow_up(*job, row, &How { hook, state: outcome.word(), exit: *exit, reason })
+                });
+                if !follows {
+                    self.children.finish(*run, success);
+                }
+                *self.unpruned.entry(*job).or_default() += 1;
+                self.answer_waiters(*run, ended);
+            }
+            Story::WillRetry { run, job, exit, reason, .. } => {
+                if let Some(record) = self.engine.run(*run) {
+                    let row = StoredRun::from(record);
+                    self.follow_up(*job, &row, &How { hook: Which::Retry, state: StateWord::Pending, exit: *exit, reason });
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// Starts the hook that follows; false if nothing does.
+    fn follow_up(&mut self, job: JobId, row: &StoredRun, how: &How<'_>) -> bool {
+        let about = About {
+            run: row.id,
+            attempt: row.attempt,
+            trigger: row.trigger,
+            scheduled_at: row.scheduled_at,
+            event: row.event.as_deref(),
+        };
+        let job = &self.config.jobs[job.index()];
+        self.hooks.start(&mut self.io, &mut self.children, job, &about, how, self.now.elapsed)
     }
 
     /// How a run stands: as it ended in this turn, else in the engine's memory, else in the store.
@@ -165,7 +196,7 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    fn answer_stop(&mut self) {
+    pub(super) fn answer_stop(&mut self) {
         log::info!("stopped");
         for waiter in std::mem::take(&mut self.waiters) {
             if matches!(waiter.what, WaitFor::Stop) {

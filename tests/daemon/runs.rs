@@ -278,3 +278,67 @@ jobs:
     place.prints(&["ctl", "resume", "held"]);
     assert_eq!(events.ended("held")["state"], "succeeded");
 }
+
+#[test]
+fn hooks_follow_a_run_with_its_environment_and_write_into_its_log() {
+    let place = Place::new(
+        r#"
+defaults:
+  on_failure: 'echo "$FIRELINK_JOB $FIRELINK_STATE code=$FIRELINK_EXIT_CODE reason=$FIRELINK_REASON" | tee told'
+jobs:
+  - name: good
+    trigger: manual
+    command: "echo out; exit 3"
+    success_exit_codes: [0, 3]
+    on_success: 'echo "well done: $A, exit $FIRELINK_EXIT_CODE"; echo x > told'
+    env: { A: b }
+  - name: bad
+    trigger: manual
+    command: "exit 4"
+    retry: { attempts: 2, delay: 10ms }
+    on_retry: 'echo "attempt $FIRELINK_ATTEMPT failed with $FIRELINK_EXIT_CODE" > retried'
+  - name: missing
+    trigger: manual
+    command: [/nowhere]
+    on_failure: [/nowhere/either]
+  - name: cancelled
+    trigger: manual
+    command: "sleep 1000"
+"#,
+    );
+    place.make_pipe("told");
+    place.make_pipe("retried");
+    let mut daemon = place.start();
+    let run = daemon.trigger("good");
+    place.hear("told");
+    // The hook writes before it tells; its log is whole once the daemon has seen its end.
+    assert_eq!(run["state"], "succeeded");
+    place.prints(&["ctl", "trigger", "bad"]);
+    assert_eq!(place.hear("retried"), "attempt 1 failed with 4");
+    assert_eq!(place.hear("told"), "bad failed code=4 reason=");
+    daemon.trigger("missing");
+    daemon.wait_for_log("on_failure could not be started: `/nowhere/either` does not exist");
+    let run = place.json(&["ctl", "trigger", "cancelled", "--format", "json"]);
+    place.prints(&["ctl", "cancel", &run["id"].to_string()]);
+    daemon.terminate();
+    let log = std::fs::read_to_string(run_log(&place, "good")).unwrap();
+    assert_eq!(log, "out\n[firelink: on_success]\nwell done: b, exit 3\n");
+    let log = std::fs::read_to_string(run_log(&place, "bad")).unwrap();
+    assert_eq!(log, "bad failed code=4 reason=\n");
+}
+
+fn run_log(place: &Place, job: &str) -> String {
+    place.history(&["--job", job])[0]["log"].as_str().expect("a log").to_owned()
+}
+
+#[test]
+fn a_hook_that_does_not_end_holds_the_daemon_for_seconds_only() {
+    let place =
+        Place::new("jobs: [{ name: a, trigger: manual, command: \"true\", on_success: \"echo $$ > pid; exec sleep 1000\" }]");
+    place.make_pipe("pid");
+    let daemon = place.start();
+    daemon.trigger("a");
+    let pid = place.hear("pid");
+    daemon.terminate();
+    assert!(!super::support::is_alive(&pid));
+}
