@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::commands::{cancel, events, logs, pause, status, stop, trigger};
+use super::commands::{cancel, events, logs, pause, retry, status, stop, trigger};
 
 /// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
 /// speaks.
@@ -27,6 +27,8 @@ pub enum Request {
     Status(status::Request),
     /// A run of a job.
     Trigger(trigger::Request),
+    /// A run that did not succeed, once more.
+    Retry(retry::Request),
     /// The end of a run.
     Cancel(cancel::Request),
     /// Where the output of a run is.

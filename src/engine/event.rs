@@ -81,6 +81,21 @@ pub enum Request {
         /// Comes back in [`Effect::Triggered`].
         ticket: u64,
     },
+    /// A run like one that ended, once more.
+    Repeat {
+        /// Which job.
+        job: JobId,
+        /// What made the run that ended.
+        trigger: TriggerWord,
+        /// Its event.
+        event: Option<Payload>,
+        /// When it was due.
+        scheduled_at: WallTime,
+        /// Neither dependencies nor a pause hold it.
+        force: bool,
+        /// Comes back in [`Effect::Triggered`].
+        ticket: Option<u64>,
+    },
     /// The end of this run.
     Cancel(RunId),
     /// No run of this job starts until it is resumed; without a job, of any.

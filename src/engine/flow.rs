@@ -350,6 +350,10 @@ impl Engine {
                 let run = if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_by_hand(now, job, force, false) };
                 self.out.push(Effect::Triggered { ticket, run });
             }
+            Request::Repeat { job, trigger, event, scheduled_at, force, ticket } => {
+                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, patient: true });
+                self.out.extend(ticket.map(|ticket| Effect::Triggered { ticket, run }));
+            }
             Request::Cancel(run) => self.cancel(now, run, StopCause::Cancel),
             Request::Pause(job) => self.each(job, |engine, job| engine.set_paused(now, job, true)),
             Request::Resume(job) => self.each(job, |engine, job| engine.set_paused(now, job, false)),

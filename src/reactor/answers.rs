@@ -3,10 +3,10 @@
 use super::clocks::Clocks;
 use super::io::PeerId;
 use super::{Reactor, Ticket, WaitFor, Waiter};
-use crate::control::commands::{cancel, logs, pause, status};
+use crate::control::commands::{cancel, logs, pause, retry, status};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, JobState};
-use crate::model::{JobId, RunId};
+use crate::model::{JobId, RunId, StateWord};
 use crate::store::{StoredRun, log_path};
 
 impl<C: Clocks> Reactor<C> {
@@ -28,6 +28,10 @@ impl<C: Clocks> Reactor<C> {
                     return;
                 }
                 Err(reply) => Err(reply),
+            },
+            Request::Retry(request) => match self.retry(peer, &request) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
             },
             Request::Cancel(request) => self.cancel(request.run),
             Request::Logs(request) => match self.logs(&request) {
@@ -134,6 +138,46 @@ impl<C: Clocks> Reactor<C> {
             }
         }
         warnings
+    }
+
+    /// Makes a new run of what did not succeed, and of what was skipped because of it if that is asked for. A person
+    /// wants it now: only the runs downstream wait, for the success of the first.
+    fn retry(&mut self, peer: PeerId, request: &retry::Request) -> Result<(), Reply> {
+        let refused = |text: String| Reply::failed(ErrorCode::Refused, text);
+        let unreadable = |error: crate::store::StoreError| refused(error.to_string());
+        if self.engine.is_stopping() {
+            return Err(refused("the daemon is stopping".into()));
+        }
+        let run = request.run;
+        if self.engine.run(run).is_some() {
+            return Err(refused(format!("run {run} has not ended yet")));
+        }
+        let missing = || Reply::failed(ErrorCode::NotFound, format!("there is no run {run}"));
+        let row = self.store.run(run).map_err(unreadable)?.ok_or_else(missing)?;
+        if row.state == StateWord::Succeeded {
+            return Err(refused(format!("run {run} has succeeded; `ctl trigger` makes a new one")));
+        }
+        let gone = || Reply::failed(ErrorCode::NotFound, format!("the job of run {run} is not in the configuration any more"));
+        let job = self.store.job_of(row.job_row).ok_or_else(gone)?;
+        let skipped = match row.ended_at {
+            Some(at) if request.downstream => {
+                let reason = format!("upstream {} {}", self.config.jobs[job.index()].name, row.state);
+                self.store.skipped_because(at, &reason).map_err(unreadable)?
+            }
+            _ => Vec::new(),
+        };
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, Ticket { peer, wait: request.wait });
+        let first = std::iter::once((job, row, true));
+        let behind = skipped.into_iter().filter_map(|row| Some((self.store.job_of(row.job_row)?, row, false)));
+        for (job, row, force) in first.chain(behind) {
+            let ticket = force.then_some(ticket);
+            let (trigger, event, scheduled_at) = (row.trigger, row.event, row.scheduled_at);
+            let ask = engine::Request::Repeat { job, trigger, event, scheduled_at, force, ticket };
+            self.inbox.push_back(Event::Ask(ask));
+        }
+        Ok(())
     }
 
     fn cancel(&mut self, run: RunId) -> Result<Reply, Reply> {

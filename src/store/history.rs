@@ -112,6 +112,21 @@ impl Store {
             .map_err(|error| StoreError::from_sqlite("read a run", &error))
     }
 
+    /// The runs that were skipped at this instant for this reason, or because of one that was.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn skipped_because(&self, at: WallTime, reason: &str) -> Result<Vec<StoredRun>, StoreError> {
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read skipped runs", &error);
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs WHERE state = 'skipped' AND ended_at = ?1 \
+             AND (reason = ?2 OR substr(reason, -length(?2) - 2) = ': ' || ?2) ORDER BY id"
+        );
+        let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
+        let rows = query.query_map((at.as_nanos(), reason), StoredRun::from_row).map_err(wrap)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(wrap)
+    }
+
     /// The newest run of each job that has one.
     ///
     /// # Errors

@@ -128,7 +128,9 @@ impl Store {
         self.job_rows.get(job.index()).copied().unwrap_or_default()
     }
 
-    fn job_of(&self, row: i64) -> Option<JobId> {
+    /// The job of a row, if the configuration has it.
+    #[must_use]
+    pub fn job_of(&self, row: i64) -> Option<JobId> {
         // Rows are looked up a few times at a start; a map would be kept for ever.
         let index = self.job_rows.iter().position(|known| *known == row)?;
         u32::try_from(index).ok().map(JobId)

@@ -342,3 +342,38 @@ fn a_hook_that_does_not_end_holds_the_daemon_for_seconds_only() {
     daemon.terminate();
     assert!(!super::support::is_alive(&pid));
 }
+
+#[test]
+fn a_failed_run_can_be_tried_again_with_all_that_was_skipped_because_of_it() {
+    let place = Place::new(
+        r#"
+jobs:
+  - { name: first, trigger: manual, command: "test -e fixed" }
+  - { name: other, trigger: manual }
+  - { name: both, depends_on: [first, other], command: "true" }
+  - { name: last, depends_on: [both], command: "true" }
+"#,
+    );
+    let daemon = place.start();
+    daemon.trigger("other");
+    let failed = daemon.trigger("first");
+    assert_eq!(failed["state"], "failed");
+    let number = failed["id"].to_string();
+    assert_eq!((place.states("both"), place.states("last")), (vec!["skipped".to_owned()], vec!["skipped".to_owned()]));
+    assert_eq!(place.history(&["--job", "last"])[0]["reason"], "upstream both skipped: upstream first failed");
+
+    let again = place.firelink(&["ctl", "retry", &number, "--wait"]);
+    assert_eq!(again.status.code(), Some(1), "it is not mended yet");
+    place.write("fixed", "");
+    let mut events = daemon.follow();
+    let again = place.json(&["ctl", "retry", &number, "--downstream", "--wait", "--format", "json"]);
+    assert_eq!(again["state"], "succeeded");
+    assert_ne!(again["id"], failed["id"], "a run that has ended stays as it is");
+    assert_eq!(events.ended("last")["state"], "succeeded");
+    assert_eq!(events.seen.iter().filter(|event| event["job"] == "both" && event["what"] == "ended").count(), 1);
+    for (run, part) in [(again["id"].to_string(), "has succeeded"), ("999".to_owned(), "there is no run 999")] {
+        let refused = place.firelink(&["ctl", "retry", &run]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(part), "{}", text(&refused.stderr));
+    }
+}

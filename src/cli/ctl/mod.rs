@@ -4,6 +4,7 @@ mod cancel;
 mod events;
 mod logs;
 mod pause;
+mod retry;
 pub mod status;
 pub mod stop;
 mod trigger;
@@ -31,6 +32,7 @@ enum Command {
     Status(status::Args),
     Trigger(trigger::Args),
     Cancel(cancel::Args),
+    Retry(retry::Args),
     Logs(logs::Args),
     Events(events::Args),
     Pause(pause::PauseArgs),
@@ -43,6 +45,7 @@ pub(super) fn run(args: &Args) -> Done {
         Command::Status(args) => status::run(args),
         Command::Trigger(args) => trigger::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Retry(args) => retry::run(args),
         Command::Logs(args) => logs::run(args),
         Command::Events(args) => events::run(args),
         Command::Pause(args) => pause::pause(args),
