@@ -5,6 +5,8 @@
 #[path = "support/daemon.rs"]
 mod support;
 
+#[path = "daemon/calendar.rs"]
+mod calendar;
 #[path = "daemon/commands.rs"]
 mod commands;
 #[path = "daemon/runs.rs"]

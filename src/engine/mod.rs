@@ -20,6 +20,7 @@ mod flow;
 mod restore;
 pub mod rules;
 mod run;
+pub mod simulate;
 mod timers;
 mod view;
 mod wall;
