@@ -30,7 +30,9 @@ pub fn deliver_event(event: &str, dir: &Path, run: RunId) -> io::Result<EventDel
     }
     let path = dir.join(format!("{run}.json"));
     let written = write_private(&path, dir, event.as_bytes());
-    written.map_err(|error| io::Error::new(error.kind(), format!("the event's payload can't be written to {}: {error}", path.display())))?;
+    written.map_err(|error| {
+        io::Error::new(error.kind(), format!("the event's payload can't be written to {}: {error}", path.display()))
+    })?;
     Ok(EventDelivery::File(path))
 }
 

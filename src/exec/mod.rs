@@ -5,13 +5,15 @@
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
 //!
 //! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
-//! into [`spec`]. Unsafe code lives in `sys` alone.
+//! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
 
 mod adopted;
 mod child;
 mod env;
 mod event;
 mod log;
+mod plan;
+mod posix;
 mod proc;
 pub mod spec;
 mod start;
