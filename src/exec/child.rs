@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid as UnixPid;
 
 use super::{proc, sys};
@@ -79,16 +78,15 @@ impl Child {
     /// # Errors
     /// What waitid(2) said.
     pub fn try_reap(&mut self) -> io::Result<Option<Exit>> {
-        let id = || Id::Pid(UnixPid::from_raw(self.pid.pid));
         // Looking first: while the leader is a zombie its number, and so the group's, can't be given to anyone else.
-        let peek = waitid(id(), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)?;
-        if exit_of(peek).is_none() {
+        if sys::wait(self.pid.pid, false)?.is_none() {
             return Ok(None);
         }
-        signal_group(self.pid.pid, Signal::SIGKILL)?;
-        let status = waitid(id(), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)?;
+        // A refusal (a set-user-id program has made them somebody else's) must not cost the exit status.
+        let _ = signal_group(self.pid.pid, Signal::SIGKILL);
+        let exit = sys::wait(self.pid.pid, true)?;
         self.reaped = true;
-        Ok(exit_of(status))
+        Ok(exit)
     }
 }
 
@@ -97,16 +95,8 @@ impl Drop for Child {
         if !self.reaped {
             let _ = signal_group(self.pid.pid, Signal::SIGKILL);
             // SIGKILL can't be ignored: this waits for the kernel, not for the job.
-            let _ = waitid(Id::Pid(UnixPid::from_raw(self.pid.pid)), WaitPidFlag::WEXITED);
+            let _ = sys::wait_for_death(self.pid.pid);
         }
-    }
-}
-
-fn exit_of(status: WaitStatus) -> Option<Exit> {
-    match status {
-        WaitStatus::Exited(_, code) => Some(Exit::Code(code)),
-        WaitStatus::Signaled(_, signal, _) => Some(Exit::Signal(signal as i32)),
-        _ => None,
     }
 }
 

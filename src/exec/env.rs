@@ -9,8 +9,12 @@ const LIMIT: u64 = 1 << 20;
 /// Reads the file.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
     let unreadable = |error: std::io::Error| format!("env_file {} can't be read: {error}", path.display());
-    let size = std::fs::metadata(path).map_err(unreadable)?.len();
-    if size > LIMIT {
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    // Opening a FIFO would wait for its writer, and a device may never end; both would stop the whole daemon.
+    if !meta.is_file() {
+        return Err(format!("env_file {} is not a regular file", path.display()));
+    }
+    if meta.len() > LIMIT {
         return Err(format!("env_file {} is larger than 1 MiB", path.display()));
     }
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -27,6 +31,9 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, (usize, &'static str)> {
         let line = line.strip_prefix("export ").unwrap_or(line);
         let (name, value) = line.split_once('=').ok_or((number, "a line must be KEY=value"))?;
         let name = name.trim_end();
+        if value.contains('\0') {
+            return Err((number, "the value contains a NUL byte"));
+        }
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err((number, "a variable's name has letters, digits and `_`, and does not start with a digit"));

@@ -5,7 +5,7 @@
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
 //!
 //! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
-//! into [`spec`]. Unsafe code lives in `sys` alone.
+//! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
 
 mod adopted;
 mod child;
@@ -13,6 +13,8 @@ mod env;
 mod event;
 mod inherited;
 mod log;
+mod plan;
+mod posix;
 mod proc;
 mod search;
 pub mod spec;

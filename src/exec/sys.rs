@@ -1,12 +1,16 @@
 //! The system calls that neither std nor nix has a safe face for.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::signal::{self, SigHandler, Signal};
+
+use crate::model::Exit;
 
 /// What a child does between fork and exec, besides what [`Command`] does itself. Numbers only, so that nothing is
 /// looked up or allocated there.
@@ -37,26 +41,97 @@ pub fn has_pidfd() -> bool {
     pidfd_open(me).is_ok()
 }
 
-/// Children whose parent ends come to this process instead of init (prctl(2), `PR_SET_CHILD_SUBREAPER`).
+/// Children whose parent ends come to this process instead of init (prctl(2), `PR_SET_CHILD_SUBREAPER`). Also gives
+/// SIGCHLD back its default meaning: ignored, as whoever started the daemon may have left it, it lets the kernel throw
+/// exit statuses away (wait(2)). To be called once, before anything is started.
 ///
 /// # Errors
-/// What prctl(2) said.
+/// What prctl(2) or sigaction(2) said.
 pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: the default disposition installs no handler, and this process has none for SIGCHLD.
+    unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
     // SAFETY: this option takes an integer and touches no memory of ours.
     let code = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1_u64, 0_u64, 0_u64, 0_u64) };
     Errno::result(code).map(drop).map_err(Into::into)
 }
 
-/// Has the child apply the settings before exec. A setting makes std take fork and exec instead of posix_spawn, so
-/// without any this does nothing.
-pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
-    if settings == ChildSettings::default() {
-        return;
+/// How a child has ended, if it has; `reap` also lets go of it. Not by nix, which knows no real-time signal and calls
+/// a death by one an error.
+///
+/// # Errors
+/// What waitid(2) said: `ECHILD` for what is no child of this process.
+pub(super) fn wait(pid: i32, reap: bool) -> io::Result<Option<Exit>> {
+    wait_with(pid, libc::WNOHANG | if reap { 0 } else { libc::WNOWAIT })
+}
+
+/// Waits for a child that has been killed, and lets go of it.
+///
+/// # Errors
+/// What waitid(2) said.
+pub(super) fn wait_for_death(pid: i32) -> io::Result<()> {
+    wait_with(pid, 0).map(drop)
+}
+
+fn wait_with(pid: i32, flags: libc::c_int) -> io::Result<Option<Exit>> {
+    let id = libc::id_t::try_from(pid).map_err(io::Error::other)?;
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: `info` is a local of the right type that outlives the call.
+        let code = unsafe { libc::waitid(libc::P_PID, id, info.as_mut_ptr(), libc::WEXITED | flags) };
+        match Errno::result(code) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
-    // SAFETY: between fork and exec only async-signal-safe functions may be called (signal-safety(7)): umask,
-    // setrlimit and nice are plain system calls, and the closure allocates nothing and owns only numbers.
+    // SAFETY: it was zeroed, which is a valid siginfo_t, and waitid has filled it in or left it so; these two fields
+    // are those of SIGCHLD, the only signal that waitid tells of.
+    let (about, code, status) = unsafe {
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    Ok(match code {
+        _ if about == 0 => None,
+        libc::CLD_EXITED => Some(Exit::Code(status)),
+        _ => Some(Exit::Signal(status)),
+    })
+}
+
+/// Sets close-on-exec on every descriptor of this process from `first` on, in one call where the kernel has it
+/// (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
+///
+/// # Errors
+/// What close_range(2) said, or where it is missing, that `/proc/self/fd` can't be read.
+pub(super) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: three integers go in; no descriptor is closed here, and what exec does to them harms no owner.
+    let code = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match Errno::result(code) {
+        Ok(_) => Ok(()),
+        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => close_on_exec_one_by_one(first),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn close_on_exec_one_by_one(first: libc::c_uint) -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok()) else { continue };
+        if u32::try_from(fd).is_ok_and(|fd| fd >= first) {
+            // SAFETY: two integers go in. EBADF, for one that was closed meanwhile, is no harm.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Has the child apply the settings before exec, and begin with no blocked signal and none ignored: std hands on both
+/// as the daemon has them.
+pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
+    // SAFETY: between fork and exec only async-signal-safe functions may be called (signal-safety(7)): sigprocmask,
+    // sigaction, umask, setrlimit and nice are plain system calls, and the closure allocates nothing and owns only
+    // numbers.
     unsafe {
         command.pre_exec(move || {
+            reset_signals();
             if let Some(mask) = settings.umask {
                 libc::umask(mask);
             }
@@ -73,6 +148,22 @@ pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
             }
             Ok(())
         });
+    }
+}
+
+/// Every signal to its default, then all let through. Async-signal-safe.
+fn reset_signals() {
+    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: plain system calls on locals of the right types, zeroed, which is a valid value of each; the default
+    // disposition installs no handler. Signals that can't be caught say EINVAL, which is as good.
+    unsafe {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
+        action.sa_sigaction = libc::SIG_DFL;
+        for number in 1..=libc::SIGRTMAX() {
+            libc::sigaction(number, &raw const action, std::ptr::null_mut());
+        }
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
     }
 }
 

@@ -1,0 +1,127 @@
+//! posix_spawn(3), which shares the daemon's memory until exec instead of copying its page tables.
+//!
+//! Not std's, which hands on the caller's signal mask: the daemon's, in which the signals that end a job are blocked.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use nix::libc;
+
+/// What is started.
+pub(super) struct Program<'a> {
+    /// The file, looked up already.
+    pub path: &'a CStr,
+    /// Its arguments, its own name first.
+    pub argv: &'a [CString],
+    /// `NAME=value` each.
+    pub envp: &'a [CString],
+    /// Its working directory.
+    pub cwd: &'a CStr,
+    /// Both outputs; `None`: `/dev/null`.
+    pub output: Option<BorrowedFd<'a>>,
+}
+
+/// Starts it in a process group of its own, with stdin from `/dev/null`, no blocked signal and none ignored. What else
+/// is open must be close-on-exec.
+///
+/// # Errors
+/// What the C library or the child's chdir(2) or execve(2) said.
+pub(super) fn spawn(program: &Program<'_>) -> io::Result<i32> {
+    let attributes = Attributes::new()?;
+    let actions = Actions::new(program)?;
+    let argv = pointers(program.argv);
+    let envp = pointers(program.envp);
+    let mut pid = 0;
+    // SAFETY: `path`, the strings behind `argv` and `envp` and what `actions` points to live until the call returns,
+    // by which time the child has its own copy; both arrays end with a null; they are not written to, the `*mut` is
+    // the C signature's.
+    said(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            program.path.as_ptr(),
+            &raw const actions.0,
+            &raw const attributes.0,
+            argv.as_ptr(),
+            envp.as_ptr(),
+        )
+    })?;
+    Ok(pid)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
+    strings.iter().map(|string| string.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+}
+
+/// These functions return their error instead of setting errno.
+fn said(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    fn new() -> io::Result<Attributes> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: this call makes the object that it is given.
+        said(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
+        // SAFETY: it succeeded.
+        let mut this = Attributes(unsafe { raw.assume_init() });
+        let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
+        let flags = libc::POSIX_SPAWN_SETPGROUP | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        // SAFETY: the attributes were initialised above; the set is a local, made empty and full before it is read, and
+        // copied by the calls that take it.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            said(libc::posix_spawnattr_setsigmask(&raw mut this.0, set.as_ptr()))?;
+            libc::sigfillset(set.as_mut_ptr());
+            said(libc::posix_spawnattr_setsigdefault(&raw mut this.0, set.as_ptr()))?;
+            said(libc::posix_spawnattr_setpgroup(&raw mut this.0, 0))?;
+            said(libc::posix_spawnattr_setflags(&raw mut this.0, libc::c_short::try_from(flags).map_err(io::Error::other)?))?;
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used after this.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+struct Actions(libc::posix_spawn_file_actions_t);
+
+impl Actions {
+    fn new(program: &Program<'_>) -> io::Result<Actions> {
+        let mut raw = MaybeUninit::uninit();
+        // SAFETY: this call makes the object that it is given.
+        said(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
+        // SAFETY: it succeeded.
+        let mut this = Actions(unsafe { raw.assume_init() });
+        let actions = &raw mut this.0;
+        let null = c"/dev/null".as_ptr();
+        // SAFETY: the actions were initialised above; the C library copies the paths; the descriptor is borrowed, so
+        // it is open until `spawn` has returned.
+        unsafe {
+            said(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
+            for number in 1..=2 {
+                said(match program.output {
+                    Some(fd) => libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), number),
+                    None => libc::posix_spawn_file_actions_addopen(actions, number, null, libc::O_WRONLY, 0),
+                })?;
+            }
+            said(libc::posix_spawn_file_actions_addchdir_np(actions, program.cwd.as_ptr()))?;
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and not used after this.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}

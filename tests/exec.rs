@@ -1,0 +1,13 @@
+//! Processes on the real kernel, through the public face of `exec`, watched the way the reactor does: by their
+//! descriptors. Nothing here sleeps to let something happen; what never happens is a panic after [`support::PATIENCE`].
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test may panic like the tests themselves")]
+
+#[path = "exec/accounts.rs"]
+mod accounts;
+#[path = "exec/ending.rs"]
+mod ending;
+#[path = "exec/starting.rs"]
+mod starting;
+#[path = "exec/support.rs"]
+mod support;

@@ -1,0 +1,90 @@
+//! Becoming another user or group, which only root can: without root these tests return at once, because there is
+//! nothing that the kernel would allow.
+
+use firelink::exec::spec::ExecSpec;
+use nix::unistd::{Group, Uid, User, getgrouplist};
+
+use crate::support::{output_of, refusal, shell};
+
+fn as_user(user: &str) -> ExecSpec {
+    ExecSpec { user: Some(user.into()), ..ExecSpec::default() }
+}
+
+#[test]
+fn a_job_with_a_user_has_the_users_ids_groups_and_home() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let c_name = std::ffi::CString::new("nobody").unwrap();
+    let mut groups: Vec<u32> = getgrouplist(&c_name, nobody.gid).unwrap().iter().map(|gid| gid.as_raw()).collect();
+    groups.sort_unstable();
+    for name in ["nobody".to_owned(), nobody.uid.to_string()] {
+        let told = output_of("grep -E '^(Uid|Gid|Groups):' /proc/self/status; echo $HOME $USER $LOGNAME $SHELL", &as_user(&name));
+        let lines: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+        let (uid, gid) = (nobody.uid.to_string(), nobody.gid.to_string());
+        assert_eq!(&lines[0][1..], [&*uid; 4]);
+        assert_eq!(&lines[1][1..], [&*gid; 4]);
+        let mut found: Vec<u32> = lines[2][1..].iter().map(|text| text.parse().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, groups);
+        let home = nobody.dir.to_string_lossy();
+        let login_shell = nobody.shell.to_string_lossy();
+        assert_eq!(lines[3], [&*home, "nobody", "nobody", &*login_shell]);
+    }
+}
+
+#[test]
+fn a_group_of_ones_own_choice_takes_the_place_of_the_users() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let daemon = Group::from_name("daemon").unwrap().unwrap();
+    let spec = ExecSpec { group: Some("daemon".into()), ..as_user("nobody") };
+    assert_eq!(output_of("id -un; id -g", &spec), format!("nobody\n{}", daemon.gid));
+    let group_only = ExecSpec { group: Some("daemon".into()), ..ExecSpec::default() };
+    assert_eq!(output_of("id -u; id -g; id -G", &group_only), format!("0\n{0}\n{0}", daemon.gid));
+}
+
+#[test]
+fn a_variable_of_the_job_wins_over_the_accounts() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let spec = ExecSpec { env: vec![("HOME".into(), "/own".into())], ..as_user("nobody") };
+    assert_eq!(output_of("echo $HOME $USER", &spec), "/own nobody");
+}
+
+#[test]
+fn niceness_and_limits_are_set_with_the_rights_of_the_daemon() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    // SAFETY: reading the niceness of this process touches no memory of ours.
+    let ours = unsafe { nix::libc::getpriority(nix::libc::PRIO_PROCESS, 0) };
+    let spec = ExecSpec { nice: Some(-5), ..as_user("nobody") };
+    assert_eq!(output_of("nice; id -un", &spec), format!("{}\nnobody", (ours - 5).max(-20)));
+}
+
+#[test]
+fn an_account_that_is_not_there_is_named() {
+    let told = refusal(&shell("true"), &as_user("no-such-user-x"));
+    assert_eq!(told, "there is no user `no-such-user-x` on this machine");
+    let spec = ExecSpec { group: Some("no-such-group-x".into()), ..ExecSpec::default() };
+    assert_eq!(refusal(&shell("true"), &spec), "there is no group `no-such-group-x` on this machine");
+}
+
+#[test]
+fn a_program_that_the_user_may_not_execute_says_so() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mine");
+    std::fs::write(&path, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let name = path.display().to_string();
+    let told = refusal(&crate::support::argv(&[&name]), &as_user("nobody"));
+    assert_eq!(told, format!("`{name}` may not be executed by the user `nobody`"));
+}
