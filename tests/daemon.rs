@@ -9,6 +9,10 @@ mod support;
 mod calendar;
 #[path = "daemon/commands.rs"]
 mod commands;
+#[path = "daemon/files.rs"]
+mod files;
+#[path = "daemon/load.rs"]
+mod load;
 #[path = "daemon/runs.rs"]
 mod runs;
 #[path = "daemon/signals.rs"]

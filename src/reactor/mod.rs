@@ -260,7 +260,11 @@ impl<C: Clocks> Reactor<C> {
         let mut events = mio::Events::with_capacity(EVENTS);
         while !self.done {
             let hungry = self.peers.take_hungry();
-            let busy = !self.inbox.is_empty() || self.children.has_output() || self.hooks.has_output() || !hungry.is_empty();
+            let busy = self.watches.has_batch()
+                || !self.inbox.is_empty()
+                || self.children.has_output()
+                || self.hooks.has_output()
+                || !hungry.is_empty();
             if !busy {
                 self.arm()?;
             }

@@ -99,6 +99,11 @@ impl Watches {
         self.watches.iter().filter_map(|watch| watch.asked.wake_at).min()
     }
 
+    /// True if a batch was handed over and not yet taken.
+    pub fn has_batch(&self) -> bool {
+        self.watches.iter().any(|watch| watch.asked.batch.is_some())
+    }
+
     /// The batches that were handed over and not yet taken.
     pub fn take_batches(&mut self) -> Vec<(u32, JobId, Batch)> {
         let taken =

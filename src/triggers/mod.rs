@@ -13,10 +13,14 @@
 mod after_deps;
 pub mod cron;
 mod cron_trigger;
+mod files;
+mod filter;
+mod hash;
 mod interval;
 mod keys;
 mod manual;
 pub mod s3;
+mod seen;
 mod source;
 mod startup;
 mod watch;

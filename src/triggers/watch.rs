@@ -1,6 +1,6 @@
-//! `watch`: a run for each new or changed object of a bucket.
+//! `watch`: a run for each new or changed object of a bucket, or file of a folder.
 //!
-//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`].
+//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`] and [`super::files`].
 //!
 //! ```yaml
 //! trigger:
@@ -10,19 +10,30 @@
 //!   poll_interval: 30s               # from the end of one poll to the next, plus up to a tenth of stable jitter
 //!   existing: skip                   # or process: what the first scan does with the objects it finds
 //!   batch: false                     # true: one run for all that one scan found, at most 1,000 objects a run
+//!
+//! trigger:
+//!   type: watch
+//!   source: /srv/inbox               # a folder; relative to the job's `cwd`
+//!   recursive: true                  # its folders too
+//!   stable_for: 2s                   # a file counts once it has not changed for so long
+//!   poll_interval: 10s               # only for file systems without inotify
 //! ```
 
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::files::FileWatch;
 use super::s3::{Address, ClientSettings, Existing, NameFilter, S3Watch, Spread};
 use super::{JobContext, Keys, Source, Text, Trigger, TriggerType, stable_offset};
 use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
-pub static TYPE: TriggerType =
-    TriggerType { kind: TriggerWord::Watch, keys: &["source", "filter", "poll_interval", "existing", "batch"], build };
+pub static TYPE: TriggerType = TriggerType {
+    kind: TriggerWord::Watch,
+    keys: &["source", "filter", "poll_interval", "existing", "batch", "recursive", "stable_for"],
+    build,
+};
 
 /// The keys of `source` as a map.
 const SOURCE_KEYS: &[&str] = &["s3", "endpoint", "region", "profile", "path_style", "anonymous"];
@@ -32,17 +43,59 @@ const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// A listing costs money and radio time; more often than this is a mistake of units.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-const SOURCE_HELP: &str = "for example `source: \"s3://bucket/prefix/\"`";
+const SOURCE_HELP: &str = "for example `source: \"s3://bucket/prefix/\"`, or a folder: `source: /srv/inbox`";
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    if is_folder(keys) {
+        let watch = read_folder(keys, cx)?;
+        return Some(Box::new(Folder { watch }));
+    }
     // A share of a second rather than of the interval: the same job keeps its place when the interval changes.
     let spread = Spread::from_offset(stable_offset(Duration::from_secs(1), cx));
     let watch = read(keys, spread)?;
     Some(Box::new(Watch { watch }))
 }
 
+/// True if `source` is a text without a scheme.
+fn is_folder(keys: &mut dyn Keys) -> bool {
+    keys.has("source")
+        && keys.map("source", SOURCE_KEYS).is_none()
+        && keys.text("source").is_some_and(|text| !text.value.contains("://"))
+}
+
+fn read_folder(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<FileWatch> {
+    let filter = read_filter(keys);
+    let existing = read_existing(keys);
+    let poll_interval = if keys.has("poll_interval") { Some(read_poll_interval(keys)?) } else { None };
+    let (batch, recursive) = (keys.flag("batch"), keys.flag("recursive"));
+    let stable_for = keys.duration("stable_for");
+    let source = keys.text("source")?;
+    if source.value.is_empty() {
+        keys.error(source.place, "`source` is empty".into(), SOURCE_HELP.into());
+        return None;
+    }
+    if stable_for.is_none() && keys.has("stable_for") {
+        return None;
+    }
+    Some(FileWatch {
+        folder: cx.cwd.join(&source.value).components().collect(),
+        recursive: recursive.unwrap_or(false),
+        filter: filter?,
+        stable_for: stable_for.filter(|period| !period.is_zero()),
+        poll_interval,
+        existing: existing?,
+        batch: batch.unwrap_or(false),
+    })
+}
+
 /// Reads every key before it gives up, so that all mistakes are reported at once.
 fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
+    for key in ["recursive", "stable_for"] {
+        if keys.has(key) {
+            let message = format!("`{key}` is about folders, and this source is a bucket");
+            keys.error(keys.place(key), message, "a prefix holds all keys that begin with it, whole when they appear".into());
+        }
+    }
     let source = read_source(keys);
     let filter = read_filter(keys);
     let poll_interval = read_poll_interval(keys);
@@ -71,11 +124,8 @@ fn read_source(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
     }
     let text = keys.text("source")?;
     let Some(after_scheme) = text.value.strip_prefix("s3://") else {
-        let (message, help) = match text.value.split_once("://") {
-            Some((scheme, _)) => (format!("`{scheme}://` is not a source that can be watched"), SOURCE_HELP),
-            None => ("watching a path is not supported by this version yet".to_owned(), "a bucket is: `s3://bucket/prefix/`"),
-        };
-        keys.error(text.place, message, help.into());
+        let scheme = text.value.split_once("://").map_or("", |(scheme, _)| scheme);
+        keys.error(text.place, format!("`{scheme}://` is not a source that can be watched"), SOURCE_HELP.into());
         return None;
     };
     let offset = text.value.len() - after_scheme.len();
@@ -218,6 +268,30 @@ impl Trigger for Watch {
 
     fn event_env(&self, event: &Value) -> Vec<(String, String)> {
         event_env(event)
+    }
+}
+
+#[derive(Debug)]
+struct Folder {
+    watch: FileWatch,
+}
+
+impl Trigger for Folder {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Watch
+    }
+
+    fn summary(&self) -> String {
+        format!("watch {}", self.watch)
+    }
+
+    fn source(&self) -> Option<Box<dyn Source>> {
+        Some(self.watch.source())
+    }
+
+    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
+        let path = event.get("path").and_then(Value::as_str);
+        path.map(|path| ("FIRELINK_FILE".to_owned(), path.to_owned())).into_iter().collect()
     }
 }
 

@@ -22,20 +22,15 @@
 //! A bucket that can't be listed is tried again after `poll_interval`, then twice that, up to ten minutes.
 
 mod address;
-mod filter;
 
 #[cfg(feature = "s3")]
 mod client;
-#[cfg(feature = "s3")]
-mod hash;
 #[cfg(feature = "s3")]
 mod http;
 #[cfg(feature = "s3")]
 mod listing;
 #[cfg(feature = "s3")]
 mod poll;
-#[cfg(feature = "s3")]
-mod seen;
 #[cfg(feature = "s3")]
 mod source;
 #[cfg(feature = "s3")]
@@ -46,8 +41,8 @@ use std::time::Duration;
 
 use crate::model::format_duration;
 
+pub use super::filter::NameFilter;
 pub use address::{Address, Mistake, check_endpoint};
-pub use filter::NameFilter;
 
 /// What the first scan of a bucket does with the objects that it finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,9 +12,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::client::{Connected, SharedClient};
 use super::listing::{Listed, PAGE_SIZE, Page, load_page};
-use super::seen::{SeenSet, Sight};
 use super::trouble::Trouble;
-use super::{Existing, S3Watch, hash};
+use super::{Existing, S3Watch};
+use crate::triggers::hash;
+use crate::triggers::seen::{SeenSet, Sight};
 use crate::triggers::{Batch, Mailbox, SeenObject, SeenSnapshot};
 
 /// Objects in one event of a watch with `batch`, and keys that leave in one batch: a page's worth.

@@ -107,6 +107,11 @@ impl SeenSet {
         if record.version_and_mark & !MARK == seen.version.0 { Sight::Known } else { Sight::Changed }
     }
 
+    /// True if the object was seen as it is now.
+    pub(super) fn knows(&mut self, seen: SeenObject) -> bool {
+        self.find(seen.key).is_some_and(|record| record.version_and_mark & !MARK == seen.version.0)
+    }
+
     /// Takes in objects that the store has recorded, as listed.
     pub(super) fn insert(&mut self, objects: &[SeenObject]) {
         let mut fresh = Vec::with_capacity(objects.len());
@@ -140,6 +145,7 @@ impl SeenSet {
     }
 
     /// Removes the keys that the listing did not contain and that stand before `cursor`.
+    #[cfg(any(test, feature = "s3"))]
     pub(super) fn remove_unlisted(&mut self, cursor: usize) {
         debug_assert!(self.tail.is_empty(), "next_unlisted has settled the tail");
         let mut place = 0;
@@ -149,6 +155,18 @@ impl SeenSet {
         });
         if self.main.capacity() > self.main.len() + self.main.len() / TAIL_SHARE + SMALL_TAIL {
             self.main.shrink_to_fit();
+        }
+    }
+
+    /// Removes these keys.
+    pub(super) fn remove(&mut self, keys: &[ObjectKey]) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut keys: Vec<u128> = keys.iter().map(|key| key.0).collect();
+        keys.sort_unstable();
+        for records in [&mut self.main, &mut self.tail] {
+            records.retain(|record| keys.binary_search(&record.key()).is_err());
         }
     }
 

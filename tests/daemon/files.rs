@@ -1,0 +1,227 @@
+//! The watch of a folder, on a real file system.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use super::support::{Daemon, Follower, Place, text};
+
+fn inbox(more: &str) -> Place {
+    Place::new(&format!(
+        r#"
+jobs:
+  - name: each
+    trigger: {{ type: watch, source: inbox{more} }}
+    command: 'echo "$FIRELINK_FILE" >> ran'
+    output: {{ keep_runs: 1000000 }}
+"#
+    ))
+}
+
+fn started(place: &Place) -> (Daemon<'_>, Follower) {
+    let mut daemon = place.start();
+    daemon.wait_for_log("each: the first scan is done");
+    let events = daemon.follow();
+    (daemon, events)
+}
+
+/// The names of all files that made a run, in the order of the runs.
+fn names(place: &Place) -> Vec<String> {
+    let name = |run: &Value| run["event"]["name"].as_str().map(str::to_owned);
+    place.history(&["--job", "each"]).iter().rev().filter_map(name).collect()
+}
+
+#[test]
+fn a_file_counts_when_it_is_closed_moved_in_or_linked_in_and_each_once() {
+    let place = inbox("");
+    fs::create_dir(place.path("inbox")).unwrap();
+    place.write("inbox/old", "was there before");
+    place.write("elsewhere", "1");
+    let (daemon, mut events) = started(&place);
+    place.write("inbox/written", "hello");
+    events.ended("each");
+    fs::rename(place.path("elsewhere"), place.path("inbox/moved")).unwrap();
+    events.ended("each");
+    fs::hard_link(place.path("inbox/old"), place.path("inbox/linked")).unwrap();
+    events.ended("each");
+    std::os::unix::fs::symlink(place.path("inbox/old"), place.path("inbox/symlink")).unwrap();
+    events.ended("each");
+    fs::create_dir(place.path("inbox/folder")).unwrap();
+    place.write("inbox/folder/inside", "not watched");
+    place.write("inbox/written", "changed");
+    events.ended("each");
+    fs::remove_file(place.path("inbox/written")).unwrap();
+    place.write("inbox/written", "made again");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["written", "moved", "linked", "symlink", "written", "written"]);
+    let run = &place.history(&[])[0];
+    assert_eq!(run["event"]["size"], 10);
+    let path = place.path("inbox/written");
+    assert_eq!(run["event"]["path"], path.to_str().unwrap());
+    assert_eq!(place.lines("ran").last().map(String::as_str), path.to_str());
+}
+
+#[test]
+fn a_file_that_is_still_written_to_is_left_alone_until_it_is_closed() {
+    use std::io::Write as _;
+    let place = inbox("");
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (daemon, mut events) = started(&place);
+    let mut slow = fs::File::create(place.path("inbox/slow")).unwrap();
+    slow.write_all(b"half").unwrap();
+    place.write("inbox/quick", "1");
+    events.ended("each");
+    slow.write_all(b" and half").unwrap();
+    drop(slow);
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["quick", "slow"]);
+}
+
+#[test]
+fn what_came_while_the_daemon_was_off_is_found_and_nothing_is_repeated() {
+    let place = inbox("");
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (daemon, mut events) = started(&place);
+    place.write("inbox/a", "1");
+    events.ended("each");
+    daemon.terminate();
+    place.write("inbox/b", "2");
+    place.write("inbox/a", "changed");
+    let daemon = place.start();
+    let mut events = daemon.follow();
+    while names(&place).len() < 3 {
+        events.ended("each");
+    }
+    daemon.terminate();
+    let mut all = names(&place);
+    all.sort();
+    assert_eq!(all, ["a", "a", "b"]);
+}
+
+#[test]
+fn existing_files_are_work_if_that_is_asked_for_and_a_batch_is_one_run() {
+    let place = inbox(", existing: process, batch: true, filter: \"*.csv\"");
+    fs::create_dir(place.path("inbox")).unwrap();
+    for name in ["a.csv", "b.csv", "c.txt"] {
+        let file = fs::File::create(place.path("inbox").join(name)).unwrap();
+        // Long ago, so that nobody can still be writing to it.
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+    }
+    let daemon = place.start();
+    let mut events = daemon.follow();
+    while place.history(&[]).iter().all(|run| run["state"] != "succeeded") {
+        events.ended("each");
+    }
+    daemon.terminate();
+    let runs = place.history(&[]);
+    assert_eq!((runs.len(), &runs[0]["event"]["count"]), (1, &Value::from(2)));
+}
+
+#[test]
+fn folders_in_the_folder_are_watched_when_that_is_asked_for() {
+    let place = inbox(", recursive: true");
+    fs::create_dir_all(place.path("inbox/there/deep")).unwrap();
+    let (daemon, mut events) = started(&place);
+    place.write("inbox/there/deep/a", "1");
+    events.ended("each");
+    fs::create_dir_all(place.path("inbox/new/deeper")).unwrap();
+    place.write("inbox/new/deeper/b", "1");
+    events.ended("each");
+    fs::rename(place.path("inbox/there"), place.path("outside")).unwrap();
+    place.write("outside/deep/not-watched", "1");
+    place.write("inbox/new/c", "1");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["there/deep/a", "new/deeper/b", "new/c"]);
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_waited_for_also_when_it_is_removed_and_made_again() {
+    let place = inbox("");
+    let mut daemon = place.start();
+    assert!(daemon.status()["warnings"].to_string().contains("there is no folder"));
+    let mut events = daemon.follow();
+    fs::create_dir(place.path("inbox")).unwrap();
+    daemon.wait_for_log("each: the first scan is done");
+    place.write("inbox/first", "1");
+    events.ended("each");
+    fs::remove_dir_all(place.path("inbox")).unwrap();
+    daemon.wait_for_log("there is no folder");
+    fs::create_dir(place.path("inbox")).unwrap();
+    place.write("inbox/second", "1");
+    events.ended("each");
+    assert_eq!(daemon.status()["warnings"].to_string(), "[]");
+    daemon.terminate();
+    assert_eq!(names(&place), ["first", "second"]);
+}
+
+#[test]
+fn a_file_system_without_inotify_is_read_now_and_then_and_stable_for_waits() {
+    let place = inbox(", poll_interval: 1s, stable_for: 500ms");
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (daemon, mut events) = started(&place);
+    place.write("inbox/a", "1");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["a"]);
+}
+
+#[test]
+fn thousands_of_files_at_full_speed_make_a_run_each_also_across_crashes() {
+    const FILES: usize = 3_000;
+    let place = inbox(", recursive: true, filter: \"*.x\"");
+    place.write("firelink.yaml", &place.read("firelink.yaml").replace("    command:", "    concurrency: allow\n    command:"));
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (daemon, mut events) = started(&place);
+    let drop_files = |round: usize| {
+        for index in 0..FILES {
+            let folder = place.path("inbox").join(format!("{round}-{}", index % 10));
+            let _ = fs::create_dir(&folder);
+            fs::write(folder.join(format!("{index}.x")), "1").unwrap();
+            fs::write(folder.join(format!("{index}.ignored")), "1").unwrap();
+        }
+    };
+    drop_files(0);
+    // In the middle of it.
+    for _ in 0..200 {
+        events.started("each");
+    }
+    daemon.crash();
+    drop_files(1);
+    let daemon = place.start();
+    let mut events = daemon.follow();
+    let over = || {
+        let runs = place.history(&["--job", "each"]);
+        runs.len() >= 2 * FILES && runs.iter().all(|run| run["state"] != "pending" && run["state"] != "running")
+    };
+    while !over() {
+        for _ in 0..50 {
+            if place.history(&["--state", "pending"]).is_empty() && over() {
+                break;
+            }
+            events.ended("each");
+        }
+    }
+    daemon.terminate();
+    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
+    names(&place).into_iter().for_each(|name| *by_name.entry(name).or_default() += 1);
+    assert_eq!(by_name.len(), 2 * FILES, "every file has a run");
+    assert!(by_name.values().all(|count| *count == 1), "and no file has two");
+    let ran = place.lines("ran");
+    let once: std::collections::BTreeSet<&String> = ran.iter().collect();
+    assert_eq!(ran.len(), once.len(), "no file was handed to two processes");
+}
+
+#[test]
+fn keys_of_buckets_and_folders_are_told_apart() {
+    let place = Place::new(
+        "jobs:\n  - { name: a, trigger: { type: watch, source: \"s3://bucket/\", recursive: true } }\n  - { name: b, trigger: { type: watch, source: \"\" } }\n",
+    );
+    let check = place.firelink(&["check", "firelink.yaml"]);
+    assert_eq!(check.status.code(), Some(2));
+    let said = text(&check.stderr);
+    assert!(said.contains("`recursive` is about folders") && said.contains("`source` is empty"), "{said}");
+}
