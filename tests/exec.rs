@@ -9,5 +9,7 @@ mod accounts;
 mod ending;
 #[path = "exec/starting.rs"]
 mod starting;
+#[path = "exec/strays.rs"]
+mod strays;
 #[path = "exec/support.rs"]
 mod support;

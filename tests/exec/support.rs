@@ -12,7 +12,7 @@ use firelink::model::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// After this long what a test waits for does not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A line for the shell.
 pub fn shell(line: &str) -> Action {
@@ -165,7 +165,7 @@ pub fn in_own_process(name: &str) -> bool {
         return true;
     }
     let me = std::env::current_exe().unwrap();
-    let output = Command::new(me).args(["--exact", name, "--nocapture"]).env(INNER, name).output().unwrap();
+    let output = Command::new(me).args(["--exact", name, "--nocapture", "--test-threads=1"]).env(INNER, name).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("1 passed"), "no test is named {name}: {told}");
