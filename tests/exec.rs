@@ -5,8 +5,12 @@
 
 #[path = "exec/accounts.rs"]
 mod accounts;
+#[path = "exec/adopted.rs"]
+mod adopted;
 #[path = "exec/ending.rs"]
 mod ending;
+#[path = "exec/output.rs"]
+mod output;
 #[path = "exec/starting.rs"]
 mod starting;
 #[path = "exec/strays.rs"]
