@@ -11,6 +11,8 @@ mod adopted;
 mod ending;
 #[path = "exec/output.rs"]
 mod output;
+#[path = "support/own_process.rs"]
+mod own_process;
 #[path = "exec/starting.rs"]
 mod starting;
 #[path = "exec/strays.rs"]

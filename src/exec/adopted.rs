@@ -40,7 +40,8 @@ impl Adopted {
     /// After its end: sends SIGKILL to what is left of its run, in its group or not; returns to how many. They are known
     /// by their environment, which must name the same daemon, run, job and time as the process's own did: the number of
     /// the group may have been given to others since. To be called until it returns 0: one may have started another
-    /// meanwhile, and those that were signalled are counted until the kernel is done with them.
+    /// meanwhile, and those that were signalled are counted until the kernel is done with them. One that is in the
+    /// middle of execve(2) has no environment to be known by; a second look some 10 ms later finds it.
     ///
     /// # Errors
     /// When `/proc` can't be read.

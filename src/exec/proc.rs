@@ -62,10 +62,47 @@ pub(super) struct Mark {
     scheduled_at: Vec<u8>,
 }
 
+/// Whether a process carries a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// It does.
+    By(Mark),
+    /// It has none, has overwritten it, has ended, or may not be looked into.
+    Not,
+    /// It is in the middle of execve(2), where it has no environment yet.
+    NotYetKnown,
+}
+
+impl Marked {
+    /// Of a process.
+    pub fn of(pid: i32) -> Marked {
+        match std::fs::read(format!("/proc/{pid}/environ")) {
+            // An environment that is empty for good has a place all the same.
+            Ok(environ) if environ.is_empty() && env_start(pid) == Some(0) => Marked::NotYetKnown,
+            Ok(environ) => Mark::read(&environ).map_or(Marked::Not, Marked::By),
+            Err(_) => Marked::Not,
+        }
+    }
+}
+
+/// Field 50 of `/proc/PID/stat`: where the environment is; `None` for a zombie, which has none.
+fn env_start(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
+    if rest.starts_with(['Z', 'X']) {
+        return None;
+    }
+    rest.split(' ').nth(50 - 3)?.parse().ok()
+}
+
 impl Mark {
-    /// Of a process; `None` if it has none, has overwritten it, has ended, or may not be looked into.
+    /// Of a process that has one now.
     pub fn of(pid: i32) -> Option<Mark> {
-        Mark::read(&std::fs::read(format!("/proc/{pid}/environ")).ok()?)
+        match Marked::of(pid) {
+            Marked::By(mark) => Some(mark),
+            Marked::Not | Marked::NotYetKnown => None,
+        }
     }
 
     fn read(environ: &[u8]) -> Option<Mark> {

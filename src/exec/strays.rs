@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::signal::Signal;
 use nix::unistd::{getpgrp, getpid};
 
-use super::proc::{self, Mark, Stat};
+use super::proc::{self, Mark, Marked, Stat};
 use super::sys;
 use crate::model::{Pid, RunId};
 
@@ -56,6 +56,9 @@ pub struct Swept {
     /// Whom it sent SIGKILL, family members not counted. Their ends come as SIGCHLD, upon which the next sweep reaps
     /// them.
     pub killed: Vec<Stray>,
+    /// True if an orphan was in the middle of execve(2), where nobody can tell whose it is: to be called again shortly
+    /// (some 10 ms), since nothing else may bring the next sweep.
+    pub again: bool,
 }
 
 /// Reaps and ends what is left of runs that are over. To be called on each SIGCHLD and after each reaped child, with
@@ -78,25 +81,39 @@ pub fn sweep(known: &[Known]) -> io::Result<Swept> {
         let Some(stat) = Stat::of(pid).filter(|stat| stat.group != own_group) else { continue };
         if stat.is_zombie() {
             swept.reaped += usize::from(sys::wait(pid, true)?.is_some());
-        } else if let Some(run) = ended_run(pid, stat, known)
-            && kill_family(pid)
-        {
-            swept.killed.push(Stray { run, pid });
+        } else {
+            match owner(pid, stat, known) {
+                Owner::Ended(run) if kill_family(pid) => swept.killed.push(Stray { run, pid }),
+                Owner::Ended(_) | Owner::Another => {}
+                Owner::NotYetKnown => swept.again = true,
+            }
         }
     }
     Ok(swept)
 }
 
-/// The run of an orphan, if it can be proved and the run is over.
-fn ended_run(pid: i32, stat: Stat, known: &[Known]) -> Option<RunId> {
+/// Whose an orphan is.
+enum Owner {
+    /// This run's, which is over.
+    Ended(RunId),
+    /// A living run's, or nobody can prove whose.
+    Another,
+    NotYetKnown,
+}
+
+fn owner(pid: i32, stat: Stat, known: &[Known]) -> Owner {
     // In the group of a living run: that run's, and it ends with it.
     if known.iter().any(|known| known.pid.pid == stat.group) {
-        return None;
+        return Owner::Another;
     }
-    let mark = Mark::of(pid).filter(|mark| mark.daemon == std::process::id())?;
+    let mark = match Marked::of(pid) {
+        Marked::By(mark) if mark.daemon == std::process::id() => mark,
+        Marked::By(_) | Marked::Not => return Owner::Another,
+        Marked::NotYetKnown => return Owner::NotYetKnown,
+    };
     // One that is older than the run's process is of an earlier attempt, which is over.
     let lives = |known: &Known| known.run == Some(mark.run) && known.pid.start_ticks <= stat.start_ticks;
-    (!known.iter().any(lives)).then_some(mark.run)
+    if known.iter().any(lives) { Owner::Another } else { Owner::Ended(mark.run) }
 }
 
 /// Sends SIGKILL to a child of the daemon and to its descendants. True if the child was sent it.

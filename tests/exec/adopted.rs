@@ -45,9 +45,13 @@ fn a_zombie_is_not_adopted() {
 
 #[test]
 fn what_an_adopted_run_leaves_behind_is_ended_in_its_group_or_out_of_it_and_nothing_else() {
-    let line = "sleep 1000 & echo member=$!; setsid sh -c 'echo stray=$$; exec sleep 1000' & exec sleep 1000";
-    let vars = |run: &'static str| [("FIRELINK_RUN_ID", run), ("FIRELINK_JOB", "adopted-rest")];
-    let start = |run| {
+    // They wait in open(2) instead of becoming sleep(1): in the middle of execve(2) a process can't be known.
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo").display().to_string();
+    nix::unistd::mkfifo(&*fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let line = "sh -c 'echo member=$$; read x <$FIFO' & setsid sh -c 'echo stray=$$; read x <$FIFO' & read x <$FIFO";
+    let vars = |run: &'static str| [("FIRELINK_RUN_ID", run), ("FIRELINK_JOB", "adopted-rest"), ("FIFO", &*fifo)];
+    let start = |run: &'static str| {
         let mut run = Run::of(spawn_with(&shell(line), &ExecSpec::default(), &vars(run)).unwrap(), Default::default(), None);
         run.wait_for("member=");
         run.wait_for("stray=");

@@ -6,7 +6,8 @@ use firelink::exec::spec::{Capture, ExecSpec};
 use firelink::exec::{EventDelivery, deliver_event, drain};
 use firelink::model::{Exit, RunId};
 
-use crate::support::{Run, argv, in_own_process, output_of, run, shell, spawn_with, wait_any};
+use crate::own_process::in_own_process;
+use crate::support::{Run, argv, output_of, run, shell, spawn_with, wait_any};
 
 fn capture(capture: Capture, max_size: Option<u64>) -> ExecSpec {
     ExecSpec { capture, max_size, ..ExecSpec::default() }

@@ -4,11 +4,12 @@
 use std::os::fd::AsFd;
 
 use firelink::exec::spec::{Capture, ExecSpec};
-use firelink::exec::{self, Child, GroupSignal, Known, Stray, sweep};
+use firelink::exec::{self, Child, GroupSignal, Known, Stray, Swept, sweep};
 use firelink::model::{Exit, Pid, RunId};
 use nix::sys::signal::Signal;
 
-use crate::support::{Run, in_own_process, pid_after, pidfd, shell, spawn_with, state_of, wait_any, wait_gone};
+use crate::own_process::in_own_process;
+use crate::support::{Run, pid_after, pidfd, shell, spawn_with, state_of, wait_any, wait_gone};
 
 /// A run with its number in its environment, as the reactor starts it.
 fn start(line: &str, run: u64) -> Run {
@@ -41,12 +42,18 @@ fn wait_for_an_end(live: &[Known]) {
     }
 }
 
-/// Sweeps at each end of a child until `done`.
+/// Sweeps at each end of a child, or at once when told to, until `done`.
 fn sweep_until(live: &[Known], done: impl Fn() -> bool) -> Vec<Stray> {
-    let mut killed = sweep(live).unwrap().killed;
+    let mut swept = sweep(live).unwrap();
+    let mut killed = swept.killed;
     while !done() {
-        wait_for_an_end(live);
-        killed.extend(sweep(live).unwrap().killed);
+        if swept.again {
+            std::thread::yield_now();
+        } else {
+            wait_for_an_end(live);
+        }
+        swept = sweep(live).unwrap();
+        killed.append(&mut swept.killed);
     }
     killed
 }
@@ -95,7 +102,7 @@ fn the_exit_status_of_a_known_child_is_not_taken() {
     let mut run = start("exit 42", 1);
     wait_any(&[run.child.pidfd().unwrap()]);
     for _ in 0..3 {
-        assert_eq!(sweep(&[known(&run.child, 1)]).unwrap(), exec::Swept::default());
+        assert_eq!(sweep(&[known(&run.child, 1)]).unwrap(), Swept::default());
     }
     assert_eq!(run.exit(), Exit::Code(42));
 }
