@@ -5,9 +5,17 @@
 
 #[path = "exec/accounts.rs"]
 mod accounts;
+#[path = "exec/adopted.rs"]
+mod adopted;
 #[path = "exec/ending.rs"]
 mod ending;
+#[path = "exec/output.rs"]
+mod output;
+#[path = "support/own_process.rs"]
+mod own_process;
 #[path = "exec/starting.rs"]
 mod starting;
+#[path = "exec/strays.rs"]
+mod strays;
 #[path = "exec/support.rs"]
 mod support;

@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::child::{GroupSignal, signal_group};
-use super::{proc, sys};
+use super::proc::{self, Mark};
+use super::{strays, sys};
 use crate::model::Pid;
 
 /// A process that an earlier daemon started. Its end can be seen, its exit status can't: that is its parent's alone.
@@ -14,6 +15,8 @@ use crate::model::Pid;
 pub struct Adopted {
     pid: Pid,
     exit: OwnedFd,
+    /// By which the rest of its run is known after its end; `None` if it could not be read.
+    mark: Option<Mark>,
 }
 
 impl Adopted {
@@ -23,7 +26,7 @@ impl Adopted {
         let exit = sys::pidfd_open(pid.pid).ok()?;
         // Compared after the pidfd was opened: from then on the number can't come to mean another process unseen.
         let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
-        let adopted = Adopted { pid, exit };
+        let adopted = Adopted { pid, exit, mark: Mark::of(pid.pid) };
         (same && adopted.is_alive()).then_some(adopted)
     }
 
@@ -32,6 +35,21 @@ impl Adopted {
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
+    /// After its end: sends SIGKILL to what is left of its run, in its group or not; returns to how many. They are known
+    /// by their environment, which must name the same daemon, run, job and time as the process's own did: the number of
+    /// the group may have been given to others since. To be called until it returns 0: one may have started another
+    /// meanwhile, and those that were signalled are counted until the kernel is done with them. One that is in the
+    /// middle of execve(2) has no environment to be known by; a second look some 10 ms later finds it.
+    ///
+    /// # Errors
+    /// When `/proc` can't be read.
+    pub fn kill_rest(&self) -> io::Result<usize> {
+        match &self.mark {
+            Some(mark) if !self.is_alive() => strays::kill_marked(mark, self.pid.start_ticks),
+            _ => Ok(0),
+        }
     }
 
     /// Signals its whole group.

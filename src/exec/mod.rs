@@ -4,6 +4,8 @@
 //! their order is kept. A [`Child`] is seen to end through a pidfd; reaping it first ends what is left of its group.
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
 //!
+//! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it.
+//!
 //! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
 //! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
 
@@ -19,6 +21,7 @@ mod proc;
 mod search;
 pub mod spec;
 mod start;
+mod strays;
 mod sys;
 
 pub use adopted::Adopted;
@@ -28,6 +31,7 @@ pub use inherited::keep_from_children;
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use search::find_leader;
 pub use start::{Launch, SpawnError, spawn};
+pub use strays::{Known, Stray, Swept, sweep};
 pub use sys::{become_subreaper, has_pidfd};
 
 /// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.

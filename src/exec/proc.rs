@@ -1,20 +1,159 @@
-//! What `/proc` says of a process.
+//! What `/proc` says of a process (proc(5)).
 
-use crate::model::Pid;
+use std::io;
 
-/// The start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)).
+use super::plan::DAEMON_PID;
+use crate::model::{Pid, RunId};
+
+/// The part of `/proc/PID/stat` that is of use here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Field 3.
+    pub state: char,
+    /// Field 4: its parent.
+    pub parent: i32,
+    /// Field 5: its process group.
+    pub group: i32,
+    /// Field 22: when it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+impl Stat {
+    /// Of a process; `None` if there is none.
+    pub fn of(pid: i32) -> Option<Stat> {
+        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // The second field is the name in parentheses, which may contain anything, parentheses too.
+        let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
+        // `rest` begins with field 3.
+        let mut fields = rest.split(' ');
+        let state = fields.next()?.chars().next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let start_ticks = fields.nth(22 - 6)?.parse().ok()?;
+        Some(Stat { state, parent, group, start_ticks })
+    }
+
+    /// True for one that has ended and waits for its parent to ask.
+    pub fn is_zombie(self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// The start time of a process in clock ticks since boot.
 pub(super) fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in parentheses, which may contain anything, parentheses too.
-    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
-    // `rest` begins with field 3.
-    rest.split(' ').nth(22 - 3)?.parse().ok()
+    Stat::of(pid).map(|stat| stat.start_ticks)
 }
 
 /// A process's identity, now.
 pub(super) fn identify(pid: i32) -> Pid {
     Pid { pid, start_ticks: start_ticks(pid).unwrap_or(0) }
+}
+
+/// What the environment of a process, as it was at its last exec, says of the run that it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The pid of the daemon that started the run.
+    pub daemon: u32,
+    /// The run.
+    pub run: RunId,
+    /// What tells the run from one of another state with the same number: its job and when it was due.
+    job: Vec<u8>,
+    scheduled_at: Vec<u8>,
+}
+
+/// Whether a process carries a mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// It does.
+    By(Mark),
+    /// It has none, has overwritten it, has ended, or may not be looked into.
+    Not,
+    /// It is in the middle of execve(2), where it has no environment yet.
+    NotYetKnown,
+}
+
+impl Marked {
+    /// Of a process.
+    pub fn of(pid: i32) -> Marked {
+        match std::fs::read(format!("/proc/{pid}/environ")) {
+            // An environment that is empty for good has a place all the same.
+            Ok(environ) if environ.is_empty() && env_start(pid) == Some(0) => Marked::NotYetKnown,
+            Ok(environ) => Mark::read(&environ).map_or(Marked::Not, Marked::By),
+            Err(_) => Marked::Not,
+        }
+    }
+}
+
+/// Field 50 of `/proc/PID/stat`: where the environment is; `None` for a zombie, which has none.
+fn env_start(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
+    if rest.starts_with(['Z', 'X']) {
+        return None;
+    }
+    rest.split(' ').nth(50 - 3)?.parse().ok()
+}
+
+impl Mark {
+    /// Of a process that has one now.
+    pub fn of(pid: i32) -> Option<Mark> {
+        match Marked::of(pid) {
+            Marked::By(mark) => Some(mark),
+            Marked::Not | Marked::NotYetKnown => None,
+        }
+    }
+
+    fn read(environ: &[u8]) -> Option<Mark> {
+        let value = |name: &str| {
+            let of_name = |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+            environ.split(|byte| *byte == 0).find_map(of_name)
+        };
+        let text = |name: &str| String::from_utf8(value(name)?).ok();
+        Some(Mark {
+            daemon: text(DAEMON_PID)?.parse().ok()?,
+            run: RunId(text("FIRELINK_RUN_ID")?.parse().ok()?),
+            job: value("FIRELINK_JOB").unwrap_or_default(),
+            scheduled_at: value("FIRELINK_SCHEDULED_AT").unwrap_or_default(),
+        })
+    }
+}
+
+/// The children of a process, zombies too. From `/proc/PID/task/TID/children` (Linux 4.2, `CONFIG_PROC_CHILDREN`), which
+/// may miss a child only while another is being reaped; for the daemon's own that is by this very thread. Kernels
+/// without it cost a look at every process.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(super) fn children(pid: i32) -> io::Result<Vec<i32>> {
+    let mut children = Vec::new();
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        match std::fs::read_to_string(thread?.path().join("children")) {
+            Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            // A thread that has just ended, or a kernel without the file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !std::fs::exists("/proc/thread-self/children")? {
+                    return children_by_scan(pid);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(children)
+}
+
+fn children_by_scan(pid: i32) -> io::Result<Vec<i32>> {
+    Ok(all()?.filter(|other| Stat::of(*other).is_some_and(|stat| stat.parent == pid)).collect())
+}
+
+/// Every process that can be seen.
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(super) fn all() -> io::Result<impl Iterator<Item = i32>> {
+    let entries = std::fs::read_dir("/proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()))
 }
 
 #[cfg(test)]
@@ -27,5 +166,29 @@ mod tests {
         assert!(start_ticks(me).unwrap() > 0);
         assert_eq!(start_ticks(me), start_ticks(me));
         assert_eq!(start_ticks(0), None);
+    }
+
+    #[test]
+    fn both_ways_to_find_children_find_the_same() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(children(me).unwrap().contains(&pid));
+        assert!(children_by_scan(me).unwrap().contains(&pid));
+        assert!(children(pid).unwrap().is_empty());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!children(me).unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn a_mark_is_read_whole_or_not_at_all() {
+        let environ = b"A=1\0FIRELINK_RUN_ID=7\0FIRELINK_DAEMON_PID=12\0FIRELINK_JOB=x\0";
+        let mark = Mark::read(environ).unwrap();
+        assert_eq!((mark.daemon, mark.run), (12, RunId(7)));
+        for environ in [&b""[..], b"FIRELINK_RUN_ID=7\0", b"FIRELINK_RUN_ID=x\0FIRELINK_DAEMON_PID=1\0", b"XFIRELINK_RUN_ID=7\0"]
+        {
+            assert_eq!(Mark::read(environ), None);
+        }
     }
 }

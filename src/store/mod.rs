@@ -54,6 +54,7 @@ pub struct WatchRecord {
 pub struct Store {
     conn: Connection,
     path: PathBuf,
+    durability: Durability,
     /// The database's id of each job of the configuration.
     job_rows: Vec<i64>,
     names: Vec<Arc<str>>,
@@ -65,6 +66,8 @@ pub struct Store {
     trouble: Option<String>,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
+    /// What a person should hear and has not been handed over.
+    warnings: Vec<String>,
 }
 
 /// An opened store and what a person should hear about the opening.
@@ -79,7 +82,8 @@ pub struct Opened {
 impl Store {
     /// Opens or creates the database in `dir`, which exists. `boot_id` tells one boot of the machine from another.
     ///
-    /// A damaged database is renamed to `state.db.damaged-N` and a fresh one begun.
+    /// A damaged database is renamed to `state.db.damaged-` and the time, and a fresh one begun. Damage that the opening
+    /// does not meet is found by [`Store::restore`].
     ///
     /// # Errors
     /// When it was written by a newer firelink, or the disk refuses.
@@ -88,12 +92,7 @@ impl Store {
         let mut warnings = Vec::new();
         let conn = match schema::open(&path, durability) {
             Err(StoreError::Damaged { said }) => {
-                let aside = schema::set_aside(&path)?;
-                warnings.push(format!(
-                    "the state database was damaged ({said}); it was set aside as {} and a fresh one begun: past runs and what was \
-                     seen of each watch are not known any more",
-                    aside.display()
-                ));
+                warnings.push(damage(&said, &schema::set_aside(&path)?));
                 schema::open(&path, durability)?
             }
             opened => opened?,
@@ -101,6 +100,7 @@ impl Store {
         let store = Store {
             conn,
             path,
+            durability,
             job_rows: Vec::new(),
             names: Vec::new(),
             boot_id,
@@ -108,6 +108,7 @@ impl Store {
             watch_backlog: Vec::new(),
             trouble: None,
             since_bound: 0,
+            warnings: Vec::new(),
         };
         Ok(Opened { store, warnings })
     }
@@ -116,6 +117,22 @@ impl Store {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What a person should hear since the opening, once: that [`Store::restore`] found damage, for example.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Sets the database aside and begins a fresh one in its place.
+    fn begin_afresh(&mut self, said: &str) -> Result<(), StoreError> {
+        // Closed first, or its last checkpoint would go into the file that is new by then.
+        let placeholder = Connection::open_in_memory().map_err(|error| StoreError::from_sqlite("use memory", &error))?;
+        drop(std::mem::replace(&mut self.conn, placeholder));
+        let aside = schema::set_aside(&self.path)?;
+        self.conn = schema::open(&self.path, self.durability)?;
+        self.warnings.push(damage(said, &aside));
+        Ok(())
     }
 
     /// What the disk says, while it refuses what is to be written. Runs go on in memory meanwhile.
@@ -135,6 +152,14 @@ impl Store {
         let index = self.job_rows.iter().position(|known| *known == row)?;
         u32::try_from(index).ok().map(JobId)
     }
+}
+
+fn damage(said: &str, aside: &Path) -> String {
+    format!(
+        "the state database was damaged ({said}); it was set aside as {} and a fresh one begun: past runs and what was seen of \
+         each watch are not known any more",
+        aside.display()
+    )
 }
 
 fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {

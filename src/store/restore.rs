@@ -16,11 +16,20 @@ impl Store {
     /// come with [`RestoredProcess::Gone`]; whether their processes live is for the caller to find out, who knows
     /// whether this is the same boot: the answer's second part says so.
     ///
+    /// A database that turns out to be damaged is set aside as [`Store::open`] does it, and what is given back is that of
+    /// a fresh one; [`Store::take_warnings`] tells.
+    ///
     /// # Errors
     /// What the disk or SQLite said.
     pub fn restore(&mut self, now: Now, names: &[Arc<str>]) -> Result<(Restored, bool), StoreError> {
-        let path = self.path.clone();
-        self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(format!("read {}", path.display()), &error))
+        let tried = format!("read {}", self.path.display());
+        match self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
+            Err(StoreError::Damaged { said }) => {
+                self.begin_afresh(&said)?;
+                self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(tried, &error))
+            }
+            restored => restored,
+        }
     }
 
     fn restore_inner(&mut self, now: Now, names: &[Arc<str>]) -> rusqlite::Result<(Restored, bool)> {
@@ -62,7 +71,7 @@ impl Store {
                 }
             }
         }
-        let running = read_active(&tx, &index_of, &mut jobs)?;
+        let running = read_active(&tx, now.wall, &index_of, &mut jobs)?;
         let last: Option<i64> = tx.query_row("SELECT max(id) FROM runs", [], |row| row.get(0))?;
         let stored_boot: Option<String> =
             tx.query_row("SELECT value FROM meta WHERE key = 'boot'", [], |row| row.get(0)).optional()?;
@@ -100,6 +109,7 @@ impl Store {
 /// could run them.
 fn read_active(
     tx: &rusqlite::Transaction<'_>,
+    now: WallTime,
     index_of: &HashMap<i64, usize>,
     jobs: &mut [RestoredJob],
 ) -> rusqlite::Result<Vec<(RunRecord, RestoredProcess)>> {
@@ -132,10 +142,11 @@ fn read_active(
     }
     let mut end = tx.prepare_cached(
         "UPDATE runs SET state = CASE state WHEN 'running' THEN 'lost' ELSE 'cancelled' END,
-                reason = 'its job is no longer in the configuration' WHERE id = ?1",
+                reason = 'its job is no longer in the configuration', ended_at = ?2, not_before = NULL, pid = NULL, pid_start = NULL
+          WHERE id = ?1",
     )?;
     for id in orphans {
-        end.execute([id])?;
+        end.execute(params![id, now.as_nanos()])?;
     }
     Ok(running)
 }

@@ -127,7 +127,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
 
 /// Moves a damaged database and what belongs to it out of the way; returns its new name.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
-    let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
     let aside = with_suffix(path, &format!(".damaged-{stamp}"));
     std::fs::rename(path, &aside).map_err(|error| StoreError::Refused {
         tried: format!("set the damaged database {} aside", path.display()),

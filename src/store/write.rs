@@ -214,7 +214,30 @@ impl Rows<'_> {
         let (code, signal) = split(row.exit);
         let (pid, start) = row.pid.map_or((None, None), |pid| (Some(pid.pid), Some(integer(pid.start_ticks))));
         let id = integer(row.id.0);
-        if new {
+        let mut known = false;
+        if !new {
+            let updated = tx.prepare_cached(
+                "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
+                        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1",
+            )?
+            .execute(params![
+                id,
+                row.state.as_str(),
+                row.attempt.0,
+                nanos(row.started_at),
+                nanos(row.attempt_at),
+                nanos(row.ended_at),
+                nanos(row.not_before),
+                pid,
+                start,
+                code,
+                signal,
+                row.reason
+            ])?;
+            known = updated > 0;
+        }
+        // An update finds no row if the run's beginning was dropped from a full backlog: all of it is in the record.
+        if !known {
             tx.prepare_cached(
                 "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?
@@ -237,27 +260,8 @@ impl Rows<'_> {
                 row.reason,
                 row.event.as_deref()
             ])?;
-        } else {
-            tx.prepare_cached(
-                "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
-                        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1",
-            )?
-            .execute(params![
-                id,
-                row.state.as_str(),
-                row.attempt.0,
-                nanos(row.started_at),
-                nanos(row.attempt_at),
-                nanos(row.ended_at),
-                nanos(row.not_before),
-                pid,
-                start,
-                code,
-                signal,
-                row.reason
-            ])?;
         }
-        if new || row.state == StateWord::Running {
+        if !known || row.state == StateWord::Running {
             tx.prepare_cached("UPDATE jobs SET last_run = ?2 WHERE id = ?1 AND (last_run IS NULL OR last_run < ?2)")?
                 .execute(params![job, id])?;
         }

@@ -60,7 +60,8 @@ fn a_stopped_group_ends_too() {
 
 #[test]
 fn whoever_left_the_group_and_holds_the_pipe_open_does_not_hold_up_the_end() {
-    let finished = run(&shell("setsid sh -c 'echo escaped=$$; exec sleep 1000' & sleep 0.2; exit 0"), &ExecSpec::default());
+    let line = "trap 'exit 0' USR1; setsid sh -c 'echo escaped=$$; kill -USR1 '$$'; exec sleep 1000' & while :; do wait; done";
+    let finished = run(&shell(line), &ExecSpec::default());
     assert_eq!(finished.exit, Exit::Code(0));
     let escaped = pid_after(&finished.text(), "escaped");
     assert!(state_of(escaped).is_some());
@@ -89,7 +90,7 @@ fn a_pid_comes_with_the_start_time_that_tells_it_from_its_successors() {
 
 #[test]
 fn the_pidfd_of_a_child_is_readable_when_it_ends_and_not_before() {
-    let mut run = Run::start(&shell("echo up; read x < /dev/zero; exit 0"), &ExecSpec::default());
+    let mut run = Run::start(&shell("echo up; exec sleep 1000"), &ExecSpec::default());
     run.wait_for("up");
     let mut fds = [nix::poll::PollFd::new(run.child.pidfd().unwrap(), nix::poll::PollFlags::POLLIN)];
     assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO), Ok(0));

@@ -9,7 +9,8 @@ use firelink::model::Exit;
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 
-use crate::support::{Run, argv, in_own_process, output_of, refusal, run, shell, spawn, spawn_with};
+use crate::own_process::in_own_process;
+use crate::support::{Run, argv, output_of, refusal, run, shell, spawn, spawn_with};
 
 fn file(dir: &Path, name: &str, mode: u32, text: &str) -> String {
     let path = dir.join(name);

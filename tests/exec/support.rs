@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use firelink::exec::spec::{Action, Capture, ExecSpec};
@@ -12,7 +11,7 @@ use firelink::model::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// After this long what a test waits for does not come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A line for the shell.
 pub fn shell(line: &str) -> Action {
@@ -155,21 +154,6 @@ pub fn refusal(action: &Action, spec: &ExecSpec) -> String {
         Ok(child) => panic!("{action:?} was started as {:?}", child.pid()),
         Err(error) => error.to_string(),
     }
-}
-
-/// Runs the rest of the calling test in a process of its own: what it does to signals, descriptors or children must
-/// not meet other tests. Returns true in that process; false in the first one, when all went well.
-pub fn in_own_process(name: &str) -> bool {
-    const INNER: &str = "EXEC_TEST_INNER";
-    if std::env::var(INNER).is_ok_and(|inner| inner == name) {
-        return true;
-    }
-    let me = std::env::current_exe().unwrap();
-    let output = Command::new(me).args(["--exact", name, "--nocapture"]).env(INNER, name).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(told.contains("1 passed"), "no test is named {name}: {told}");
-    false
 }
 
 /// The state letter of a process (proc(5)); `None` if there is no such process.

@@ -1,0 +1,80 @@
+//! Processes that an earlier daemon started: here, children that this test knows by their number alone.
+
+use std::os::fd::AsFd;
+
+use firelink::exec::spec::ExecSpec;
+use firelink::exec::{Adopted, GroupSignal};
+use firelink::model::{Exit, Pid};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::support::{Run, argv, pid_after, shell, spawn, spawn_with, state_of, wait_any, wait_gone};
+
+#[test]
+fn a_process_that_lives_on_is_watched_to_its_end_by_its_descriptor() {
+    let child = spawn(&argv(&["sleep", "1000"]), &ExecSpec::default()).unwrap();
+    let adopted = Adopted::open(child.pid()).expect("it lives");
+    assert!(adopted.is_alive());
+    let mut fds = [PollFd::new(adopted.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0));
+    adopted.signal_group(GroupSignal::Term).unwrap();
+    wait_any(&[adopted.as_fd()]);
+    assert!(!adopted.is_alive());
+    assert_eq!(Run::of(child, firelink::exec::spec::Capture::None, None).exit(), Exit::Signal(15));
+    adopted.signal_group(GroupSignal::Kill).unwrap();
+}
+
+#[test]
+fn a_number_that_means_another_process_by_now_is_not_adopted() {
+    let child = spawn(&argv(&["sleep", "1000"]), &ExecSpec::default()).unwrap();
+    let pid = child.pid();
+    for wrong in [pid.start_ticks - 1, pid.start_ticks + 1, 0] {
+        assert!(Adopted::open(Pid { start_ticks: wrong, ..pid }).is_none());
+    }
+    assert!(Adopted::open(pid).is_some());
+    drop(child);
+    assert!(Adopted::open(pid).is_none(), "it is gone");
+}
+
+#[test]
+fn a_zombie_is_not_adopted() {
+    let child = spawn(&argv(&["true"]), &ExecSpec::default()).unwrap();
+    wait_any(&[child.pidfd().unwrap()]);
+    assert_eq!(state_of(child.pid().pid), Some('Z'));
+    assert!(Adopted::open(child.pid()).is_none());
+}
+
+#[test]
+fn what_an_adopted_run_leaves_behind_is_ended_in_its_group_or_out_of_it_and_nothing_else() {
+    // They wait in open(2) instead of becoming sleep(1): in the middle of execve(2) a process can't be known.
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo").display().to_string();
+    nix::unistd::mkfifo(&*fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let line = "sh -c 'echo member=$$; read x <$FIFO' & setsid sh -c 'echo stray=$$; read x <$FIFO' & read x <$FIFO";
+    let vars = |run: &'static str| [("FIRELINK_RUN_ID", run), ("FIRELINK_JOB", "adopted-rest"), ("FIFO", &*fifo)];
+    let start = |run: &'static str| {
+        let mut run = Run::of(spawn_with(&shell(line), &ExecSpec::default(), &vars(run)).unwrap(), Default::default(), None);
+        run.wait_for("member=");
+        run.wait_for("stray=");
+        run
+    };
+    let (ended, other) = (start("41"), start("42"));
+    let pids = |run: &Run| {
+        let told = String::from_utf8(run.written().unwrap()).unwrap();
+        ["member", "stray"].map(|label| pid_after(&told, label))
+    };
+    let leader = ended.child.pid().pid;
+    let adopted = Adopted::open(ended.child.pid()).unwrap();
+    assert_eq!(adopted.kill_rest().unwrap(), 0, "it has not ended");
+    // Only the leader, as if it had ended by itself; nobody reaps it here, as init would.
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(leader), nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait_any(&[adopted.as_fd()]);
+    assert_eq!(adopted.kill_rest().unwrap(), 2);
+    for pid in pids(&ended) {
+        wait_gone(pid);
+    }
+    assert_eq!(adopted.kill_rest().unwrap(), 0);
+    for pid in pids(&other) {
+        assert!(!matches!(state_of(pid), None | Some('Z')), "another run's");
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids(&other)[1]), nix::sys::signal::Signal::SIGKILL).unwrap();
+}

@@ -1,0 +1,16 @@
+//! The state through its public face, on real files.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test may panic like the tests themselves")]
+
+#[path = "store/disk.rs"]
+mod disk;
+#[path = "store/history.rs"]
+mod history;
+#[path = "store/model.rs"]
+mod model;
+#[path = "support/own_process.rs"]
+mod own_process;
+#[path = "store/support.rs"]
+mod support;
+#[path = "store/turns.rs"]
+mod turns;

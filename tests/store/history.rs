@@ -1,0 +1,155 @@
+//! Past runs: read while a daemon writes and when none does, and removed when there are too many.
+
+use std::time::Duration;
+
+use firelink::engine::Change;
+use firelink::model::{JobId, Outcome, RunId, StateWord, TriggerWord};
+use firelink::store::{Filter, History, Lock, LockError, Store, log_path};
+use firelink::triggers::cron::Zone;
+
+use crate::support::{at, ended, new, open, pending, running};
+
+fn ids(history: &History, filter: &Filter) -> Vec<String> {
+    let show = |entry: Result<firelink::store::StoredRun, firelink::store::MissedRow>| match entry {
+        Ok(run) => run.id.to_string(),
+        Err(missed) => format!("m{}", missed.after_run),
+    };
+    history.query(filter).unwrap().into_iter().map(show).collect()
+}
+
+fn all() -> Filter {
+    Filter { limit: 100, ..Filter::default() }
+}
+
+#[test]
+fn history_is_newest_first_filtered_and_the_same_with_and_without_a_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(History::open(dir.path()).unwrap().is_none(), "there is none yet");
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let missed = Change::Missed { job: JobId(0), at: at(3), reason: "the box was off".into() };
+    let changes = vec![
+        new(ended(1, 0, Outcome::Succeeded, at(2))),
+        new(ended(2, 1, Outcome::Failed, at(3))),
+        missed,
+        new(running(3, 0)),
+        new(pending(4, 0)),
+    ];
+    store.commit(changes, Vec::new()).unwrap();
+    let check = || {
+        let history = History::open(dir.path()).unwrap().unwrap();
+        let of = |job: Option<&str>, state, limit| ids(&history, &Filter { job: job.map(Into::into), state, limit });
+        assert_eq!(of(None, None, 100), ["4", "3", "m2", "2", "1"]);
+        assert_eq!(of(None, None, 2), ["4", "3"]);
+        assert_eq!(of(Some("a"), None, 100), ["4", "3", "m2", "1"]);
+        assert_eq!(of(Some("nobody"), None, 100), [""; 0]);
+        assert_eq!(of(None, Some(StateWord::Failed), 100), ["2"]);
+        assert_eq!(of(None, Some(StateWord::Missed), 100), ["m2"]);
+        assert_eq!(of(Some("b"), Some(StateWord::Missed), 100), [""; 0]);
+        let mut jobs: Vec<&str> = history.job_names().collect();
+        jobs.sort_unstable();
+        assert_eq!(jobs, ["a", "b"]);
+    };
+    check();
+    drop(store);
+    check();
+}
+
+#[test]
+fn a_reader_in_the_middle_of_reading_does_not_hold_up_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    store.commit(vec![new(pending(1, 0))], Vec::new()).unwrap();
+    let reader = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM runs").unwrap();
+    for id in 2..300 {
+        store.commit(vec![new(pending(id, 0))], Vec::new()).unwrap();
+    }
+    assert_eq!(store.trouble(), None);
+    assert_eq!(ids(&History::open(dir.path()).unwrap().unwrap(), &Filter { limit: 1, ..all() }), ["299"]);
+}
+
+#[test]
+fn a_run_is_shown_in_the_stable_shape() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    let record = firelink::engine::RunRecord {
+        event: Some(r#"{"key":1}"#.into()),
+        trigger: TriggerWord::Watch,
+        ..ended(1, 0, Outcome::TimedOut, at(2))
+    };
+    store.commit(vec![new(record)], Vec::new()).unwrap();
+    let row = store.run(RunId(1)).unwrap().unwrap();
+    let zone: Zone = Zone::parse("UTC").unwrap();
+    let text = serde_json::to_value(row.view("a", zone, dir.path())).unwrap();
+    let expected = serde_json::json!({
+        "id": 1, "job": "a", "state": "timed_out", "trigger": "watch", "event": {"key": 1},
+        "scheduled_at": zone.rfc3339(at(0)), "started_at": zone.rfc3339(at(1)), "ended_at": zone.rfc3339(at(2)),
+        "attempt": 1, "exit_code": null, "signal": "SIGTERM", "reason": null, "log": null,
+    });
+    assert_eq!(text, expected);
+    let log = log_path(dir.path(), "a", RunId(1));
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(&log, "out").unwrap();
+    assert_eq!(row.view("a", zone, dir.path()).log, Some(log.display().to_string()));
+}
+
+fn prune(
+    store: &mut Store,
+    dir: &std::path::Path,
+    keep: u32,
+    before: Option<firelink::model::WallTime>,
+    limit: usize,
+) -> Vec<u64> {
+    let removed = store.prune(JobId(0), keep, before, limit).unwrap();
+    for id in &removed {
+        std::fs::remove_file(log_path(dir, "a", RunId(*id))).unwrap();
+    }
+    removed
+}
+
+#[test]
+fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let mut changes: Vec<Change> =
+        (1..=10).map(|id| new(ended(id, 0, Outcome::Succeeded, at(i64::try_from(id).unwrap())))).collect();
+    changes[2] = new(running(3, 0));
+    changes[3] = new(pending(4, 0));
+    changes.push(new(ended(11, 1, Outcome::Succeeded, at(0))));
+    store.commit(changes, Vec::new()).unwrap();
+    std::fs::create_dir_all(dir.path().join("logs/a")).unwrap();
+    for id in 1..=10 {
+        std::fs::write(log_path(dir.path(), "a", RunId(id)), "").unwrap();
+    }
+    let left = |store: &Store| (1..=11).filter(|id| store.run(RunId(*id)).unwrap().is_some()).collect::<Vec<u64>>();
+    assert_eq!(prune(&mut store, dir.path(), 100, None, 100), [0; 0]);
+    assert_eq!(prune(&mut store, dir.path(), 5, None, 2), [1, 2], "no more at once than asked");
+    assert_eq!(prune(&mut store, dir.path(), 5, None, 100), [5]);
+    assert_eq!(left(&store), [3, 4, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(prune(&mut store, dir.path(), 5, Some(at(8)), 100), [6, 7]);
+    assert_eq!(left(&store), [3, 4, 8, 9, 10, 11]);
+    let logs = std::fs::read_dir(dir.path().join("logs/a")).unwrap().count();
+    assert_eq!(logs, 5);
+}
+
+#[test]
+fn a_number_is_never_given_twice_whatever_is_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    store.commit((1..=5).map(|id| new(ended(id, 0, Outcome::Failed, at(1)))).collect(), Vec::new()).unwrap();
+    store.prune(JobId(0), 1, Some(at(0) + Duration::from_secs(1000)), 100).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path(), &["a"]).1.next_run, 6);
+}
+
+#[test]
+fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Lock::take(dir.path()).unwrap();
+    let refused = Lock::take(dir.path()).unwrap_err();
+    assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == std::process::id()));
+    let told = refused.to_string();
+    assert!(told.starts_with(&format!("the daemon with pid {} already runs on the state in ", std::process::id())), "{told}");
+    drop(first);
+    Lock::take(dir.path()).unwrap();
+}

@@ -1,0 +1,189 @@
+//! What one turn writes, and what the next start reads.
+
+use firelink::engine::{Change, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
+use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, RunId, StateWord, TriggerWord};
+use firelink::store::{History, Store, WatchRecord};
+use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
+
+use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};
+
+#[test]
+fn a_runs_life_is_read_back_as_it_was_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    let first = RunRecord { event: Some(r#"{"k":"v"}"#.into()), trigger: TriggerWord::Watch, forced: true, ..pending(1, 0) };
+    store.commit(vec![new(first.clone())], Vec::new()).unwrap();
+    let row = store.run(RunId(1)).unwrap().unwrap();
+    assert_eq!((row.state, row.trigger, row.forced, row.attempt), (StateWord::Pending, TriggerWord::Watch, true, Attempt(0)));
+    assert_eq!((row.event.as_deref(), row.started_at, row.pid), (Some(r#"{"k":"v"}"#), None, None));
+
+    let of_first = |record: RunRecord| RunRecord { event: first.event.clone(), trigger: first.trigger, forced: true, ..record };
+    store.commit(vec![update(of_first(running(1, 0)))], Vec::new()).unwrap();
+    let row = store.run(RunId(1)).unwrap().unwrap();
+    assert_eq!((row.state, row.started_at, row.attempt), (StateWord::Running, Some(at(1)), Attempt(1)));
+    assert_eq!(row.pid.map(|pid| (pid.pid, pid.start_ticks)), Some((1234, 99)));
+
+    let failed = Change::AttemptFailed {
+        run: RunId(1),
+        attempt: Attempt(1),
+        started_at: Some(at(1)),
+        ended_at: at(2),
+        exit: Some(Exit::Signal(9)),
+        reason: "killed".into(),
+    };
+    let retry = RunState::Pending(Waiting::Retry { not_before: at(30), due: Elapsed::from_nanos(7) });
+    store.commit(vec![failed, update(RunRecord { state: retry, ..of_first(running(1, 0)) })], Vec::new()).unwrap();
+    let row = store.run(RunId(1)).unwrap().unwrap();
+    assert_eq!((row.state, row.not_before, row.pid), (StateWord::Pending, Some(at(30)), None));
+
+    store.commit(vec![update(of_first(ended(1, 0, Outcome::Failed, at(9))))], Vec::new()).unwrap();
+    drop(store);
+    let (store, restored) = open(dir.path(), &["a"]);
+    let row = store.run(RunId(1)).unwrap().unwrap();
+    assert_eq!((row.state, row.ended_at, row.exit), (StateWord::Failed, Some(at(9)), Some(Exit::Code(3))));
+    assert_eq!((row.event.as_deref(), row.not_before, row.pid), (Some(r#"{"k":"v"}"#), None, None));
+    assert_eq!((restored.next_run, restored.running.len(), restored.jobs[0].pending.len()), (2, 0, 0));
+    assert_eq!(store.last_run(JobId(0)).unwrap().unwrap().id, RunId(1));
+}
+
+#[test]
+fn each_outcome_is_read_back_with_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    let outcomes = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Cancelled, Outcome::Skipped, Outcome::Lost];
+    for (id, outcome) in (1..).zip(outcomes) {
+        let record = ended(id, 0, outcome, at(5));
+        let RunState::Ended(end) = record.state.clone() else { unreachable!() };
+        store.commit(vec![new(record)], Vec::new()).unwrap();
+        let row = store.run(RunId(id)).unwrap().unwrap();
+        assert_eq!((row.state, row.exit, row.reason.as_deref()), (outcome.word(), end.exit, end.reason.as_deref()));
+    }
+}
+
+#[test]
+fn what_was_committed_outlives_a_daemon_that_never_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let anchor = Now { wall: at(-5), elapsed: Elapsed::from_nanos(400_000_000) };
+    let changes = vec![
+        new(pending(1, 0)),
+        new(running(2, 1)),
+        Change::Cursor { job: JobId(0), at: at(60) },
+        Change::Anchor { job: JobId(1), at: anchor },
+        Change::Paused { job: JobId(1), paused: true },
+        Change::Credit { job: JobId(1), upstream: JobId(0), outcome: Some(Outcome::Succeeded) },
+        Change::Timeline(Timeline::starting(at(-100))),
+    ];
+    store.commit(changes, Vec::new()).unwrap();
+    // As a crash leaves it: nothing is closed, no checkpoint made.
+    std::mem::forget(store);
+
+    // The jobs are found by their names, whatever their order is now.
+    let mut store = opened(dir.path()).store;
+    let (restored, same_boot) = store.restore(now(), &names(&["b", "new", "a"])).unwrap();
+    assert!(same_boot);
+    assert_eq!(restored.next_run, 3);
+    assert_eq!(restored.timeline, Some(Timeline::starting(at(-100))));
+    let [b, fresh, a] = &restored.jobs[..] else { panic!("three jobs") };
+    assert_eq!((a.cursor, a.paused, a.pending[0].id), (Some(at(60)), false, RunId(1)));
+    // 1 s now, 0.4 s then, on the clock that no step moves.
+    assert_eq!((b.anchor_age, b.paused), (Some(600_000_000), true));
+    assert_eq!(b.credits, [(JobId(2), Outcome::Succeeded)]);
+    assert_eq!((fresh.cursor, fresh.anchor_age, fresh.paused, fresh.pending.len()), (None, None, false, 0));
+    assert_eq!(restored.running.len(), 1);
+    let (run, process) = &restored.running[0];
+    assert_eq!((run.id, run.job, *process), (RunId(2), JobId(0), RestoredProcess::Gone));
+
+    drop(store);
+    let mut store = Store::open(dir.path(), Default::default(), "boot-2".into()).unwrap().store;
+    let (restored, same_boot) = store.restore(now(), &names(&["b"])).unwrap();
+    assert!(!same_boot, "another boot than {BOOT}");
+    assert_eq!(restored.jobs[0].anchor_age, Some(5_000_000_000), "by the wall clock, after a boot");
+}
+
+#[test]
+fn the_active_runs_of_a_job_that_left_the_configuration_end_and_say_when_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    store.commit(vec![new(pending(1, 0)), new(running(2, 0))], Vec::new()).unwrap();
+    drop(store);
+    let (store, restored) = open(dir.path(), &["b"]);
+    assert!(restored.running.is_empty());
+    for (id, state) in [(1, StateWord::Cancelled), (2, StateWord::Lost)] {
+        let row = store.run(RunId(id)).unwrap().unwrap();
+        assert_eq!((row.state, row.ended_at), (state, Some(now().wall)));
+        assert_eq!((row.reason.as_deref(), row.pid), (Some("its job is no longer in the configuration"), None));
+    }
+}
+
+fn seen(keys: &[u128]) -> Vec<SeenObject> {
+    keys.iter().map(|key| SeenObject { key: ObjectKey(*key), version: ObjectVersion(u64::MAX - 1) }).collect()
+}
+
+#[test]
+fn an_object_is_seen_in_the_transaction_that_makes_its_run_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["w"]);
+    assert!(!store.load_seen(JobId(0), "s3://b/p").unwrap().baseline_done);
+    let record = |keys: &[u128], baseline_done| WatchRecord {
+        job: JobId(0),
+        batch: Batch { seen: seen(keys), baseline_done, ..Batch::default() },
+    };
+    // A reader that holds the write lock: the transaction is refused as a whole.
+    let blocker = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.commit(vec![new(pending(1, 0))], vec![record(&[u128::MAX, 7], true)]).unwrap_err();
+    blocker.execute_batch("ROLLBACK").unwrap();
+    // As a crash at this point: what waits in memory is gone.
+    drop(store);
+    let (mut store, restored) = open(dir.path(), &["w"]);
+    assert_eq!((restored.next_run, restored.jobs[0].pending.len()), (1, 0), "neither the run");
+    assert_eq!(store.load_seen(JobId(0), "s3://b/p").unwrap(), Default::default(), "nor the object");
+
+    store.commit(vec![new(pending(1, 0))], vec![record(&[u128::MAX, 7], true)]).unwrap();
+    drop(store);
+    let (mut store, restored) = open(dir.path(), &["w"]);
+    assert_eq!(restored.jobs[0].pending.len(), 1);
+    let snapshot = store.load_seen(JobId(0), "s3://b/p").unwrap();
+    assert_eq!((snapshot.baseline_done, snapshot.objects), (true, seen(&[7, u128::MAX])));
+    assert_eq!(store.load_seen(JobId(0), "s3://other").unwrap(), Default::default(), "another watch has seen nothing");
+}
+
+#[test]
+fn the_changes_of_a_turn_are_seen_by_others_all_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    let count = || {
+        History::open(dir.path())
+            .unwrap()
+            .unwrap()
+            .query(&firelink::store::Filter { limit: 9999, ..Default::default() })
+            .unwrap()
+            .len()
+    };
+    assert_eq!(count(), 0);
+    let watcher = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    watcher.execute_batch("BEGIN; SELECT count(*) FROM runs").unwrap();
+    store.commit((1..=500).map(|id| new(pending(id, 0))).collect(), Vec::new()).unwrap();
+    let before: i64 = watcher.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap();
+    assert_eq!((before, count()), (0, 500));
+}
+
+#[test]
+fn waiting_runs_past_the_window_stay_in_the_store_and_are_loaded_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    store.commit((1..=2500).map(|id| new(pending(id, u32::from(id % 5 == 0)))).collect(), Vec::new()).unwrap();
+    drop(store);
+    let (mut store, restored) = open(dir.path(), &["a", "b"]);
+    assert_eq!((restored.jobs[0].pending.len(), restored.jobs[0].stored), (1000, 1000));
+    assert_eq!((restored.jobs[1].pending.len(), restored.jobs[1].stored), (500, 0));
+    let next = restored.jobs[0].pending.last().unwrap().id.0 + 1;
+    let loaded = store.load_pending(JobId(0), RunId(next), 3).unwrap();
+    assert_eq!(loaded.iter().map(|run| run.id.0).collect::<Vec<_>>(), [1251, 1252, 1253]);
+    let skip = Change::SkipStored { job: JobId(0), from: RunId(next), at: at(4), reason: "upstream a failed".into() };
+    store.commit(vec![skip], Vec::new()).unwrap();
+    assert!(store.load_pending(JobId(0), RunId(next), 3).unwrap().is_empty());
+    let row = store.run(RunId(2499)).unwrap().unwrap();
+    assert_eq!((row.state, row.ended_at, row.reason.as_deref()), (StateWord::Skipped, Some(at(4)), Some("upstream a failed")));
+}
