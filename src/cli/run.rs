@@ -7,7 +7,7 @@ use log::LevelFilter;
 
 use super::load::{load, state_dir};
 use super::logging;
-use super::out::{Done, Failure, Format, parse_format, warn};
+use super::out::{Done, Failure, Format, parse_format};
 use crate::config::Surroundings;
 use crate::control::{bind, socket_path};
 use crate::reactor::clocks::KernelClocks;
@@ -36,9 +36,6 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Done {
-    if let Err(error) = crate::exec::keep_from_children() {
-        warn(&format!("warning: descriptors that firelink was started with can't be kept from its jobs: {error}"));
-    }
     let surroundings = Surroundings::of_this_process();
     let config = load(&args.config, &surroundings)?;
     logging::start(args.log_level, args.log_format)?;

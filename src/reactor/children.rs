@@ -14,7 +14,7 @@ use crate::config::Job;
 use crate::control::commands::split_exit;
 use crate::engine::{Spawn, StopSignal};
 use crate::exec::spec::Action;
-use crate::exec::{self, Adopted, Child, Drained, EventDelivery, GroupSignal, Launch, OutputSink};
+use crate::exec::{self, Adopted, Child, Drained, EventDelivery, GroupSignal, Known, Launch, OutputSink};
 use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
 use crate::store::log_path;
 
@@ -58,6 +58,8 @@ const STATE_DIR: &str = "FIRELINK_STATE_DIR";
 pub(super) struct Children {
     state_dir: PathBuf,
     start_dir: PathBuf,
+    /// By which a job can talk to its daemon.
+    socket: PathBuf,
     watched: HashMap<RunId, Watched>,
     files: HashMap<RunId, RunFiles>,
     /// Pipes with more to read.
@@ -81,10 +83,11 @@ const BUFFER: usize = 64 * 1024;
 const LAST_DRAIN: usize = 1 << 20;
 
 impl Children {
-    pub fn new(state_dir: PathBuf, start_dir: PathBuf) -> Children {
+    pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf) -> Children {
         Children {
             state_dir,
             start_dir,
+            socket,
             watched: HashMap::new(),
             files: HashMap::new(),
             readable: HashSet::new(),
@@ -134,6 +137,7 @@ impl Children {
     fn vars(&self, job: &Job, about: &About<'_>, event_file: Option<&Path>) -> Vec<(String, String)> {
         let mut vars = vec![
             (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
+            ("FIRELINK_SOCKET".to_owned(), self.socket.display().to_string()),
             ("FIRELINK_JOB".to_owned(), job.name.to_string()),
             ("FIRELINK_RUN_ID".to_owned(), about.run.to_string()),
             ("FIRELINK_ATTEMPT".to_owned(), about.attempt.to_string()),
@@ -267,6 +271,7 @@ impl Children {
                 if adopted.is_alive() {
                     return None;
                 }
+                end_rest(run, adopted);
                 Ended::Vanished
             }
         };
@@ -291,6 +296,14 @@ impl Children {
         Some(ended)
     }
 
+    /// The daemon's own children that are not reaped yet.
+    pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
+        self.watched.iter().filter_map(|(run, watched)| match &watched.process {
+            Process::Own(child) => Some(Known { pid: child.pid(), run: Some(*run) }),
+            Process::Adopted(_) => None,
+        })
+    }
+
     /// Runs whose exits only SIGCHLD tells.
     pub fn without_pidfd(&self) -> Vec<RunId> {
         self.watched.iter().filter(|(_, watched)| watched.exit.is_none()).map(|(run, _)| *run).collect()
@@ -308,6 +321,19 @@ impl Children {
             && let Err(error) = std::fs::remove_file(&path)
         {
             log::warn!("{} could not be removed: {error}", path.display());
+        }
+    }
+}
+
+/// Ends what an adopted process leaves behind. One that is signalled may just have started another, so it is looked for
+/// again; what is still there after that comes to init, as all orphans of a dead daemon do.
+fn end_rest(run: RunId, adopted: &Adopted) {
+    const LOOKS: usize = 3;
+    for _ in 0..LOOKS {
+        match adopted.kill_rest() {
+            Ok(0) => return,
+            Ok(count) => log::warn!("run {run}: {count} of its processes had outlived it and were killed"),
+            Err(error) => return log::warn!("run {run}: what it left behind can't be found: {error}"),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::children::{About, Children, watch};
 use super::io::{HookId, Io, What};
 use crate::config::Job;
 use crate::exec::spec::{Action, Hooks as HookActions};
-use crate::exec::{Child, Drained, GroupSignal};
+use crate::exec::{Child, Drained, GroupSignal, Known};
 use crate::model::{Elapsed, Exit, Outcome, RunId, StateWord};
 
 /// How long a hook may take: it tells somebody something. What takes longer is a job.
@@ -178,6 +178,11 @@ impl Hooks {
         self.readable.remove(&id);
         let others = self.alive.values().any(|other| other.run == run && other.ended.is_some());
         ended.filter(|_| !others).map(|success| (run, success))
+    }
+
+    /// Their processes.
+    pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
+        self.alive.values().map(|hook| Known { pid: hook.child.pid(), run: Some(hook.run) })
     }
 
     /// Hooks whose exits only SIGCHLD tells.

@@ -37,7 +37,7 @@ use nix::sys::signalfd::SignalFd;
 use crate::config::Config;
 use crate::control::Bound;
 use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
-use crate::exec::Adopted;
+use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId};
 use crate::store::{Lock, Store, WatchRecord};
 use crate::triggers::Readiness;
@@ -48,6 +48,9 @@ use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
 use watches::{Surroundings, Watches};
+
+/// How soon an orphan is looked at again of which nobody could tell whose it is.
+const SWEEP_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Events of one epoll_wait.
 const EVENTS: usize = 256;
@@ -163,6 +166,8 @@ pub struct Reactor<C> {
     unpruned: HashMap<JobId, u32>,
     /// Whether the store's trouble was told.
     trouble_told: bool,
+    /// When orphans of runs are looked for.
+    sweep_at: Option<Elapsed>,
     /// The engine has stopped; what is left is to see hooks to their end.
     stopped: bool,
     done: bool,
@@ -178,19 +183,20 @@ impl<C: Clocks> Reactor<C> {
         let Parts { config, mut store, lock, state_dir, start_dir, socket, clocks, seed, warnings } = parts;
         let poll = Poll::new().map_err(refused("make an epoll instance"))?;
         let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
-        let signals = signals::open(!crate::exec::has_pidfd()).map_err(refused("open a signalfd"))?;
+        let signals = signals::open().map_err(refused("open a signalfd"))?;
         let watch = refused("watch a descriptor");
         io.watch(clocks.wall_fd(), What::WallTimer, Interest::READABLE).map_err(&watch)?;
         io.watch(clocks.elapsed_fd(), What::ElapsedTimer, Interest::READABLE).map_err(&watch)?;
         io.watch(signals.as_raw_fd(), What::Signals, Interest::READABLE).map_err(&watch)?;
         let bridge_token = io.token(What::Bridge).map_err(&watch)?;
         let bridge = Bridge::new(io.registry(), bridge_token).map_err(refused("make an eventfd"))?;
+        let socket_file = std::path::absolute(socket.path()).unwrap_or_else(|_| socket.path().to_owned());
         let peers = Peers::new(socket, &mut io).map_err(&watch)?;
         let now = clocks.now();
         let names: Vec<Arc<str>> = config.jobs.iter().map(|job| Arc::clone(&job.name)).collect();
         let (mut restored, same_boot) = store.restore(now, &names).map_err(RunError::Store)?;
         let mut engine = Engine::new(config.rules.clone(), seed).map_err(|_| RunError::Cycle)?;
-        let mut children = Children::new(state_dir.clone(), start_dir);
+        let mut children = Children::new(state_dir.clone(), start_dir, socket_file);
         for (record, process) in &mut restored.running {
             let pid = match &record.state {
                 RunState::Running(running) if same_boot => running.pid.or_else(|| children.find(record.id, record.attempt)),
@@ -233,6 +239,7 @@ impl<C: Clocks> Reactor<C> {
             waiters: Vec::new(),
             unpruned: HashMap::new(),
             trouble_told: false,
+            sweep_at: None,
             stopped: false,
             done: false,
         };
@@ -290,7 +297,8 @@ impl<C: Clocks> Reactor<C> {
     /// Arms both timers, if a deadline has changed.
     fn arm(&mut self) -> Result<(), RunError> {
         let mut deadlines = self.engine.next_deadlines();
-        let others = [self.watches.next_wake(), self.peers.next_deadline(), self.hooks.next_deadline(), self.held_until];
+        let others =
+            [self.watches.next_wake(), self.peers.next_deadline(), self.hooks.next_deadline(), self.held_until, self.sweep_at];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
             self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
@@ -341,9 +349,31 @@ impl<C: Clocks> Reactor<C> {
         self.watches.ready(watch, what, &mut around);
     }
 
+    /// Looks for what left the process groups of runs that are over, and for orphans that have ended.
+    fn sweep(&mut self) {
+        if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
+            return;
+        }
+        let known: Vec<Known> = self.children.known().chain(self.hooks.known()).collect();
+        match crate::exec::sweep(&known) {
+            Ok(swept) => {
+                for stray in &swept.killed {
+                    log::info!("run {}: its process {} had left its group and outlived it, and was killed", stray.run, stray.pid);
+                }
+                if swept.again {
+                    self.sweep_at = Some(self.now.elapsed + SWEEP_AGAIN);
+                }
+            }
+            Err(error) => log::warn!("orphans of runs can't be looked for: {error}"),
+        }
+    }
+
     fn reap(&mut self, run: RunId) {
         match self.children.reap(&mut self.io, run) {
-            Some(Ended::Exited(exit)) => self.inbox.push_back(Event::Exited { run, exit }),
+            Some(Ended::Exited(exit)) => {
+                self.sweep_at = Some(self.now.elapsed);
+                self.inbox.push_back(Event::Exited { run, exit });
+            }
             Some(Ended::Vanished) => self.inbox.push_back(Event::Vanished { run }),
             None => {}
         }
@@ -366,6 +396,7 @@ impl<C: Clocks> Reactor<C> {
                 Signal::SIGHUP => log::warn!("SIGHUP: reloading is not supported by this version; restart to load the file anew"),
                 Signal::SIGUSR1 => log::info!("SIGUSR1: the log goes to stderr, there is no file to reopen"),
                 _ => {
+                    self.sweep_at = Some(self.now.elapsed);
                     for run in self.children.without_pidfd() {
                         self.reap(run);
                     }
@@ -387,6 +418,7 @@ impl<C: Clocks> Reactor<C> {
 
     /// Everything that is to be handled at this instant.
     fn turn(&mut self) {
+        self.sweep();
         self.children.pump(&mut self.io);
         self.hooks.pump(&mut self.io, &mut self.children);
         self.hooks.kill_overdue(self.now.elapsed);

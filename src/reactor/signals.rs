@@ -6,16 +6,13 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What the daemon listens to. SIGCHLD is only of use where the kernel has no pidfd; it costs nothing otherwise,
-/// because it is read together with the exit that it tells of.
-const SIGNALS: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1];
+/// What the daemon listens to. SIGCHLD tells of the ends of processes that have no pidfd here: orphans of runs, and
+/// every child where the kernel has no pidfds. For the others it is read together with the exit that it tells of.
+const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
 
 /// Blocks the signals in this thread, and in every thread that it starts, and opens the descriptor that tells them.
-pub(super) fn open(with_children: bool) -> io::Result<SignalFd> {
-    let mut set: SigSet = SIGNALS.into_iter().collect();
-    if with_children {
-        set.add(Signal::SIGCHLD);
-    }
+pub(super) fn open() -> io::Result<SignalFd> {
+    let set: SigSet = SIGNALS.into_iter().collect();
     set.thread_block()?;
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

@@ -146,6 +146,11 @@ jobs:
             before = (resident_kib(daemon.pid()), descriptors(daemon.pid()));
         }
     }
+    // Who was just killed takes the kernel a moment, and the daemon a turn to reap.
+    let deadline = std::time::Instant::now() + super::support::PATIENCE;
+    while !(children(daemon.pid()).is_empty() && marked(&place) == 0) && std::time::Instant::now() < deadline {
+        daemon.status();
+    }
     let (memory, open) = (resident_kib(daemon.pid()), descriptors(daemon.pid()));
     assert_eq!(open, before.1, "as many descriptors as before");
     assert!(memory <= before.0 + 1_024, "memory stays flat: {} KiB, then {memory}", before.0);

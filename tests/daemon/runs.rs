@@ -52,7 +52,7 @@ timezone: Europe/Berlin
 jobs:
   - name: show
     trigger: manual
-    command: 'env | grep ^FIRELINK_ | grep -v -e SOCKET -e STATE_DIR | sort; echo "$A|$B|$SECRET"; ls /proc/self/fd | wc -l; pwd; umask; grep SigBlk /proc/self/status'
+    command: 'env | grep ^FIRELINK_ | grep -v -e SOCKET -e STATE_DIR -e DAEMON_PID | sort; echo "$A|$B|$SECRET"; ls /proc/self/fd | wc -l; pwd; umask; grep SigBlk /proc/self/status'
     env: { A: "1", B: two words }
     env_file: secrets
     cwd: sub
