@@ -160,6 +160,9 @@ impl FileSource {
         let is_there = self.watch.folder.is_dir();
         if is_there {
             self.trouble = None;
+        } else if !self.baseline_done {
+            // Nothing was there before: whatever comes is new.
+            self.baseline_ready = true;
         }
         !is_there
     }
@@ -245,7 +248,7 @@ impl FileSource {
         if matches!(self.seen.sight(seen), Sight::Known | Sight::Repeated) || self.is_awaited(&name) {
             return;
         }
-        if !self.baseline_done && self.watch.existing == Existing::Skip {
+        if !self.baseline_done && !self.baseline_ready && self.watch.existing == Existing::Skip {
             self.skipped.push(seen);
             return;
         }
