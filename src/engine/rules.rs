@@ -60,7 +60,7 @@ pub enum Timing {
     /// One firing per daemon start.
     Startup,
     /// Wall-clock deadlines.
-    Wall(Box<WallTiming>),
+    Wall(Arc<WallTiming>),
     /// A fixed grid of elapsed time.
     Every {
         /// The grid's step, at least a millisecond.
@@ -137,7 +137,7 @@ impl JobRules {
 }
 
 /// The rules of the whole engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The jobs; a [`JobId`] is an index into this list.
     pub jobs: Vec<JobRules>,

@@ -180,7 +180,7 @@ impl<C: Clocks> Reactor<C> {
     /// # Errors
     /// When the machine refuses what the loop can't do without.
     pub fn new(parts: Parts<C>) -> Result<Reactor<C>, RunError> {
-        let Parts { config, mut store, lock, state_dir, start_dir, socket, clocks, seed, warnings } = parts;
+        let Parts { mut config, mut store, lock, state_dir, start_dir, socket, clocks, seed, warnings } = parts;
         let poll = Poll::new().map_err(refused("make an epoll instance"))?;
         let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
         let signals = signals::open().map_err(refused("open a signalfd"))?;
@@ -195,7 +195,7 @@ impl<C: Clocks> Reactor<C> {
         let now = clocks.now();
         let names: Vec<Arc<str>> = config.jobs.iter().map(|job| Arc::clone(&job.name)).collect();
         let (mut restored, same_boot) = store.restore(now, &names).map_err(RunError::Store)?;
-        let mut engine = Engine::new(config.rules.clone(), seed).map_err(|_| RunError::Cycle)?;
+        let mut engine = Engine::new(std::mem::take(&mut config.rules), seed).map_err(|_| RunError::Cycle)?;
         let mut children = Children::new(state_dir.clone(), start_dir, socket_file);
         for (record, process) in &mut restored.running {
             let pid = match &record.state {
@@ -251,7 +251,7 @@ impl<C: Clocks> Reactor<C> {
     fn start_sources(&mut self) {
         for (index, job) in (0..).zip(&self.config.jobs) {
             let Some(source) = job.trigger.source() else { continue };
-            if !self.config.rules.jobs[index as usize].enabled {
+            if !self.engine.rules().jobs[index as usize].enabled {
                 continue;
             }
             let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };

@@ -1,5 +1,7 @@
 //! `cron`: a run at each instant that one of its schedules names.
 
+use std::sync::Arc;
+
 use super::cron::{REBOOT, Schedule, Zone, is_reboot};
 use super::{JobContext, Keys, Text, Trigger, TriggerType, stable_offset};
 use crate::engine::rules::{CatchUp, Concurrency, Timing, WallTiming};
@@ -13,7 +15,7 @@ pub static TYPE: TriggerType =
 struct Cron {
     /// The schedules as they were written, for people.
     text: Box<str>,
-    timing: WallTiming,
+    timing: Arc<WallTiming>,
 }
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
@@ -30,7 +32,7 @@ fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
         catch_up: catch_up?,
         at_startup,
     };
-    Some(Box::new(Cron { text: text.into_boxed_str(), timing }))
+    Some(Box::new(Cron { text: text.into_boxed_str(), timing: Arc::new(timing) }))
 }
 
 /// What stands under `schedule`.
@@ -140,7 +142,7 @@ impl Trigger for Cron {
     }
 
     fn timing(&self) -> Timing {
-        Timing::Wall(Box::new(self.timing.clone()))
+        Timing::Wall(Arc::clone(&self.timing))
     }
 }
 

@@ -32,7 +32,7 @@ impl Written {
 
     fn timing(&mut self) -> WallTiming {
         match self.build().expect("a sound trigger").timing() {
-            Timing::Wall(timing) => *timing,
+            Timing::Wall(timing) => timing.as_ref().clone(),
             other => panic!("{other:?}"),
         }
     }
