@@ -8,6 +8,7 @@ use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 
 use crate::model::Exit;
@@ -146,10 +147,10 @@ pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
             if let Some(mask) = settings.umask {
                 libc::umask(mask);
             }
-            limit(libc::RLIMIT_AS, settings.memory)?;
-            limit(libc::RLIMIT_NPROC, settings.pids)?;
-            limit(libc::RLIMIT_CPU, settings.cpu_secs)?;
-            limit(libc::RLIMIT_NOFILE, settings.open_files)?;
+            limit(Resource::RLIMIT_AS, settings.memory)?;
+            limit(Resource::RLIMIT_NPROC, settings.pids)?;
+            limit(Resource::RLIMIT_CPU, settings.cpu_secs)?;
+            limit(Resource::RLIMIT_NOFILE, settings.open_files)?;
             if let Some(nice) = settings.nice {
                 // -1 is a niceness too, so only errno tells an error.
                 Errno::clear();
@@ -178,12 +179,9 @@ fn reset_signals() {
     }
 }
 
-fn limit(resource: libc::__rlimit_resource_t, value: Option<libc::rlim_t>) -> io::Result<()> {
-    let Some(value) = value else { return Ok(()) };
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-    // SAFETY: `limit` is a local that outlives the call.
-    let code = unsafe { libc::setrlimit(resource, &raw const limit) };
-    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// Both limits of a resource at once. Async-signal-safe: nix calls setrlimit(2) and nothing else.
+fn limit(resource: Resource, value: Option<libc::rlim_t>) -> io::Result<()> {
+    value.map_or(Ok(()), |value| setrlimit(resource, value, value).map_err(Into::into))
 }
 
 /// Has the child become another account: groups first, the user last, because each step needs the rights that the next

@@ -4,7 +4,8 @@
 use firelink::exec::spec::ExecSpec;
 use nix::unistd::{Group, Uid, User, getgrouplist};
 
-use crate::support::{output_of, refusal, shell};
+use crate::own_process::in_own_process;
+use crate::support::{argv, output_of, refusal, run, shell};
 
 fn as_user(user: &str) -> ExecSpec {
     ExecSpec { user: Some(user.into()), ..ExecSpec::default() }
@@ -85,6 +86,38 @@ fn a_program_that_the_user_may_not_execute_says_so() {
     std::fs::write(&path, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
     let name = path.display().to_string();
-    let told = refusal(&crate::support::argv(&[&name]), &as_user("nobody"));
+    let told = refusal(&argv(&[&name]), &as_user("nobody"));
     assert_eq!(told, format!("`{name}` may not be executed by the user `nobody`"));
+}
+
+#[test]
+fn the_exit_status_of_a_program_that_became_root_is_not_lost_on_a_daemon_that_may_not_signal_it() {
+    const NAME: &str = "accounts::the_exit_status_of_a_program_that_became_root_is_not_lost_on_a_daemon_that_may_not_signal_it";
+    const ROLE: &str = "EXEC_TEST_ROLE";
+    let root = Uid::from_raw(0);
+    if std::env::var(ROLE).is_ok() {
+        // The set-user-id program, here as root altogether, as sudo(8) is.
+        nix::unistd::setresuid(root, root, root).unwrap();
+        std::process::exit(5);
+    }
+    // Where set-user-id programs are not honoured there is no such program.
+    let no_suid = || {
+        let flags = nix::sys::statvfs::statvfs(&std::env::temp_dir()).unwrap().flags();
+        flags.contains(nix::sys::statvfs::FsFlags::ST_NOSUID)
+    };
+    if !Uid::effective().is_root() || no_suid() || !in_own_process(NAME) {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755)).unwrap();
+    let nobody = User::from_name("nobody").unwrap().unwrap().uid;
+    nix::unistd::setresuid(nobody, nobody, root).unwrap();
+    let spec = ExecSpec { env: vec![(ROLE.into(), "1".into())], ..ExecSpec::default() };
+    let finished = run(&argv(&[&program.display().to_string(), "--exact", NAME]), &spec);
+    nix::unistd::setresuid(root, root, root).unwrap();
+    assert_eq!(finished.exit, firelink::model::Exit::Code(5), "{}", finished.text());
 }

@@ -1,0 +1,94 @@
+//! From start to exit of `/bin/true`: `exec::spawn` beside posix_spawn(3) itself and `std::process::Command`, in turns
+//! within one process, as a ratio to posix_spawn. `cargo bench --bench spawn`; a number of rounds may follow `--`.
+//!
+//! `exec::spawn` does more: a pipe for the output, a pidfd, the process's start time from `/proc`, its whole environment
+//! made anew, and every open descriptor set close-on-exec. A ratio near 1 says that none of it matters beside what the
+//! kernel does for any process.
+
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
+
+use std::ffi::{CStr, CString};
+use std::hint::black_box;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use firelink::exec::spec::{Action, Capture, ExecSpec};
+use firelink::exec::{Launch, spawn};
+use firelink::model::Exit;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::{WaitStatus, waitpid};
+
+const PROGRAM: &str = "/bin/true";
+
+/// Processes that one way starts before the next one has its turn, so that what else the machine does meets all alike.
+const TURN: usize = 50;
+
+fn raw() {
+    let path: &CStr = c"/bin/true";
+    let env: Vec<CString> = std::env::vars().filter_map(|(name, value)| CString::new(format!("{name}={value}")).ok()).collect();
+    let actions = PosixSpawnFileActions::init().expect("actions");
+    let attributes = PosixSpawnAttr::init().expect("attributes");
+    let pid = posix_spawn(path, &actions, &attributes, &[path], &env).expect("posix_spawn");
+    assert!(matches!(waitpid(pid, None), Ok(WaitStatus::Exited(_, 0))));
+}
+
+fn std_command() {
+    let mut command = Command::new(PROGRAM);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("std's spawn").success());
+}
+
+fn wait_readable(fd: BorrowedFd<'_>) {
+    poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::NONE).expect("poll");
+}
+
+fn ours(exec: &ExecSpec) {
+    let action = Action::Argv([Box::from(PROGRAM)].into());
+    let vars = [("FIRELINK_JOB", "bench".into()), ("FIRELINK_RUN_ID", "1".into()), ("FIRELINK_EVENT", "null".into())];
+    let launch = Launch { action: &action, exec, start_dir: Path::new("/"), vars: &vars };
+    let mut child = spawn(&launch).expect("exec::spawn");
+    let output = black_box(child.take_output());
+    wait_readable(child.pidfd().expect("this kernel has pidfds"));
+    assert_eq!(child.try_reap().expect("try_reap"), Some(Exit::Code(0)));
+    drop(output);
+}
+
+fn main() {
+    let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(40);
+    let spec = |capture| ExecSpec { capture, ..ExecSpec::default() };
+    let (all, none) = (spec(Capture::All), spec(Capture::None));
+    let forked = ExecSpec { umask: Some(0o022), ..spec(Capture::All) };
+    let ways: [(&str, &dyn Fn()); 5] = [
+        ("posix_spawn(3), waitpid(2)", &raw),
+        ("std::process::Command", &std_command),
+        ("exec::spawn, output to nowhere", &|| ours(&none)),
+        ("exec::spawn, output in a pipe", &|| ours(&all)),
+        ("exec::spawn with a umask (fork and exec)", &|| ours(&forked)),
+    ];
+    let mut times: Vec<Vec<Duration>> = vec![Vec::new(); ways.len()];
+    for round in 0..=rounds {
+        for (times, (_, way)) in times.iter_mut().zip(&ways) {
+            for _ in 0..TURN {
+                let began = Instant::now();
+                way();
+                // The first round warms the caches.
+                if round > 0 {
+                    times.push(began.elapsed());
+                }
+            }
+        }
+    }
+    println!("| start to exit of {PROGRAM}, {} times each | median | p99 | ratio of medians |", rounds * TURN);
+    println!("| --- | ---: | ---: | ---: |");
+    let mut base = None;
+    for (times, (name, _)) in times.iter_mut().zip(&ways) {
+        times.sort_unstable();
+        let at = |part: usize| times[(times.len() * part / 100).min(times.len() - 1)].as_secs_f64() * 1e6;
+        let median = at(50);
+        let base = *base.get_or_insert(median);
+        println!("| {name} | {median:.0} µs | {:.0} µs | {:.2} |", at(99), median / base);
+    }
+}
