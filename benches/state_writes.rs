@@ -60,7 +60,7 @@ fn main() {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let mut store = Store::open(dir.path(), durability, "boot".into()).expect("the state").store;
         let now = Now { wall: WallTime::from_secs(1_700_000_000), elapsed: Elapsed::default() };
-        store.restore(now, &[Arc::from("job")]).expect("restore");
+        store.restore(now, &[Arc::from("job")], None).expect("restore");
         // The first runs, and the first round of the log, are no everyday.
         (1..=200).for_each(|id| one_run(&mut store, id));
         let before = (io("write_bytes"), io("wchar"));

@@ -275,7 +275,7 @@ fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {
             continue;
         }
         places.push((name.value, name.place));
-        if let Some(value) = cx.text(value, &format!("the variable {}", quoted(name.value)), name.place) {
+        if let Some(value) = cx.text(value, || format!("the variable {}", quoted(name.value)), name.place) {
             env.push((name.value.to_owned(), value.value.to_owned()));
         }
     }

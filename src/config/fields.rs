@@ -93,9 +93,9 @@ impl<'a> Cx<'a> {
     }
 
     /// A scalar that is something. `what` names it in messages: "`timeout`", "an item of `args`".
-    pub(super) fn text(self, node: NodeId, what: &str, fallback: Place) -> Option<Scalar<'a>> {
+    pub(super) fn text(self, node: NodeId, what: impl Fn() -> String, fallback: Place) -> Option<Scalar<'a>> {
         let Some(scalar) = self.doc.scalar(node) else {
-            let message = format!("{what} must be a single value, but {} stands here", self.kind(node));
+            let message = format!("{} must be a single value, but {} stands here", what(), self.kind(node));
             self.findings.error(self.doc.place(node), message, "");
             return None;
         };
@@ -104,11 +104,11 @@ impl<'a> Cx<'a> {
                 if scalar.value.is_empty() { String::new() } else { format!(": {} means nothing", quoted(scalar.value)) };
             let place = if scalar.value.is_empty() { fallback } else { scalar.place };
             let help = "give it one, or quote it if the word itself is meant; `\"\"` is an empty text";
-            self.findings.error(place, format!("{what} has no value{written}"), help);
+            self.findings.error(place, format!("{} has no value{written}", what()), help);
             return None;
         }
         if scalar.value.contains('\0') {
-            self.findings.error(scalar.place, format!("{what} holds a NUL character"), "no program can be given one");
+            self.findings.error(scalar.place, format!("{} holds a NUL character", what()), "no program can be given one");
             return None;
         }
         Some(scalar)
@@ -116,9 +116,9 @@ impl<'a> Cx<'a> {
 
     /// A list of scalars.
     pub(super) fn texts(self, items: &[NodeId], key: &str, fallback: Place) -> Option<Vec<Scalar<'a>>> {
-        let what = format!("an item of `{key}`");
+        let what = || format!("an item of `{key}`");
         // All items are read before one that is wrong spoils the list.
-        let texts: Vec<Option<Scalar<'a>>> = items.iter().map(|item| self.text(*item, &what, fallback)).collect();
+        let texts: Vec<Option<Scalar<'a>>> = items.iter().map(|item| self.text(*item, what, fallback)).collect();
         texts.into_iter().collect()
     }
 
@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
     /// A scalar that is something.
     pub(super) fn text(&self, key: &str) -> Option<Scalar<'a>> {
         let field = self.get(key)?;
-        self.cx.text(field.node, &quoted(key), field.key.place)
+        self.cx.text(field.node, || quoted(key), field.key.place)
     }
 
     /// A scalar that is not the empty text.

@@ -62,7 +62,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
         cx.findings.error(field.key.place, "`trigger` needs a `type`", help);
         return None;
     };
-    let kind = type_of(cx, cx.text(value, "`type`", key.place)?)?;
+    let kind = type_of(cx, cx.text(value, || "`type`".into(), key.place)?)?;
     let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
     let what = format!("a trigger of type `{}`", kind.kind);
     let keys = cx.map_with(field.node, "`trigger`", &known, |key| {

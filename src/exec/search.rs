@@ -35,7 +35,12 @@ mod tests {
         let tag = format!("FIRELINK_TEST_SEARCH={}", std::process::id());
         let (name, value) = tag.split_once('=').unwrap();
         let mut child = Command::new("cat").env(name, value).stdin(Stdio::piped()).process_group(0).spawn().unwrap();
-        let found = find_leader(std::slice::from_ref(&tag)).map(|pid| pid.pid);
+        // A process in the middle of execve(2) has no environment yet.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let mut found = None;
+        while found.is_none() && std::time::Instant::now() < deadline {
+            found = find_leader(std::slice::from_ref(&tag)).map(|pid| pid.pid);
+        }
         assert_eq!(found, Some(i32::try_from(child.id()).unwrap()));
         assert_eq!(find_leader(&[tag, "NO_SUCH=variable".to_owned()]), None);
         drop(child.stdin.take());

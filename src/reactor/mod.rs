@@ -18,6 +18,7 @@ pub mod clocks;
 mod diary;
 mod hooks;
 mod io;
+mod memory;
 mod peers;
 mod signals;
 mod tokens;
@@ -193,8 +194,11 @@ impl<C: Clocks> Reactor<C> {
         let socket_file = std::path::absolute(socket.path()).unwrap_or_else(|_| socket.path().to_owned());
         let peers = Peers::new(socket, &mut io).map_err(&watch)?;
         let now = clocks.now();
+        let fresh_cursor = config.rules.wait_for_clock.is_none().then_some(now.wall);
         let names: Vec<Arc<str>> = config.jobs.iter().map(|job| Arc::clone(&job.name)).collect();
-        let (mut restored, same_boot) = store.restore(now, &names).map_err(RunError::Store)?;
+        let (mut restored, same_boot) = store.restore(now, &names, fresh_cursor).map_err(RunError::Store)?;
+        let late_warnings = store.take_warnings();
+        late_warnings.iter().for_each(|warning| log::error!("{warning}"));
         let mut engine = Engine::new(std::mem::take(&mut config.rules), seed).map_err(|_| RunError::Cycle)?;
         let mut children = Children::new(state_dir.clone(), start_dir, socket_file);
         for (record, process) in &mut restored.running {
@@ -230,7 +234,7 @@ impl<C: Clocks> Reactor<C> {
             state_dir,
             started: now,
             now,
-            warnings,
+            warnings: warnings.into_iter().chain(late_warnings).collect(),
             inbox: VecDeque::new(),
             held: Vec::new(),
             held_until: None,
@@ -265,6 +269,7 @@ impl<C: Clocks> Reactor<C> {
     /// When epoll_wait(2) or a timer fails, which no job and no peer can cause.
     pub fn run(mut self) -> Result<(), RunError> {
         let mut events = mio::Events::with_capacity(EVENTS);
+        memory::give_back();
         while !self.done {
             let hungry = self.peers.take_hungry();
             let busy = self.watches.has_batch()

@@ -19,20 +19,23 @@ impl Store {
     /// A database that turns out to be damaged is set aside as [`Store::open`] does it, and what is given back is that of
     /// a fresh one; [`Store::take_warnings`] tells.
     ///
+    /// A job that is new gets `cursor` for the wall deadlines that count as dealt with, if the clock can be trusted that
+    /// far; it is written with the job's row instead of once more by the engine.
+    ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn restore(&mut self, now: Now, names: &[Arc<str>]) -> Result<(Restored, bool), StoreError> {
+    pub fn restore(&mut self, now: Now, names: &[Arc<str>], cursor: Option<WallTime>) -> Result<(Restored, bool), StoreError> {
         let tried = format!("read {}", self.path.display());
-        match self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
+        match self.restore_inner(now, names, cursor).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
             Err(StoreError::Damaged { said }) => {
                 self.begin_afresh(&said)?;
-                self.restore_inner(now, names).map_err(|error| StoreError::from_sqlite(tried, &error))
+                self.restore_inner(now, names, cursor).map_err(|error| StoreError::from_sqlite(tried, &error))
             }
             restored => restored,
         }
     }
 
-    fn restore_inner(&mut self, now: Now, names: &[Arc<str>]) -> rusqlite::Result<(Restored, bool)> {
+    fn restore_inner(&mut self, now: Now, names: &[Arc<str>], cursor: Option<WallTime>) -> rusqlite::Result<(Restored, bool)> {
         let tx = self.conn.transaction()?;
         let mut jobs = vec![RestoredJob::default(); names.len()];
         self.job_rows = vec![0; names.len()];
@@ -53,9 +56,10 @@ impl Store {
                     (None, _) => None,
                 };
             }
-            let mut add = tx.prepare("INSERT INTO jobs (name) VALUES (?1)")?;
-            for (row, name) in self.job_rows.iter_mut().zip(names).filter(|(row, _)| **row == 0) {
-                *row = add.insert([&**name])?;
+            let mut add = tx.prepare("INSERT INTO jobs (name, cursor) VALUES (?1, ?2)")?;
+            for ((row, name), job) in self.job_rows.iter_mut().zip(names).zip(&mut jobs).filter(|((row, _), _)| **row == 0) {
+                *row = add.insert(params![&**name, cursor.map(WallTime::as_nanos)])?;
+                job.cursor = cursor;
             }
         }
         let index_of: HashMap<i64, usize> = self.job_rows.iter().enumerate().map(|(index, row)| (*row, index)).collect();

@@ -141,17 +141,34 @@ fn a_bad_bucket_name_is_pointed_at_within_the_source() {
 }
 
 #[test]
-fn a_path_is_not_supported_yet_and_other_schemes_never_were() {
-    for path in ["/srv/in", "in", "./in"] {
-        assert_eq!(complaints(FakeKeys::of(&[("source", path)])), ["watching a path is not supported by this version yet"]);
+fn a_path_is_a_folder_below_the_job_s_directory_with_its_own_keys_and_shows_them_all() {
+    let cx =
+        JobContext { job: "a", zone: crate::triggers::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
+    let summary = |keys: &[(&'static str, &'static str)]| build(&mut FakeKeys::of(keys), &cx).expect("a folder").summary();
+    for path in ["/srv/in", "in", "./in", "in/"] {
+        assert_eq!(summary(&[("source", path)]), "watch /srv/in");
     }
+    let all = [
+        ("source", "in"),
+        ("recursive", "true"),
+        ("filter", "*.gz"),
+        ("stable_for", "2s"),
+        ("poll_interval", "5s"),
+        ("existing", "process"),
+        ("batch", "true"),
+    ];
+    assert_eq!(summary(&all), "watch /srv/in recursive filter *.gz stable for 2s every 5s existing process batch");
+}
+
+#[test]
+fn other_schemes_are_not_watched() {
     assert_eq!(complaints(FakeKeys::of(&[("source", "gs://b")])), ["`gs://` is not a source that can be watched"]);
     assert_eq!(complaints(FakeKeys::default()), ["a `watch` trigger needs `source`"]);
 }
 
 #[test]
 fn every_mistake_is_told_at_once() {
-    let keys = [("source", "here"), ("filter", "[a"), ("poll_interval", "10ms"), ("existing", "all")];
+    let keys = [("source", "gs://here"), ("filter", "[a"), ("poll_interval", "10ms"), ("existing", "all")];
     let said = complaints(FakeKeys::of(&keys));
     assert_eq!(said.len(), 4, "{said:?}");
     assert!(said[1].contains("not a glob"), "{said:?}");

@@ -29,7 +29,7 @@ fn a_file_that_is_no_database_is_set_aside_under_a_dated_name_and_a_fresh_one_be
         let stamp = name.strip_prefix("state.db.damaged-").unwrap();
         assert!(chrono::NaiveDateTime::parse_from_str(stamp, "%Y%m%dT%H%M%SZ").is_ok(), "{name}");
         assert_eq!(std::fs::read(&aside[0]).unwrap(), garbage, "what can be saved is kept");
-        assert_eq!(store.restore(now(), &names(&["a"])).unwrap().0.next_run, 1);
+        assert_eq!(store.restore(now(), &names(&["a"]), None).unwrap().0.next_run, 1);
         store.commit(vec![new(pending(1, 0))], Vec::new()).unwrap();
     }
 }
@@ -50,7 +50,7 @@ fn damage_that_only_reading_finds_is_set_aside_at_the_start_too() {
 
     let Opened { mut store, warnings } = opened(dir.path());
     assert!(warnings.is_empty(), "the opening does not read so far");
-    let (restored, _) = store.restore(now(), &names(&["a"])).unwrap();
+    let (restored, _) = store.restore(now(), &names(&["a"]), None).unwrap();
     assert_eq!(restored.next_run, 1);
     let warnings = store.take_warnings();
     assert_eq!((warnings.len(), set_aside(dir.path()).len()), (1, 1));

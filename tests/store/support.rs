@@ -30,7 +30,7 @@ pub fn opened(dir: &Path) -> Opened {
 pub fn open(dir: &Path, jobs: &[&str]) -> (Store, Restored) {
     let Opened { mut store, warnings } = opened(dir);
     assert!(warnings.is_empty(), "{warnings:?}");
-    let (restored, _) = store.restore(now(), &names(jobs)).unwrap();
+    let (restored, _) = store.restore(now(), &names(jobs), None).unwrap();
     (store, restored)
 }
 

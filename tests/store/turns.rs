@@ -80,7 +80,7 @@ fn what_was_committed_outlives_a_daemon_that_never_closed() {
 
     // The jobs are found by their names, whatever their order is now.
     let mut store = opened(dir.path()).store;
-    let (restored, same_boot) = store.restore(now(), &names(&["b", "new", "a"])).unwrap();
+    let (restored, same_boot) = store.restore(now(), &names(&["b", "new", "a"]), None).unwrap();
     assert!(same_boot);
     assert_eq!(restored.next_run, 3);
     assert_eq!(restored.timeline, Some(Timeline::starting(at(-100))));
@@ -96,7 +96,7 @@ fn what_was_committed_outlives_a_daemon_that_never_closed() {
 
     drop(store);
     let mut store = Store::open(dir.path(), Default::default(), "boot-2".into()).unwrap().store;
-    let (restored, same_boot) = store.restore(now(), &names(&["b"])).unwrap();
+    let (restored, same_boot) = store.restore(now(), &names(&["b"]), None).unwrap();
     assert!(!same_boot, "another boot than {BOOT}");
     assert_eq!(restored.jobs[0].anchor_age, Some(5_000_000_000), "by the wall clock, after a boot");
 }

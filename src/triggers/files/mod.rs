@@ -23,6 +23,7 @@ use std::time::Duration;
 use super::Source;
 use super::filter::NameFilter;
 use super::s3::Existing;
+use crate::model::format_duration;
 use source::FileSource;
 
 /// How long a file must be unchanged that was found by reading a folder.
@@ -61,9 +62,21 @@ impl FileWatch {
 impl fmt::Display for FileWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.folder.display())?;
-        match &self.filter {
-            Some(filter) => write!(f, " {}", filter.as_str()),
-            None => Ok(()),
+        if self.recursive {
+            f.write_str(" recursive")?;
         }
+        if let Some(filter) = &self.filter {
+            write!(f, " filter {}", filter.as_str())?;
+        }
+        if let Some(period) = self.stable_for {
+            write!(f, " stable for {}", format_duration(period))?;
+        }
+        if let Some(interval) = self.poll_interval {
+            write!(f, " every {}", format_duration(interval))?;
+        }
+        if self.existing == Existing::Process {
+            f.write_str(" existing process")?;
+        }
+        if self.batch { f.write_str(" batch") } else { Ok(()) }
     }
 }
