@@ -6,12 +6,10 @@
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
 
-use std::sync::Arc;
-
 use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
-use firelink::store::Store;
+use firelink::store::{JobKey, Store};
 
 const RUNS: u64 = 2000;
 
@@ -32,7 +30,7 @@ fn put(store: &mut Store, new: bool, record: &RunRecord, more: Option<Change>) {
 fn one_run(store: &mut Store, id: u64) {
     let at = WallTime::from_secs(1_700_000_000 + i64::try_from(id).unwrap_or(0) * 60);
     let pid = Pid { pid: 4321, start_ticks: 1_000_000 + id };
-    let mut process = Process { pid: None, since: at, stop: None, adopted: false };
+    let mut process = Process { pid: None, since: at, begun: Elapsed::default(), stop: None, adopted: false };
     let mut record = RunRecord {
         id: RunId(id),
         job: JobId(0),
@@ -60,7 +58,7 @@ fn main() {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let mut store = Store::open(dir.path(), durability, "boot".into()).expect("the state").store;
         let now = Now { wall: WallTime::from_secs(1_700_000_000), elapsed: Elapsed::default() };
-        store.restore(now, &[Arc::from("job")], None).expect("restore");
+        store.restore(now, &[JobKey { name: "job".into(), timing: 0 }], None).expect("restore");
         // The first runs, and the first round of the log, are no everyday.
         (1..=200).for_each(|id| one_run(&mut store, id));
         let before = (io("write_bytes"), io("wchar"));

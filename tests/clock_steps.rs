@@ -163,7 +163,7 @@ impl Daemon {
                 store: opened.store,
                 lock,
                 state_dir,
-                start_dir: dir,
+                surroundings: around,
                 socket: bind(&path).expect("the socket"),
                 clocks: its_clock,
                 seed: 1,
@@ -206,12 +206,20 @@ impl Daemon {
         }
     }
 
-    /// Everything that happened until now. A peer is answered up to three times before the turn that sees the clock is
-    /// over; the answers after that come when all that followed is done, since these jobs have no processes.
+    /// Everything that happened until now: the daemon has taken note of the clock and armed its timers for what comes
+    /// next. A peer may be answered before the turn that did so is over, and these jobs have no processes, so a few answers
+    /// later everything that followed is done.
     fn heard(&mut self) -> Vec<String> {
         let mut heard = Vec::new();
-        for _ in 0..6 {
+        let mut settled = 0;
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while settled < 4 {
             self.ask("status", &mut heard);
+            let time = self.clock.time();
+            let due = time.armed.wall.is_some_and(|at| at <= time.now.wall)
+                || time.armed.elapsed.is_some_and(|at| at <= time.now.elapsed);
+            settled = if time.set || due { 0 } else { settled + 1 };
+            assert!(std::time::Instant::now() < deadline, "the daemon never comes to rest: {heard:?}");
         }
         heard
     }

@@ -11,7 +11,7 @@ use super::out::{Done, Failure, Format, parse_format};
 use crate::config::Surroundings;
 use crate::control::{bind, socket_path};
 use crate::reactor::clocks::KernelClocks;
-use crate::reactor::{Parts, Reactor};
+use crate::reactor::{After, Parts, Reactor, exec};
 use crate::store::{Lock, Opened, Store};
 
 /// run the daemon in the foreground
@@ -54,17 +54,8 @@ pub(super) fn run(args: &Args) -> Done {
         log::warn!("processes that leave their run's process group can't be found: {error}");
     }
     let (jobs, pid) = (config.jobs.len(), std::process::id());
-    let parts = Parts {
-        store,
-        lock,
-        state_dir: dir.clone(),
-        start_dir: surroundings.start_dir,
-        socket,
-        clocks,
-        seed: surroundings.machine_seed ^ u64::from(pid),
-        warnings,
-        config,
-    };
+    let seed = surroundings.machine_seed ^ u64::from(pid);
+    let parts = Parts { store, lock, state_dir: dir.clone(), surroundings, socket, clocks, seed, warnings, config };
     let reactor = Reactor::new(parts).map_err(|error| Failure::failed(error.to_string()))?;
     log::info!(
         "firelink {} runs {jobs} jobs of {} (pid {pid}, state in {})",
@@ -74,7 +65,16 @@ pub(super) fn run(args: &Args) -> Done {
     );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
     log::info!("ask it from another terminal: {} ctl status{socket_arg}", called());
-    reactor.run().map_err(|error| Failure::failed(error.to_string()))
+    match reactor.run().map_err(|error| Failure::failed(error.to_string()))? {
+        After::Exit => Ok(()),
+        After::Replace(program) => {
+            let error = exec(&program);
+            Err(Failure::failed(format!(
+                "can't become {}: {error}; what runs goes on and is watched at the next start",
+                program.display()
+            )))
+        }
+    }
 }
 
 /// How firelink was called, which is how it can be called again.

@@ -72,6 +72,16 @@ pub enum Durability {
     Full,
 }
 
+/// What becomes of running jobs when the daemon is asked to stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStop {
+    /// They have `shutdown_timeout` to end.
+    #[default]
+    Wait,
+    /// They go on, and the next daemon watches them: for upgrades.
+    Leave,
+}
+
 /// The whole file, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -85,6 +95,8 @@ pub struct Config {
     pub zone: Zone,
     /// How long running jobs get when the daemon is asked to stop.
     pub shutdown_timeout: Duration,
+    /// What becomes of running jobs when the daemon is asked to stop.
+    pub on_stop: OnStop,
     /// `state_dir`, if the file names one.
     pub state_dir: Option<PathBuf>,
     /// `state.durability`.

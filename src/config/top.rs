@@ -10,7 +10,7 @@ use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
-use super::{Config, Durability, Surroundings, graph, words};
+use super::{Config, Durability, OnStop, Surroundings, graph, words};
 use crate::engine::rules::Rules;
 use crate::triggers::cron::Zone;
 
@@ -32,6 +32,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let grace = fields.duration("grace");
     let wait_for_clock = read_wait_for_clock(&fields);
     let shutdown_timeout = fields.duration("shutdown_timeout");
+    let on_stop = fields.choice("on_stop", &[("wait", OnStop::Wait), ("leave", OnStop::Leave)]);
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
 
     let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), specs: HashSet::new() };
@@ -56,6 +57,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         },
         zone,
         shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+        on_stop: on_stop.unwrap_or_default(),
         state_dir,
         durability: durability.unwrap_or_default(),
         commit_every: commit_every.unwrap_or_default(),

@@ -3,8 +3,18 @@
 use crate::model::nearest;
 
 /// The keys of the file.
-pub(super) const TOP: &[&str] =
-    &["jobs", "defaults", "timezone", "max_parallel", "grace", "wait_for_clock", "shutdown_timeout", "state_dir", "state"];
+pub(super) const TOP: &[&str] = &[
+    "jobs",
+    "defaults",
+    "timezone",
+    "max_parallel",
+    "grace",
+    "wait_for_clock",
+    "shutdown_timeout",
+    "on_stop",
+    "state_dir",
+    "state",
+];
 
 /// The keys of a job that say what it is and when it runs; those of its trigger come with the trigger's type.
 pub(super) const JOB: &[&str] = &["name", "trigger", "depends_on", "condition", "enabled", "description", "tags", "timezone"];

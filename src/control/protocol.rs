@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::commands::{cancel, events, logs, pause, retry, status, stop, trigger};
+use super::commands::{cancel, events, logs, pause, reload, retry, status, stop, trigger};
 
 /// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
 /// speaks.
@@ -39,6 +39,8 @@ pub enum Request {
     Pause(pause::Request),
     /// Let them go on.
     Resume(pause::Request),
+    /// The configuration anew.
+    Reload(reload::Request),
     /// The daemon's end.
     Stop(stop::Request),
 }
@@ -53,6 +55,8 @@ pub enum ErrorCode {
     NotFound,
     /// It can't be done now.
     Refused,
+    /// The configuration is wrong.
+    Invalid,
 }
 
 /// A reply as it stands on the wire: `ok` and the command's own keys, or `error` and `code`.

@@ -163,7 +163,7 @@ impl Engine {
         self.rebuild_wall(now.wall);
     }
 
-    fn rebuild_wall(&mut self, now: WallTime) {
+    pub(super) fn rebuild_wall(&mut self, now: WallTime) {
         let mut heap = std::mem::take(&mut self.wall).into_vec();
         heap.clear();
         for (index, (rules, memory)) in (0..).zip(self.rules.jobs.iter().zip(&mut self.jobs)) {

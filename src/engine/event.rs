@@ -109,6 +109,8 @@ pub enum Request {
     },
     /// End the running ones with SIGKILL, then end.
     StopNow,
+    /// End at once and leave the running ones alone: the next daemon watches them.
+    Leave,
 }
 
 /// What the engine wants done.

@@ -203,7 +203,7 @@ impl Engine {
         let Some(tracked) = self.runs.get_mut(&run) else { return };
         let record = &mut tracked.record;
         record.attempt = record.attempt.next();
-        record.state = RunState::Running(Process { pid: None, since: now.wall, stop: None, adopted: false });
+        record.state = RunState::Running(Process { pid: None, since: now.wall, begun: now.elapsed, stop: None, adopted: false });
         let attempt = record.attempt;
         let spawn =
             Spawn { run, job, attempt, trigger: record.trigger, scheduled_at: record.scheduled_at, event: record.event.clone() };
@@ -363,6 +363,10 @@ impl Engine {
                     self.mode = Mode::Stopping { deadline: Some(deadline) };
                     self.arm(deadline, Timer::Shutdown);
                 }
+            }
+            Request::Leave => {
+                self.mode = Mode::Stopped;
+                self.out.push(Effect::Stopped);
             }
             Request::StopNow => {
                 self.mode = Mode::Stopping { deadline: None };

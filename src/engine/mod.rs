@@ -9,7 +9,7 @@
 //!
 //! * `flow` carries a run from its trigger to its end; `deps` carries an end down the graph;
 //! * `clock` turns time into firings, `wall` and `timers` keep the deadlines;
-//! * `restore` picks up what an earlier daemon left; `view` answers questions.
+//! * `restore` picks up what an earlier daemon left, `reload` goes on by other rules; `view` answers questions.
 //!
 //! This room imports `model`, `dag` and `triggers::cron`; only `reactor` and the command line's `simulate` drive it.
 
@@ -17,6 +17,7 @@ mod clock;
 mod deps;
 mod event;
 mod flow;
+mod reload;
 mod restore;
 pub mod rules;
 mod run;

@@ -5,7 +5,7 @@ use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
 use super::{ClockMode, Engine, Timeline, Tracked};
-use crate::model::{JobId, Now, Outcome, Pid, RunId, WallTime};
+use crate::model::{Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 
 /// What the store knows, in the terms of the present configuration.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +122,9 @@ impl Engine {
             RestoredProcess::Alive(pid) => Some(pid),
             RestoredProcess::Gone => None,
         };
-        record.state = RunState::Running(Process { pid, since, stop: None, adopted: true });
+        let age = u64::try_from(now.wall.since(since).as_nanos()).unwrap_or(u64::MAX);
+        let begun = Elapsed::from_nanos(now.elapsed.as_nanos().saturating_sub(age));
+        record.state = RunState::Running(Process { pid, since, begun, stop: None, adopted: true });
         self.runs.insert(id, Tracked { record, new: false, dirty: false });
         self.memory(job).claimed.push(id);
         self.alive += 1;

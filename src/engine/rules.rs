@@ -1,7 +1,10 @@
 //! What the engine knows of a job: the rules by which it is run, and nothing of how its process is made.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
 
 use crate::dag::Condition;
 use crate::model::{JobId, TriggerWord};
@@ -68,6 +71,20 @@ pub enum Timing {
         /// The job's stable jitter on this machine, added to each instant.
         offset: Duration,
     },
+}
+
+impl Timing {
+    /// A number that tells these wall deadlines from others, kept in the state: what was missed of a schedule that has
+    /// been changed since is nobody's business. 0 for what has no wall deadlines.
+    #[must_use]
+    pub fn mark(&self) -> i64 {
+        let Timing::Wall(timing) = self else { return 0 };
+        let mut hasher = SipHasher13::new();
+        timing.schedules.hash(&mut hasher);
+        timing.zone.name().hash(&mut hasher);
+        timing.offset.hash(&mut hasher);
+        hasher.finish().cast_signed() | 1
+    }
 }
 
 /// How the delay grows from retry to retry.

@@ -62,6 +62,8 @@ pub struct Process {
     pub pid: Option<Pid>,
     /// When this attempt began.
     pub since: WallTime,
+    /// The same on the clock by which its timeout is counted; 0 for a boot that is over.
+    pub begun: Elapsed,
     /// Set once it has been asked to end.
     pub stop: Option<StopCause>,
     /// True if an earlier daemon started it: its exit status can't be known.

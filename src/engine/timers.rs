@@ -56,6 +56,13 @@ impl Timers {
         None
     }
 
+    /// Takes all of them, the earliest first. Some may be stale.
+    pub fn drain(self) -> impl Iterator<Item = (Elapsed, Timer)> {
+        let mut all = self.heap.into_vec();
+        all.sort_unstable_by_key(|Reverse((at, sequence, _))| (*at, *sequence));
+        all.into_iter().map(|Reverse((at, _, timer))| (at, timer))
+    }
+
     /// Takes one that is due. It may be stale; the caller looks.
     pub fn pop_due(&mut self, now: Elapsed) -> Option<(Elapsed, Timer)> {
         match self.heap.peek() {

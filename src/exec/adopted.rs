@@ -7,10 +7,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::child::{GroupSignal, signal_group};
 use super::proc::{self, Mark};
-use super::{strays, sys};
-use crate::model::Pid;
+use super::{output, strays, sys};
+use crate::model::{Exit, Pid};
 
-/// A process that an earlier daemon started. Its end can be seen, its exit status can't: that is its parent's alone.
+/// A process that an earlier daemon started. Its end can be seen; its exit status is its parent's alone, which is this
+/// process only if the daemon has replaced itself by exec.
 #[derive(Debug)]
 pub struct Adopted {
     pid: Pid,
@@ -20,14 +21,34 @@ pub struct Adopted {
 }
 
 impl Adopted {
-    /// The process, if it is still the one that was started: the same pid and the same start time.
+    /// The process, if it is still the one that was started: the same pid and the same start time. One that has ended
+    /// counts only if this process is its parent, and so can still learn how.
     #[must_use]
     pub fn open(pid: Pid) -> Option<Adopted> {
         let exit = sys::pidfd_open(pid.pid).ok()?;
         // Compared after the pidfd was opened: from then on the number can't come to mean another process unseen.
         let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
         let adopted = Adopted { pid, exit, mark: Mark::of(pid.pid) };
-        (same && adopted.is_alive()).then_some(adopted)
+        // One's own child keeps its status until it is asked for it, dead or alive.
+        (same && (adopted.is_alive() || proc::is_own_child(pid.pid))).then_some(adopted)
+    }
+
+    /// Its output, non-blocking, if it can be come by.
+    #[must_use]
+    pub fn open_output(&self) -> Option<OwnedFd> {
+        output::reopen(self.pid.pid)
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// After its end: how it ended, if this process is its parent. Reaps it then.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        sys::wait(self.pid.pid, true).ok().flatten()
     }
 
     /// False once it has ended.

@@ -73,6 +73,11 @@ impl Child {
         signal_group(self.pid.pid, signal.signal())
     }
 
+    /// Lets go of it: it goes on without this daemon.
+    pub fn leave(mut self) {
+        self.reaped = true;
+    }
+
     /// If it has ended, kills what is left of its group and reaps it.
     ///
     /// # Errors

@@ -28,12 +28,18 @@ pub fn deliver_event(event: &str, dir: &Path, run: RunId) -> io::Result<EventDel
     if event.len() <= INLINE_LIMIT {
         return Ok(EventDelivery::Inline);
     }
-    let path = dir.join(format!("{run}.json"));
+    let path = event_path(dir, run);
     let written = write_private(&path, dir, event.as_bytes());
     written.map_err(|error| {
         io::Error::new(error.kind(), format!("the event's payload can't be written to {}: {error}", path.display()))
     })?;
     Ok(EventDelivery::File(path))
+}
+
+/// Where a large payload is.
+#[must_use]
+pub fn event_path(dir: &Path, run: RunId) -> PathBuf {
+    dir.join(format!("{run}.json"))
 }
 
 fn write_private(path: &Path, dir: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -80,6 +80,21 @@ impl OutputSink {
         OutputSink { path, medium, head: size - tail - MARK_ROOM, tail, total: 0, trouble: None }
     }
 
+    /// A sink that goes on where an earlier daemon's left off. Of a log that was at its limit the order of the tail is not
+    /// known any more: what comes now overwrites it from its beginning.
+    #[must_use]
+    pub fn resume(path: PathBuf, capture: Capture, max_size: Option<u64>) -> OutputSink {
+        let mut sink = OutputSink::new(path, capture, max_size);
+        if capture == Capture::All
+            && let Ok(file) = OpenOptions::new().read(true).write(true).open(&sink.path)
+            && let Ok(meta) = file.metadata()
+        {
+            sink.total = meta.len().min(sink.head + sink.tail);
+            sink.medium = Medium::File(file);
+        }
+        sink
+    }
+
     /// What the disk said, if it refused; output is read and dropped from then on.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {

@@ -1,7 +1,7 @@
 //! Processes: started, watched, asked to end, and never leaked.
 //!
 //! [`spawn`] makes a child in its own process group with stdin from `/dev/null` and both outputs in one pipe, so that
-//! their order is kept. A [`Child`] is seen to end through a pidfd; reaping it first ends what is left of its group.
+//! their order is kept and the next daemon can read on. A [`Child`] is seen to end through a pidfd; reaping it first ends what is left of its group.
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
 //!
 //! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it.
@@ -14,6 +14,7 @@ mod child;
 mod env;
 mod event;
 mod log;
+mod output;
 mod plan;
 mod posix;
 mod proc;
@@ -25,7 +26,7 @@ mod sys;
 
 pub use adopted::Adopted;
 pub use child::{Child, GroupSignal};
-pub use event::{EventDelivery, deliver_event};
+pub use event::{EventDelivery, deliver_event, event_path};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use search::find_leader;
 pub use start::{Launch, SpawnError, spawn};

@@ -1,6 +1,8 @@
 //! What `/proc` says of a process (proc(5)).
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 
 use super::plan::DAEMON_PID;
 use crate::model::{Pid, RunId};
@@ -45,6 +47,11 @@ pub(super) fn start_ticks(pid: i32) -> Option<u64> {
     Stat::of(pid).map(|stat| stat.start_ticks)
 }
 
+/// True if this process is its parent.
+pub(super) fn is_own_child(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| stat.parent == nix::unistd::getpid().as_raw())
+}
+
 /// A process's identity, now.
 pub(super) fn identify(pid: i32) -> Pid {
     Pid { pid, start_ticks: start_ticks(pid).unwrap_or(0) }
@@ -85,6 +92,17 @@ impl Marked {
     }
 }
 
+fn value_in(environ: &[u8], name: &str) -> Option<Vec<u8>> {
+    let of_name = |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    environ.split(|byte| *byte == 0).find_map(of_name)
+}
+
+/// A variable of a process's environment, as it was at its last exec.
+pub(super) fn variable(pid: i32, name: &str) -> Option<OsString> {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    value_in(&environ, name).map(OsString::from_vec)
+}
+
 /// Field 50 of `/proc/PID/stat`: where the environment is; `None` for a zombie, which has none.
 fn env_start(pid: i32) -> Option<u64> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -106,10 +124,7 @@ impl Mark {
     }
 
     fn read(environ: &[u8]) -> Option<Mark> {
-        let value = |name: &str| {
-            let of_name = |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
-            environ.split(|byte| *byte == 0).find_map(of_name)
-        };
+        let value = |name: &str| value_in(environ, name);
         let text = |name: &str| String::from_utf8(value(name)?).ok();
         Some(Mark {
             daemon: text(DAEMON_PID)?.parse().ok()?,

@@ -9,13 +9,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
 use super::child::Child;
 use super::plan::{Account, Plan};
 use super::spec::{Action, Capture, ExecSpec};
-use super::sys;
+use super::{output, sys};
 
 /// One attempt, ready to start.
 #[derive(Clone, Copy, Debug)]
@@ -82,13 +81,18 @@ impl std::error::Error for SpawnError {}
 /// Why nothing was started.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     let exec = launch.exec;
-    let plan = Plan::of(launch)?;
-    let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
+    let mut plan = Plan::of(launch)?;
+    let program = plan.program.clone();
+    let os = |error: io::Error| SpawnError::Os(program.clone(), error.to_string());
     // A library may have opened something without close-on-exec, and so may whoever started the daemon.
     sys::close_on_exec_from(3).map_err(os)?;
     let settings = settings(exec);
-    let (reader, writer) =
-        if exec.capture == Capture::None { (None, None) } else { output_pipe().map(|(r, w)| (Some(r), Some(w))).map_err(os)? };
+    let (mut reader, mut writer) = (None, None);
+    if exec.capture != Capture::None {
+        let pipe = output::Pipe::new().map_err(os)?;
+        plan.env.insert(output::OUTPUT.into(), pipe.name.into());
+        (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
+    }
     let started = if settings == sys::ChildSettings::default() && plan.account == Account::default() {
         plan.start(writer.as_ref().map(AsFd::as_fd))?
     } else {
@@ -127,14 +131,6 @@ fn settings(exec: &ExecSpec) -> sys::ChildSettings {
         cpu_secs: limit(limits.cpu_secs),
         open_files: limit(limits.open_files),
     }
-}
-
-/// Both outputs go into one pipe, so that their order is kept; its read end, the first, never blocks.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = io::pipe()?;
-    let reader = OwnedFd::from(reader);
-    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok((reader, writer.into()))
 }
 
 /// What the OS meant. ENOENT may be the program's, its interpreter's or the directory's.

@@ -14,6 +14,10 @@ impl<C: Clocks> Reactor<C> {
         let reply = match request {
             Request::Status(request) => self.status(&request),
             Request::Trigger(request) => match self.find_job(&request.job) {
+                Ok(job) if self.is_retired(job.index()) => Err(Reply::failed(
+                    ErrorCode::NotFound,
+                    format!("`{}` was removed from the configuration; what runs of it is seen to its end", request.job),
+                )),
                 Ok(job) if !self.engine.rules().jobs[job.index()].enabled && !request.force => Err(Reply::failed(
                     ErrorCode::Refused,
                     format!("`{}` is disabled in the configuration; --force runs it all the same", request.job),
@@ -49,6 +53,7 @@ impl<C: Clocks> Reactor<C> {
             }
             Request::Pause(request) => self.pause(&request, true),
             Request::Resume(request) => self.pause(&request, false),
+            Request::Reload(request) => return self.ask_reload(peer, &request),
             Request::Stop(request) => {
                 self.waiters.push(Waiter { peer, what: WaitFor::Stop });
                 if request.now {

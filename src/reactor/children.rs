@@ -187,10 +187,24 @@ impl Children {
         exec::find_leader(&[state_dir, format!("FIRELINK_RUN_ID={run}"), format!("FIRELINK_ATTEMPT={attempt}")])
     }
 
-    /// Watches a process that a daemon before this one started.
-    pub fn adopt(&mut self, io: &mut Io, run: RunId, adopted: Adopted) -> io::Result<()> {
+    /// Watches a process that a daemon before this one started, and reads on where that one left off.
+    ///
+    /// # Errors
+    /// When its end can't be watched.
+    pub fn adopt(&mut self, io: &mut Io, job: &Job, run: RunId, adopted: Adopted) -> io::Result<()> {
         let exit = io.watch(adopted.as_fd().as_raw_fd(), What::Exit(run), Interest::READABLE)?;
-        self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output: None });
+        let output = adopted.open_output().and_then(|fd| {
+            let token = io.watch(fd.as_raw_fd(), What::Output(run), Interest::READABLE).ok()?;
+            Some((fd, token))
+        });
+        let path = log_path(&self.state_dir, &job.name, run);
+        let mut sink = OutputSink::resume(path, job.exec.capture, job.exec.max_size);
+        if output.is_some() {
+            sink.begin("the daemon was restarted");
+        }
+        let event_file = Some(exec::event_path(&self.state_dir.join("events"), run)).filter(|path| path.exists());
+        self.files.insert(run, RunFiles { sink, event_file, told: false });
+        self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output });
         Ok(())
     }
 
@@ -272,7 +286,7 @@ impl Children {
                     return None;
                 }
                 end_rest(run, adopted);
-                Ended::Vanished
+                adopted.exit().map_or(Ended::Vanished, Ended::Exited)
             }
         };
         let mut read = 0;
@@ -296,11 +310,23 @@ impl Children {
         Some(ended)
     }
 
-    /// The daemon's own children that are not reaped yet.
+    /// Lets go of every process: they go on, and the next daemon finds them.
+    pub fn leave(&mut self) {
+        for watched in std::mem::take(&mut self.watched).into_values() {
+            if let Process::Own(child) = watched.process {
+                child.leave();
+            }
+        }
+    }
+
+    /// The processes of runs that are not reaped yet.
     pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
-        self.watched.iter().filter_map(|(run, watched)| match &watched.process {
-            Process::Own(child) => Some(Known { pid: child.pid(), run: Some(*run) }),
-            Process::Adopted(_) => None,
+        self.watched.iter().map(|(run, watched)| {
+            let pid = match &watched.process {
+                Process::Own(child) => child.pid(),
+                Process::Adopted(adopted) => adopted.pid(),
+            };
+            Known { pid, run: Some(*run) }
         })
     }
 

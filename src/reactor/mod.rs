@@ -20,6 +20,7 @@ mod hooks;
 mod io;
 mod memory;
 mod peers;
+mod reload;
 mod signals;
 mod tokens;
 mod turn;
@@ -30,17 +31,19 @@ use std::fmt;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mio::{Interest, Poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
-use crate::config::Config;
+use crate::config::{self, Config, OnStop};
 use crate::control::Bound;
+use crate::control::protocol::Reply;
 use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId};
-use crate::store::{Lock, Store, WatchRecord};
+use crate::store::{JobKey, Lock, Store, WatchRecord};
 use crate::triggers::Readiness;
 use bridge::Bridge;
 use children::{Children, Ended};
@@ -48,6 +51,7 @@ use clocks::{Clocks, WallWake};
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
+pub use reload::exec;
 use watches::{Surroundings, Watches};
 
 /// How soon an orphan is looked at again of which nobody could tell whose it is.
@@ -67,8 +71,8 @@ pub struct Parts<C> {
     pub lock: Lock,
     /// Where the state is.
     pub state_dir: PathBuf,
-    /// Where the daemon was started.
-    pub start_dir: PathBuf,
+    /// What the configuration was read with, and is read again with.
+    pub surroundings: config::Surroundings,
     /// The control socket, bound.
     pub socket: Bound,
     /// Time.
@@ -106,6 +110,15 @@ impl fmt::Display for RunError {
 }
 
 impl std::error::Error for RunError {}
+
+/// What is left to do once the loop has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum After {
+    /// To exit.
+    Exit,
+    /// To become this program ([`exec`]), which takes over what runs.
+    Replace(PathBuf),
+}
 
 fn refused(tried: &'static str) -> impl Fn(std::io::Error) -> RunError {
     move |error| RunError::Refused { tried, error }
@@ -169,6 +182,19 @@ pub struct Reactor<C> {
     trouble_told: bool,
     /// When orphans of runs are looked for.
     sweep_at: Option<Elapsed>,
+    /// What the configuration is read with.
+    surroundings: config::Surroundings,
+    /// The jobs of the configuration; those behind them were removed while they ran.
+    configured: usize,
+    /// As the configuration has it.
+    wait_for_clock: Option<Duration>,
+    /// A configuration that is taken over at the end of the turn, and who waits for that.
+    next_config: Option<(Box<Config>, Option<PeerId>)>,
+    /// The program that the daemon is.
+    program: Option<PathBuf>,
+    /// Whether the daemon replaces itself when it ends, and what is said of it.
+    replace: bool,
+    exec_answer: Option<Reply>,
     /// The engine has stopped; what is left is to see hooks to their end.
     stopped: bool,
     done: bool,
@@ -181,7 +207,7 @@ impl<C: Clocks> Reactor<C> {
     /// # Errors
     /// When the machine refuses what the loop can't do without.
     pub fn new(parts: Parts<C>) -> Result<Reactor<C>, RunError> {
-        let Parts { mut config, mut store, lock, state_dir, start_dir, socket, clocks, seed, warnings } = parts;
+        let Parts { mut config, mut store, lock, state_dir, surroundings, socket, clocks, seed, warnings } = parts;
         let poll = Poll::new().map_err(refused("make an epoll instance"))?;
         let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
         let signals = signals::open().map_err(refused("open a signalfd"))?;
@@ -194,13 +220,14 @@ impl<C: Clocks> Reactor<C> {
         let socket_file = std::path::absolute(socket.path()).unwrap_or_else(|_| socket.path().to_owned());
         let peers = Peers::new(socket, &mut io).map_err(&watch)?;
         let now = clocks.now();
+        let (configured, wait_for_clock) = (config.jobs.len(), config.rules.wait_for_clock);
         let fresh_cursor = config.rules.wait_for_clock.is_none().then_some(now.wall);
-        let names: Vec<Arc<str>> = config.jobs.iter().map(|job| Arc::clone(&job.name)).collect();
-        let (mut restored, same_boot) = store.restore(now, &names, fresh_cursor).map_err(RunError::Store)?;
+        let keys: Vec<JobKey> = config.rules.jobs.iter().map(JobKey::from).collect();
+        let (mut restored, same_boot) = store.restore(now, &keys, fresh_cursor).map_err(RunError::Store)?;
         let late_warnings = store.take_warnings();
         late_warnings.iter().for_each(|warning| log::error!("{warning}"));
         let mut engine = Engine::new(std::mem::take(&mut config.rules), seed).map_err(|_| RunError::Cycle)?;
-        let mut children = Children::new(state_dir.clone(), start_dir, socket_file);
+        let mut children = Children::new(state_dir.clone(), surroundings.start_dir.clone(), socket_file);
         for (record, process) in &mut restored.running {
             let pid = match &record.state {
                 RunState::Running(running) if same_boot => running.pid.or_else(|| children.find(record.id, record.attempt)),
@@ -208,7 +235,7 @@ impl<C: Clocks> Reactor<C> {
             };
             if let Some(adopted) = pid.and_then(Adopted::open)
                 && let Some(pid) = pid
-                && children.adopt(&mut io, record.id, adopted).is_ok()
+                && children.adopt(&mut io, &config.jobs[record.job.index()], record.id, adopted).is_ok()
             {
                 log::info!("run {} goes on: its process {} outlived the daemon that started it", record.id, pid.pid);
                 *process = RestoredProcess::Alive(pid);
@@ -244,18 +271,29 @@ impl<C: Clocks> Reactor<C> {
             unpruned: HashMap::new(),
             trouble_told: false,
             sweep_at: None,
+            surroundings,
+            configured,
+            wait_for_clock,
+            next_config: None,
+            program: reload::own_program(),
+            replace: false,
+            exec_answer: None,
             stopped: false,
             done: false,
         };
         reactor.apply(effects, Vec::new());
-        reactor.start_sources();
+        reactor.start_missing_sources();
         Ok(reactor)
     }
 
-    fn start_sources(&mut self) {
+    /// Starts the source of each job that should have one and has none.
+    fn start_missing_sources(&mut self) {
         for (index, job) in (0..).zip(&self.config.jobs) {
-            let Some(source) = job.trigger.source() else { continue };
             if !self.engine.rules().jobs[index as usize].enabled {
+                continue;
+            }
+            let Some(source) = job.trigger.source() else { continue };
+            if self.watches.has(JobId(index)) {
                 continue;
             }
             let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
@@ -267,7 +305,7 @@ impl<C: Clocks> Reactor<C> {
     ///
     /// # Errors
     /// When epoll_wait(2) or a timer fails, which no job and no peer can cause.
-    pub fn run(mut self) -> Result<(), RunError> {
+    pub fn run(mut self) -> Result<After, RunError> {
         let mut events = mio::Events::with_capacity(EVENTS);
         memory::give_back();
         while !self.done {
@@ -296,7 +334,10 @@ impl<C: Clocks> Reactor<C> {
         }
         let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
         self.watches.stop(&mut around);
-        Ok(())
+        Ok(match self.program.filter(|_| self.replace) {
+            Some(program) => After::Replace(program),
+            None => After::Exit,
+        })
     }
 
     /// Arms both timers, if a deadline has changed.
@@ -398,7 +439,7 @@ impl<C: Clocks> Reactor<C> {
                     self.inbox.push_back(Event::Ask(Request::StopNow));
                 }
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal.as_str()),
-                Signal::SIGHUP => log::warn!("SIGHUP: reloading is not supported by this version; restart to load the file anew"),
+                Signal::SIGHUP => self.hang_up(),
                 Signal::SIGUSR1 => log::info!("SIGUSR1: the log goes to stderr, there is no file to reopen"),
                 _ => {
                     self.sweep_at = Some(self.now.elapsed);
@@ -417,6 +458,10 @@ impl<C: Clocks> Reactor<C> {
     fn stop(&mut self, why: &str) {
         let patience = self.config.shutdown_timeout;
         let alive = self.engine.alive();
+        if self.config.on_stop == OnStop::Leave {
+            log::info!("stopping ({why}): {alive} running, which go on; the next start watches them");
+            return self.inbox.push_back(Event::Ask(Request::Leave));
+        }
         log::info!("stopping ({why}): nothing new starts; {alive} running");
         self.inbox.push_back(Event::Ask(Request::Stop { patience }));
     }
@@ -437,6 +482,7 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
+        self.reload_if_asked();
         if self.stopped && self.hooks.is_empty() {
             self.answer_stop();
             self.done = true;

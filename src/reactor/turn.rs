@@ -54,6 +54,17 @@ impl<C: Clocks> Reactor<C> {
             self.held_until.get_or_insert(self.now.elapsed + every);
             return;
         }
+        self.write(records);
+    }
+
+    /// What was held back is written.
+    pub(super) fn commit_held(&mut self) {
+        if !self.held.is_empty() || self.store.trouble().is_some() {
+            self.write(Vec::new());
+        }
+    }
+
+    fn write(&mut self, records: Vec<WatchRecord>) {
         self.held_until = None;
         match self.store.commit(std::mem::take(&mut self.held), records) {
             Ok(()) if self.trouble_told => {
@@ -89,6 +100,10 @@ impl<C: Clocks> Reactor<C> {
             Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
             Effect::Tell(story) => self.tell(&story, ended),
             Effect::Stopped => {
+                self.commit_held();
+                if self.engine.alive() > 0 {
+                    self.children.leave();
+                }
                 self.hooks.hurry(self.now.elapsed);
                 self.stopped = true;
             }
@@ -198,10 +213,10 @@ impl<C: Clocks> Reactor<C> {
 
     pub(super) fn answer_stop(&mut self) {
         log::info!("stopped");
+        let done = self.exec_answer.take().unwrap_or_else(|| Reply::done(&stop::Stopped { pid: std::process::id() }));
         for waiter in std::mem::take(&mut self.waiters) {
             if matches!(waiter.what, WaitFor::Stop) {
-                let reply = Reply::done(&stop::Stopped { pid: std::process::id() });
-                self.peers.reply(waiter.peer, &reply, self.now.elapsed, &mut self.io);
+                self.peers.reply(waiter.peer, &done, self.now.elapsed, &mut self.io);
             }
         }
     }

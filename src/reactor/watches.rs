@@ -66,6 +66,22 @@ impl Watches {
         }
     }
 
+    /// Goes on under other numbers of jobs: `keep` gives the new one, or nothing for a watch that ends.
+    pub fn keep(&mut self, keep: impl Fn(JobId) -> Option<JobId>, around: &mut Surroundings<'_>) {
+        for id in 0..u32::try_from(self.watches.len()).unwrap_or(u32::MAX) {
+            let watch = &mut self.watches[id as usize];
+            match keep(watch.job).filter(|_| watch.source.is_some()) {
+                Some(job) => watch.job = job,
+                None => self.end(id, around),
+            }
+        }
+    }
+
+    /// True if the job has a source.
+    pub fn has(&self, job: JobId) -> bool {
+        self.watches.iter().any(|watch| watch.job == job && watch.source.is_some())
+    }
+
     fn with<R>(
         &mut self,
         id: u32,
@@ -118,15 +134,19 @@ impl Watches {
 
     pub fn stop(&mut self, around: &mut Surroundings<'_>) {
         for id in 0..u32::try_from(self.watches.len()).unwrap_or(u32::MAX) {
-            self.with(id, around, |source, host| source.stop(host));
-            let fds: Vec<FdId> = self.watches[id as usize].asked.fds.keys().copied().collect();
-            for fd in fds {
-                if let Some((fd, token)) = self.watches[id as usize].asked.fds.remove(&fd) {
-                    around.io.forget(fd.as_raw_fd(), token);
-                }
-            }
+            self.end(id, around);
         }
         self.watches.clear();
+    }
+
+    /// Ends one; its number stays taken, because readiness may still be on its way to it.
+    fn end(&mut self, id: u32, around: &mut Surroundings<'_>) {
+        self.with(id, around, |source, host| source.stop(host));
+        let watch = &mut self.watches[id as usize];
+        watch.source = None;
+        for (fd, token) in std::mem::take(&mut watch.asked).fds.into_values() {
+            around.io.forget(fd.as_raw_fd(), token);
+        }
     }
 }
 

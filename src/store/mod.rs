@@ -25,6 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
 use crate::engine::Change;
+use crate::engine::rules::JobRules;
 use crate::model::JobId;
 use crate::triggers::Batch;
 
@@ -47,6 +48,21 @@ pub struct WatchRecord {
     pub job: JobId,
     /// What it found; the events are runs among the changes.
     pub batch: Batch,
+}
+
+/// What tells a job's rows from those of others.
+#[derive(Clone, Debug)]
+pub struct JobKey {
+    /// Its name.
+    pub name: Arc<str>,
+    /// [`Timing::mark`](crate::engine::rules::Timing::mark) of its wall deadlines.
+    pub timing: i64,
+}
+
+impl From<&JobRules> for JobKey {
+    fn from(rules: &JobRules) -> JobKey {
+        JobKey { name: Arc::clone(&rules.name), timing: rules.timing.mark() }
+    }
 }
 
 /// The daemon's hold on the database.
@@ -133,6 +149,15 @@ impl Store {
         self.conn = schema::open(&self.path, self.durability)?;
         self.warnings.push(damage(said, &aside));
         Ok(())
+    }
+
+    /// Changes how hard commits are pressed onto the disk.
+    ///
+    /// # Errors
+    /// What SQLite said.
+    pub fn set_durability(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.durability = durability;
+        schema::set_durability(&self.conn, durability).map_err(|error| StoreError::from_sqlite("set the durability", &error))
     }
 
     /// What the disk says, while it refuses what is to be written. Runs go on in memory meanwhile.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::Store;
 use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
+use super::{JobKey, Store};
 use crate::engine::{Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
 use crate::model::{JobId, Now, Outcome, RunId, StateWord, WallTime};
 
@@ -19,29 +19,31 @@ impl Store {
     /// A database that turns out to be damaged is set aside as [`Store::open`] does it, and what is given back is that of
     /// a fresh one; [`Store::take_warnings`] tells.
     ///
-    /// A job that is new gets `cursor` for the wall deadlines that count as dealt with, if the clock can be trusted that
+    /// A job that is new, or whose schedule is another by now, gets `cursor` for the wall deadlines that count as dealt with, if the clock can be trusted that
     /// far; it is written with the job's row instead of once more by the engine.
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn restore(&mut self, now: Now, names: &[Arc<str>], cursor: Option<WallTime>) -> Result<(Restored, bool), StoreError> {
+    pub fn restore(&mut self, now: Now, jobs: &[JobKey], cursor: Option<WallTime>) -> Result<(Restored, bool), StoreError> {
         let tried = format!("read {}", self.path.display());
-        match self.restore_inner(now, names, cursor).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
+        match self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
             Err(StoreError::Damaged { said }) => {
                 self.begin_afresh(&said)?;
-                self.restore_inner(now, names, cursor).map_err(|error| StoreError::from_sqlite(tried, &error))
+                self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(tried, &error))
             }
             restored => restored,
         }
     }
 
-    fn restore_inner(&mut self, now: Now, names: &[Arc<str>], cursor: Option<WallTime>) -> rusqlite::Result<(Restored, bool)> {
+    fn restore_inner(&mut self, now: Now, keys: &[JobKey], cursor: Option<WallTime>) -> rusqlite::Result<(Restored, bool)> {
         let tx = self.conn.transaction()?;
-        let mut jobs = vec![RestoredJob::default(); names.len()];
-        self.job_rows = vec![0; names.len()];
-        let by_name: HashMap<&str, usize> = names.iter().enumerate().map(|(index, name)| (&**name, index)).collect();
+        let mut jobs = vec![RestoredJob::default(); keys.len()];
+        self.job_rows = vec![0; keys.len()];
+        let by_name: HashMap<&str, usize> = keys.iter().enumerate().map(|(index, key)| (&*key.name, index)).collect();
         {
-            let mut known = tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused FROM jobs")?;
+            let mut retimed = Vec::new();
+            let mut known =
+                tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused, timing FROM jobs")?;
             let mut rows = known.query([])?;
             while let Some(row) = rows.next()? {
                 let Some(&index) = by_name.get(row.get_ref(1)?.as_str()?) else { continue };
@@ -49,6 +51,14 @@ impl Store {
                 let job = &mut jobs[index];
                 job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
                 job.paused = row.get(6)?;
+                let timing: Option<i64> = row.get(7)?;
+                if timing != Some(keys[index].timing) {
+                    // A database of version 1 does not know: what was missed counts.
+                    if timing.is_some() {
+                        job.cursor = cursor;
+                    }
+                    retimed.push(index);
+                }
                 let same_boot = row.get_ref(5)?.as_str_or_null()? == Some(&self.boot_id);
                 job.anchor_age = match (row.get::<_, Option<i64>>(3)?, row.get::<_, Option<i64>>(4)?) {
                     (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
@@ -56,9 +66,17 @@ impl Store {
                     (None, _) => None,
                 };
             }
-            let mut add = tx.prepare("INSERT INTO jobs (name, cursor) VALUES (?1, ?2)")?;
-            for ((row, name), job) in self.job_rows.iter_mut().zip(names).zip(&mut jobs).filter(|((row, _), _)| **row == 0) {
-                *row = add.insert(params![&**name, cursor.map(WallTime::as_nanos)])?;
+            for index in retimed {
+                let cursor = jobs[index].cursor.map(WallTime::as_nanos);
+                tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3 WHERE id = ?1")?.execute(params![
+                    self.job_rows[index],
+                    keys[index].timing,
+                    cursor
+                ])?;
+            }
+            let mut add = tx.prepare("INSERT INTO jobs (name, cursor, timing) VALUES (?1, ?2, ?3)")?;
+            for ((row, key), job) in self.job_rows.iter_mut().zip(keys).zip(&mut jobs).filter(|((row, _), _)| **row == 0) {
+                *row = add.insert(params![&*key.name, cursor.map(WallTime::as_nanos), key.timing])?;
                 job.cursor = cursor;
             }
         }
@@ -86,10 +104,25 @@ impl Store {
         let timeline: Option<String> =
             tx.query_row("SELECT value FROM meta WHERE key = 'timeline'", [], |row| row.get(0)).optional()?;
         tx.commit()?;
-        self.names = names.to_vec();
+        self.names = keys.iter().map(|key| Arc::clone(&key.name)).collect();
         let next_run = super::row::number(last.unwrap_or(0)) + 1;
         let timeline = timeline.and_then(|text| read_timeline(&text));
         Ok((Restored { next_run, timeline, jobs, running }, same_boot))
+    }
+
+    /// Goes on with another list of jobs, and forgets what an earlier job of a new one's name had left: its pause, its
+    /// deadlines, its dependencies' ends. What its watch has seen stays.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said; the list is the old one then.
+    pub fn set_jobs(&mut self, keys: &[JobKey]) -> Result<(), StoreError> {
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("write {}", self.path.display()), &error);
+        let tx = self.conn.unchecked_transaction().map_err(wrap)?;
+        let rows = rows_of(&tx, &self.names, &self.job_rows, keys).map_err(wrap)?;
+        tx.commit().map_err(wrap)?;
+        self.job_rows = rows;
+        self.names = keys.iter().map(|key| Arc::clone(&key.name)).collect();
+        Ok(())
     }
 
     /// Waiting runs of a job from `from` on, oldest first.
@@ -112,7 +145,7 @@ impl Store {
 /// Reads the pending and running runs. Those of jobs that the configuration no longer has end as cancelled: nobody
 /// could run them.
 fn read_active(
-    tx: &rusqlite::Transaction<'_>,
+    tx: &Transaction<'_>,
     now: WallTime,
     index_of: &HashMap<i64, usize>,
     jobs: &mut [RestoredJob],
@@ -153,6 +186,27 @@ fn read_active(
         end.execute(params![id, now.as_nanos()])?;
     }
     Ok(running)
+}
+
+fn rows_of(tx: &Transaction<'_>, names: &[Arc<str>], rows: &[i64], keys: &[JobKey]) -> rusqlite::Result<Vec<i64>> {
+    let known: HashMap<&str, i64> = names.iter().map(|name| &**name).zip(rows.iter().copied()).collect();
+    let mut timed = tx.prepare("UPDATE jobs SET timing = ?2 WHERE id = ?1 AND timing <> ?2")?;
+    let mut add = tx.prepare(
+        "INSERT INTO jobs (name, timing) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
+            SET timing = excluded.timing, paused = 0, cursor = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
+         RETURNING id",
+    )?;
+    let mut forget = tx.prepare("DELETE FROM credits WHERE job = ?1 OR upstream = ?1")?;
+    keys.iter()
+        .map(|key| match known.get(&*key.name) {
+            Some(row) => timed.execute([*row, key.timing]).map(|_| *row),
+            None => {
+                let row: i64 = add.query_row(params![&*key.name, key.timing], |row| row.get(0))?;
+                forget.execute([row])?;
+                Ok(row)
+            }
+        })
+        .collect()
 }
 
 fn job_id(index: usize) -> JobId {

@@ -75,7 +75,7 @@ impl StoredRun {
         let state = match self.state {
             StateWord::Running => {
                 let since = self.attempt_at.or(self.started_at).unwrap_or(self.scheduled_at);
-                RunState::Running(Process { pid: self.pid, since, stop: None, adopted: true })
+                RunState::Running(Process { pid: self.pid, since, begun: Elapsed::default(), stop: None, adopted: true })
             }
             StateWord::Pending => RunState::Pending(match self.not_before {
                 Some(not_before) => Waiting::Retry { not_before, due: Elapsed::default() },

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::config::Durability;
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -25,7 +25,7 @@ const BUSY: Duration = Duration::from_millis(200);
 const SHAPE: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER,
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER, timing INTEGER,
     anchor_wall INTEGER, anchor_elapsed INTEGER, anchor_boot TEXT,
     paused INTEGER NOT NULL DEFAULT 0, last_run INTEGER, watch TEXT, baseline INTEGER NOT NULL DEFAULT 0
 );
@@ -43,6 +43,9 @@ CREATE TABLE missed (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, at INTEGER NO
 CREATE TABLE credits (job INTEGER NOT NULL, upstream INTEGER NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (job, upstream)) WITHOUT ROWID;
 CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
 ";
+
+/// What makes a database of each earlier version one of the next, the first version's first.
+const MIGRATIONS: [&str; 1] = ["ALTER TABLE jobs ADD COLUMN timing INTEGER;"];
 
 /// Why the state can't be used.
 #[derive(Debug)]
@@ -96,6 +99,15 @@ impl StoreError {
     }
 }
 
+/// How hard a commit is pressed onto the disk.
+pub(super) fn set_durability(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
+    let synchronous = match durability {
+        Durability::Normal => "NORMAL",
+        Durability::Full => "FULL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)
+}
+
 /// Opens or creates the database.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let tried = || format!("open the state database {}", path.display());
@@ -106,11 +118,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     // The page size only takes effect while the file is empty.
     conn.pragma_update(None, "page_size", PAGE_SIZE).map_err(wrap)?;
     conn.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
-    let synchronous = match durability {
-        Durability::Normal => "NORMAL",
-        Durability::Full => "FULL",
-    };
-    conn.pragma_update(None, "synchronous", synchronous).map_err(wrap)?;
+    set_durability(&conn, durability).map_err(wrap)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB).map_err(wrap)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(wrap)?;
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
@@ -119,6 +127,10 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
         0 => {
             let create = format!("BEGIN IMMEDIATE; {SHAPE} PRAGMA user_version = {VERSION}; COMMIT;");
             conn.execute_batch(&create).map_err(wrap)?;
+        }
+        1..VERSION => {
+            let steps = usize::try_from(version - 1).ok().and_then(|done| MIGRATIONS.get(done..)).unwrap_or_default().concat();
+            conn.execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")).map_err(wrap)?;
         }
         newer => return Err(StoreError::Newer { path: path.into(), version: newer }),
     }

@@ -36,11 +36,39 @@ fn a_number_that_means_another_process_by_now_is_not_adopted() {
 }
 
 #[test]
-fn a_zombie_is_not_adopted() {
-    let child = spawn(&argv(&["true"]), &ExecSpec::default()).unwrap();
+fn a_process_that_has_ended_is_adopted_by_its_parent_alone_who_learns_how_it_ended() {
+    let child = spawn(&shell("exit 7"), &ExecSpec::default()).unwrap();
     wait_any(&[child.pidfd().unwrap()]);
     assert_eq!(state_of(child.pid().pid), Some('Z'));
-    assert!(Adopted::open(child.pid()).is_none());
+    let adopted = Adopted::open(child.pid()).expect("its status is still there");
+    assert!(!adopted.is_alive());
+    assert_eq!(adopted.exit(), Some(Exit::Code(7)));
+    assert!(Adopted::open(child.pid()).is_none(), "it is reaped");
+    child.leave();
+}
+
+#[test]
+fn the_output_of_a_process_is_come_by_through_the_process_and_none_is_lost_meanwhile() {
+    let fifo = tempfile::tempdir().unwrap();
+    let path = fifo.path().join("go").display().to_string();
+    nix::unistd::mkfifo(&*path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let line = format!("echo one; read x <{path}; echo two; read x <{path}");
+    let mut child = spawn(&shell(&line), &ExecSpec::default()).unwrap();
+    let adopted = Adopted::open(child.pid()).expect("it lives");
+    // The daemon dies: nobody reads, and nobody is ended by SIGPIPE.
+    drop(child.take_output());
+    std::fs::write(&path, "\n").unwrap();
+    let output = adopted.open_output().expect("its pipe");
+    let mut text = String::new();
+    while !text.ends_with("two\n") {
+        wait_any(&[output.as_fd()]);
+        let mut buffer = [0; 64];
+        let count = nix::unistd::read(&output, &mut buffer).unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    assert_eq!(text, "one\ntwo\n");
+    assert!(adopted.is_alive());
+    drop(child);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, Restored, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
-use firelink::store::{Opened, Store};
+use firelink::store::{JobKey, Opened, Store};
 
 pub const BOOT: &str = "boot-1";
 
@@ -18,8 +18,8 @@ pub fn now() -> Now {
     Now { wall: at(0), elapsed: Elapsed::from_nanos(1_000_000_000) }
 }
 
-pub fn names(names: &[&str]) -> Vec<Arc<str>> {
-    names.iter().map(|name| Arc::from(*name)).collect()
+pub fn names(names: &[&str]) -> Vec<JobKey> {
+    names.iter().map(|name| JobKey { name: Arc::from(*name), timing: 0 }).collect()
 }
 
 pub fn opened(dir: &Path) -> Opened {
@@ -55,7 +55,7 @@ pub fn running(id: u64, job: u32) -> RunRecord {
     RunRecord {
         attempt: Attempt(1),
         started_at: Some(at(1)),
-        state: RunState::Running(Process { pid, since: at(1), stop: None, adopted: false }),
+        state: RunState::Running(Process { pid, since: at(1), begun: Elapsed::default(), stop: None, adopted: false }),
         ..pending(id, job)
     }
 }

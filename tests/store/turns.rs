@@ -187,3 +187,59 @@ fn waiting_runs_past_the_window_stay_in_the_store_and_are_loaded_in_order() {
     let row = store.run(RunId(2499)).unwrap().unwrap();
     assert_eq!((row.state, row.ended_at, row.reason.as_deref()), (StateWord::Skipped, Some(at(4)), Some("upstream a failed")));
 }
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (mut store, _) = open(dir.path(), &["a"]);
+        store
+            .commit(vec![Change::Run { new: true, record: Box::new(ended(1, 0, Outcome::Succeeded, at(2))) }], Vec::new())
+            .unwrap();
+        store.commit(vec![Change::Cursor { job: JobId(0), at: at(5) }], Vec::new()).unwrap();
+    }
+    let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
+    conn.execute_batch("ALTER TABLE jobs DROP COLUMN timing; PRAGMA user_version = 1;").unwrap();
+    drop(conn);
+    let (_, restored) = open(dir.path(), &["a"]);
+    assert_eq!((restored.next_run, restored.jobs[0].cursor), (2, Some(at(5))));
+    let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
+    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(conn.query_row("SELECT timing FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[test]
+fn what_was_missed_of_a_schedule_that_has_been_changed_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |timing| [firelink::store::JobKey { name: "a".into(), timing }];
+    let open = |timing| {
+        let mut store = opened(dir.path()).store;
+        let (restored, _) = store.restore(now(), &key(timing), Some(now().wall)).unwrap();
+        (store, restored.jobs[0].cursor)
+    };
+    let (mut store, _) = open(1);
+    store.commit(vec![Change::Cursor { job: JobId(0), at: at(-500) }], Vec::new()).unwrap();
+    drop(store);
+    assert_eq!(open(1).1, Some(at(-500)));
+    assert_eq!(open(2).1, Some(at(0)), "the new schedule begins now");
+    assert_eq!(open(2).1, Some(at(0)));
+}
+
+#[test]
+fn another_list_of_jobs_keeps_the_rows_of_those_it_shares_and_forgets_what_a_namesake_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b", "c"]);
+    let credit = |job, upstream| Change::Credit { job: JobId(job), upstream: JobId(upstream), outcome: Some(Outcome::Succeeded) };
+    let paused = |job| Change::Paused { job: JobId(job), paused: true };
+    store.commit(vec![credit(2, 0), credit(2, 1), paused(0), paused(1)], Vec::new()).unwrap();
+    store.set_jobs(&names(&["c", "b"])).unwrap();
+    store.set_jobs(&names(&["new", "a", "b", "c"])).unwrap();
+    store.commit(vec![Change::Run { new: true, record: Box::new(ended(1, 3, Outcome::Succeeded, at(2))) }], Vec::new()).unwrap();
+    drop(store);
+    let (_, restored) = open(dir.path(), &["a", "b", "c"]);
+    assert_eq!(restored.jobs.iter().map(|job| job.paused).collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(restored.jobs[2].credits, [(JobId(1), Outcome::Succeeded)]);
+    let history = History::open(dir.path()).unwrap().unwrap();
+    let runs = history.query(&firelink::store::Filter { limit: 9, ..Default::default() }).unwrap();
+    assert_eq!(history.job_name(runs[0].as_ref().unwrap().job_row), "c");
+}

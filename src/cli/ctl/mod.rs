@@ -4,6 +4,7 @@ mod cancel;
 mod events;
 mod logs;
 mod pause;
+mod reload;
 mod retry;
 pub mod status;
 pub mod stop;
@@ -15,7 +16,7 @@ use argh::FromArgs;
 use serde::de::DeserializeOwned;
 
 use super::out::{Done, Failure};
-use crate::control::protocol::Request;
+use crate::control::protocol::{ErrorCode, Request};
 use crate::control::{Client, ClientError, socket_path};
 
 /// talk to the daemon
@@ -37,6 +38,7 @@ enum Command {
     Events(events::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
+    Reload(reload::Args),
     Stop(stop::Args),
 }
 
@@ -50,6 +52,7 @@ pub(super) fn run(args: &Args) -> Done {
         Command::Events(args) => events::run(args),
         Command::Pause(args) => pause::pause(args),
         Command::Resume(args) => pause::resume(args),
+        Command::Reload(args) => reload::run(args),
         Command::Stop(args) => stop::run(args),
     }
 }
@@ -66,6 +69,7 @@ fn ask<T: DeserializeOwned>(client: &mut Client, request: &Request) -> Result<T,
 fn failure(error: ClientError) -> Failure {
     match &error {
         ClientError::NoDaemon { .. } => Failure::no_daemon(error.to_string()),
+        ClientError::Refused { code: ErrorCode::Invalid, .. } => Failure::usage(error.to_string()),
         ClientError::Broken(_) | ClientError::Refused { .. } => Failure::failed(error.to_string()),
     }
 }

@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod events;
 pub mod logs;
 pub mod pause;
+pub mod reload;
 pub mod retry;
 pub mod status;
 pub mod stop;
