@@ -53,7 +53,7 @@ impl<C: Clocks> Reactor<C> {
                 self.waiters.push(Waiter { peer, what: WaitFor::Stop });
                 if request.now {
                     log::info!("asked to stop now: running jobs are killed");
-                    self.inbox.push_back(Event::Ask(engine::Request::StopNow));
+                    self.stop_now();
                 } else if !self.engine.is_stopping() {
                     self.stop("asked to");
                 }

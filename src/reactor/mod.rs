@@ -21,6 +21,7 @@ mod io;
 mod memory;
 mod peers;
 mod signals;
+mod source_child;
 mod tokens;
 mod turn;
 mod watches;
@@ -48,7 +49,7 @@ use clocks::{Clocks, WallWake};
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
-use watches::{Surroundings, Watches};
+use watches::{Owner, Surroundings, Watches};
 
 /// How soon an orphan is looked at again of which nobody could tell whose it is.
 const SWEEP_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
@@ -214,6 +215,7 @@ impl<C: Clocks> Reactor<C> {
                 *process = RestoredProcess::Alive(pid);
             }
         }
+        source_child::end_leftovers(&children);
         let mut effects = Vec::new();
         engine.start(now, restored, &mut effects);
         let mut reactor = Reactor {
@@ -253,14 +255,28 @@ impl<C: Clocks> Reactor<C> {
     }
 
     fn start_sources(&mut self) {
-        for (index, job) in (0..).zip(&self.config.jobs) {
-            let Some(source) = job.trigger.source() else { continue };
-            if !self.engine.rules().jobs[index as usize].enabled {
-                continue;
-            }
-            let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-            self.watches.start(JobId(index), Arc::clone(&job.name), source, &mut around);
+        let mut sources = Vec::new();
+        for ((index, job), rules) in (0..).zip(&self.config.jobs).zip(&self.engine.rules().jobs) {
+            let Some(source) = job.trigger.source().filter(|_| rules.enabled) else { continue };
+            let (name, exec) = (Arc::clone(&job.name), Arc::clone(&job.exec));
+            let owner = Owner { job: JobId(index), name, trigger: rules.trigger, exec, kill_grace: rules.kill_grace };
+            sources.push((owner, source));
         }
+        let (watches, mut around) = self.watching();
+        sources.into_iter().for_each(|(owner, source)| watches.start(owner, source, &mut around));
+    }
+
+    /// The sources, and what their calls may touch.
+    fn watching(&mut self) -> (&mut Watches, Surroundings<'_>) {
+        let around = Surroundings {
+            now: self.now,
+            io: &mut self.io,
+            bridge: &mut self.bridge,
+            store: &mut self.store,
+            children: &self.children,
+            engine: &self.engine,
+        };
+        (&mut self.watches, around)
     }
 
     /// Runs until it is told to stop and nothing runs any more.
@@ -294,8 +310,8 @@ impl<C: Clocks> Reactor<C> {
             }
             self.turn();
         }
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.stop(&mut around);
+        let (watches, mut around) = self.watching();
+        watches.stop(&mut around);
         Ok(())
     }
 
@@ -339,6 +355,7 @@ impl<C: Clocks> Reactor<C> {
             What::HookExit(hook) => self.reap_hook(hook),
             What::HookOutput(hook) => self.hooks.output_ready(hook),
             What::Source(watch, fd) => self.call_source(watch, Readiness::Fd(fd)),
+            What::SourceExit(watch) => self.reap_source(watch),
         }
         Ok(())
     }
@@ -350,8 +367,13 @@ impl<C: Clocks> Reactor<C> {
     }
 
     fn call_source(&mut self, watch: u32, what: Readiness) {
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.ready(watch, what, &mut around);
+        let (watches, mut around) = self.watching();
+        watches.ready(watch, what, &mut around);
+    }
+
+    fn reap_source(&mut self, watch: u32) {
+        let (watches, mut around) = self.watching();
+        watches.reap(watch, &mut around);
     }
 
     /// Looks for what left the process groups of runs that are over, and for orphans that have ended.
@@ -359,7 +381,7 @@ impl<C: Clocks> Reactor<C> {
         if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
             return;
         }
-        let known: Vec<Known> = self.children.known().chain(self.hooks.known()).collect();
+        let known: Vec<Known> = self.children.known().chain(self.hooks.known()).chain(self.watches.known()).collect();
         match crate::exec::sweep(&known) {
             Ok(swept) => {
                 for stray in &swept.killed {
@@ -395,7 +417,7 @@ impl<C: Clocks> Reactor<C> {
             match signal {
                 Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() => {
                     log::warn!("{signal} again: running jobs are killed");
-                    self.inbox.push_back(Event::Ask(Request::StopNow));
+                    self.stop_now();
                 }
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal.as_str()),
                 Signal::SIGHUP => log::warn!("SIGHUP: reloading is not supported by this version; restart to load the file anew"),
@@ -408,6 +430,9 @@ impl<C: Clocks> Reactor<C> {
                     for hook in self.hooks.without_pidfd() {
                         self.reap_hook(hook);
                     }
+                    for watch in self.watches.without_pidfd() {
+                        self.reap_source(watch);
+                    }
                 }
             }
         }
@@ -419,6 +444,16 @@ impl<C: Clocks> Reactor<C> {
         let alive = self.engine.alive();
         log::info!("stopping ({why}): nothing new starts; {alive} running");
         self.inbox.push_back(Event::Ask(Request::Stop { patience }));
+        let (watches, mut around) = self.watching();
+        watches.close(&mut around);
+    }
+
+    /// Everything ends at once.
+    fn stop_now(&mut self) {
+        let (watches, mut around) = self.watching();
+        watches.close(&mut around);
+        watches.kill_children();
+        self.inbox.push_back(Event::Ask(Request::StopNow));
     }
 
     /// Everything that is to be handled at this instant.
@@ -428,8 +463,8 @@ impl<C: Clocks> Reactor<C> {
         self.hooks.pump(&mut self.io, &mut self.children);
         self.hooks.kill_overdue(self.now.elapsed);
         self.peers.drop_overdue(self.now.elapsed, &mut self.io);
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.wake_due(&mut around);
+        let (watches, mut around) = self.watching();
+        watches.wake_due(&mut around);
         let mut effects: Vec<Effect> = Vec::new();
         for event in std::mem::take(&mut self.inbox) {
             self.engine.handle(self.now, event, &mut effects);
@@ -437,7 +472,9 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
-        if self.stopped && self.hooks.is_empty() {
+        let (watches, mut around) = self.watching();
+        watches.give_room(&mut around);
+        if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() {
             self.answer_stop();
             self.done = true;
         }
