@@ -485,7 +485,8 @@ impl<C: Clocks> Reactor<C> {
     fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
         let mut taken = Vec::new();
         for (watch, job, batch) in self.watches.take_batches() {
-            if self.store.trouble().is_some() {
+            // Nothing else may come that would have the store try again.
+            if self.store.trouble().is_some() && !self.write(Vec::new(), Vec::new()) {
                 self.call_source(watch, Readiness::NotRecorded);
                 continue;
             }

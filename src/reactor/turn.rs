@@ -55,7 +55,15 @@ impl<C: Clocks> Reactor<C> {
             return;
         }
         self.held_until = None;
-        match self.store.commit(std::mem::take(&mut self.held), records) {
+        let held = std::mem::take(&mut self.held);
+        self.write(held, records);
+    }
+
+    /// Writes; true if the disk takes it, and with it what it refused before. Each change of its mind is told once.
+    pub(super) fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
+        let written = self.store.commit(changes, records);
+        let works = written.is_ok();
+        match written {
             Ok(()) if self.trouble_told => {
                 self.trouble_told = false;
                 log::warn!("the state can be written again; nothing of it is missing");
@@ -67,6 +75,7 @@ impl<C: Clocks> Reactor<C> {
             }
             Err(_) => {}
         }
+        works
     }
 
     fn act(&mut self, effect: Effect, ended: &[StoredRun]) {

@@ -35,7 +35,7 @@ const READ_AT_ONCE: usize = 64 * 1024;
 const CHUNK: usize = 8 * 1024;
 
 /// How soon events are handed over again that the store refused.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a plugin may live without a stdout, from which nothing can come any more: a shell takes a moment to see
 /// that its pipeline has ended.

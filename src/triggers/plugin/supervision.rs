@@ -67,7 +67,7 @@ impl Ends {
         let wait = self.wait(plugin);
         // Rounded, because the jitter's digits say nothing to a person.
         let shown = format_duration(Duration::from_secs(wait.as_secs().max(1)));
-        let times = if self.in_a_row > 1 { format!(", {} times in a row", self.in_a_row) } else { String::new() };
+        let times = self.times();
         Verdict { again: Some(wait), warning: Some(format!("the plugin {how}{times}; next start in {shown}")) }
     }
 
@@ -78,14 +78,13 @@ impl Ends {
         plugin.spread.stretch(FIRST_WAIT.saturating_mul(1 << doublings).min(longest))
     }
 
+    fn times(&self) -> String {
+        if self.in_a_row > 1 { format!(", {} times in a row", self.in_a_row) } else { String::new() }
+    }
+
     /// What is told of one that lives again but has not lived well yet.
     pub fn probation(&self) -> Option<String> {
-        let times = match self.in_a_row {
-            0 => return None,
-            1 => "once".to_owned(),
-            times => format!("{times} times in a row"),
-        };
-        Some(format!("the plugin {}, {times}; it has been started again", self.last))
+        (self.in_a_row > 0).then(|| format!("the plugin {}{}; it has been started again", self.last, self.times()))
     }
 
     /// It has lived well.
