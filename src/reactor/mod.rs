@@ -26,6 +26,9 @@ mod tokens;
 mod turn;
 mod watches;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::AsRawFd;

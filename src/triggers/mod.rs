@@ -15,6 +15,8 @@
 mod after_deps;
 pub mod cron;
 mod cron_trigger;
+#[cfg(test)]
+mod echo;
 mod files;
 mod filter;
 mod hash;
@@ -42,8 +44,17 @@ pub use source::{
 };
 
 /// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
-pub static REGISTRY: &[&TriggerType] =
-    &[&cron_trigger::TYPE, &interval::TYPE, &startup::TYPE, &watch::TYPE, &plugin::TYPE, &after_deps::TYPE, &manual::TYPE];
+pub static REGISTRY: &[&TriggerType] = &[
+    &cron_trigger::TYPE,
+    &interval::TYPE,
+    &startup::TYPE,
+    &watch::TYPE,
+    &plugin::TYPE,
+    &after_deps::TYPE,
+    &manual::TYPE,
+    #[cfg(test)]
+    &echo::TYPE,
+];
 
 /// What a job's surroundings say to its trigger while it is read.
 #[derive(Clone, Copy, Debug)]

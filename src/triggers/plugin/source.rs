@@ -246,12 +246,11 @@ impl PluginSource {
         }
         if let Some(process) = self.process.as_mut().filter(|process| process.exit.is_some()) {
             process.is_read = true;
-            match self.lines.finish() {
-                Some((number, rest)) => match parse(&rest) {
+            if let Some((number, rest)) = self.lines.finish() {
+                match parse(&rest) {
                     Ok(event) => events.extend(event),
                     Err(_) => self.report(host, number, "the plugin ended in the middle of it", &rest),
-                },
-                None => {}
+                }
             }
         }
         events
