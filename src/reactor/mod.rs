@@ -44,7 +44,7 @@ use crate::control::Bound;
 use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId};
-use crate::store::{Lock, Store, WatchRecord};
+use crate::store::{Lock, Store};
 use crate::triggers::Readiness;
 use bridge::Bridge;
 use children::{Children, Ended};
@@ -481,26 +481,5 @@ impl<C: Clocks> Reactor<C> {
             self.answer_stop();
             self.done = true;
         }
-    }
-
-    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
-    /// seen would be found again.
-    fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
-        let mut taken = Vec::new();
-        for (watch, job, batch) in self.watches.take_batches() {
-            // Nothing else may come that would have the store try again.
-            if self.store.trouble().is_some() && !self.write(Vec::new(), Vec::new()) {
-                self.call_source(watch, Readiness::NotRecorded);
-                continue;
-            }
-            if batch.baseline_done {
-                let name = &self.config.jobs[job.index()].name;
-                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
-            }
-            let events = batch.events.iter().map(|event| event.to_string().into()).collect();
-            self.engine.handle(self.now, Event::Fired { job, events }, effects);
-            taken.push((watch, WatchRecord { job, batch }));
-        }
-        taken
     }
 }

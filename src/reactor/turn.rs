@@ -18,6 +18,27 @@ const PRUNE_EVERY: u32 = 10;
 const PRUNE_AT_ONCE: usize = 200;
 
 impl<C: Clocks> Reactor<C> {
+    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
+    /// seen would be found again.
+    pub(super) fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
+        let mut taken = Vec::new();
+        for (watch, job, batch) in self.watches.take_batches() {
+            // Nothing else may come that would have the store try again.
+            if self.store.trouble().is_some() && !self.write(Vec::new(), Vec::new()) {
+                self.call_source(watch, Readiness::NotRecorded);
+                continue;
+            }
+            if batch.baseline_done {
+                let name = &self.config.jobs[job.index()].name;
+                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
+            }
+            let events = batch.events.iter().map(|event| event.to_string().into()).collect();
+            self.engine.handle(self.now, Event::Fired { job, events }, effects);
+            taken.push((watch, WatchRecord { job, batch }));
+        }
+        taken
+    }
+
     pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
         let mut changes = Vec::new();
         let mut rest = Vec::new();

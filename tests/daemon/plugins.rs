@@ -1,11 +1,14 @@
 //! Plugins: real processes, in any mood.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::support::{Daemon, PATIENCE, Place, is_alive};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A place with one job, whose plugin is a shell script.
 fn place(script: &str, more: &str) -> Place {
@@ -38,6 +41,8 @@ fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < deadline, "it never came to be that {what}");
+        // Asking starts processes, and other tests want the processor too.
+        std::thread::sleep(PAUSE);
     }
 }
 
