@@ -86,7 +86,7 @@ fn every_example_loads() {
             count += 1;
         }
     }
-    assert_eq!(count, 4);
+    assert_eq!(count, 5);
 }
 
 #[test]

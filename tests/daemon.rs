@@ -13,6 +13,8 @@ mod commands;
 mod files;
 #[path = "daemon/load.rs"]
 mod load;
+#[path = "daemon/plugins.rs"]
+mod plugins;
 #[path = "daemon/reload.rs"]
 mod reload;
 #[path = "daemon/runs.rs"]

@@ -190,7 +190,8 @@ fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
     }
 }
 
-fn read_command(fields: &Fields<'_>, key: &str, help_if_empty: &str) -> Option<Action> {
+/// Reads a command: a list of words, or a line of shell.
+pub(super) fn read_command(fields: &Fields<'_>, key: &str, help_if_empty: &str) -> Option<Action> {
     let field = fields.get(key)?;
     let error = |place, message| fields.cx.findings.error(place, message, help_if_empty);
     if let Value::List(items) = fields.cx.doc.value(field.node) {
@@ -392,8 +393,9 @@ fn retry_delay(retry: &Fields<'_>) -> Duration {
     text.and_then(|text| crate::model::parse_duration(text.value).ok()).unwrap_or_default()
 }
 
-/// Warns of a script or program that will not start, and of one that others may change while it runs as root.
-pub(super) fn look_at_files(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, surroundings: &Surroundings) {
+/// Warns of a script or program that will not start, and of one that others may change while it runs as root. `role`
+/// says what will fail.
+pub(super) fn look_at_files(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, role: &str, surroundings: &Surroundings) {
     use std::os::unix::fs::MetadataExt;
     let (path, must_execute) = match action {
         Action::Script { script, .. } => (cwd.join(script), false),
@@ -406,7 +408,7 @@ pub(super) fn look_at_files(cx: Cx<'_>, action: &Action, cwd: &Path, place: Plac
     let shown = path.display();
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let help = "runs will fail until it is there; a relative path starts from the job's `cwd`";
+            let help = format!("{role} will fail until it is there; a relative path starts from the job's `cwd`");
             cx.findings.warn(place, format!("{shown} does not exist"), help);
         }
         Err(error) => cx.findings.warn(place, format!("{shown} can't be looked at: {error}"), ""),

@@ -81,7 +81,7 @@ impl<'a> Shared<'a> {
         let condition = read_condition(&fields, chosen.as_ref());
         let context =
             JobContext { job: name.map_or("", |name| name.value), zone, cwd: &cwd, machine_seed: self.surroundings.machine_seed };
-        let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context));
+        let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context, self.surroundings));
         let draft = |whole| Draft { name, depends_on: depends_on.clone(), whole };
         let (Some(name), Some(trigger)) = (name, trigger) else { return Some(draft(None)) };
 
@@ -141,7 +141,7 @@ impl<'a> Shared<'a> {
     fn warn_of(&self, fields: &Fields<'_>, action: &Action, execution: &Execution, cwd: &Path) {
         let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
         let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
-        look_at_files(self.cx, action, cwd, place, self.surroundings);
+        look_at_files(self.cx, action, cwd, place, "runs", self.surroundings);
         if execution.cwd.is_some() && !cwd.is_dir() {
             let help = "runs will fail until it is there";
             self.cx.findings.warn(fields.place_of("cwd"), format!("there is no directory {}", cwd.display()), help);

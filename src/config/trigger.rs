@@ -1,10 +1,12 @@
 //! A job's trigger: the word with flat keys beside it, or a map; both mean the same.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::fields::{Cx, Field, Fields};
 use super::render::quoted;
-use super::words;
+use super::{Surroundings, execution, words};
+use crate::exec::spec::Action;
 use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
 
 use super::document::{Scalar, Value};
@@ -39,10 +41,11 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
     }
     let kind = type_of(job.cx, job.text("trigger")?)?;
     report_strays(job, |key| {
-        let message = format!("a trigger of type `{}` has no {}", kind.kind, quoted(key));
+        let message = format!("a trigger of type `{}` has no {}", kind.word, quoted(key));
         (!kind.keys.contains(&key)).then(|| (message, help_for(key)))
     });
-    // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys.
+    // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys. Its
+    // `command` is what its runs execute.
     let own: Vec<&str> = kind.keys.iter().copied().filter(|key| !is_of_job(key)).collect();
     Some(Chosen { kind, keys: job.only(&own), place: job.place_of("trigger") })
 }
@@ -64,7 +67,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
     };
     let kind = type_of(cx, cx.text(value, || "`type`".into(), key.place)?)?;
     let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
-    let what = format!("a trigger of type `{}`", kind.kind);
+    let what = format!("a trigger of type `{}`", kind.word);
     let keys = cx.map_with(field.node, "`trigger`", &known, |key| {
         if all_keys().any(|other| other == key.value) {
             cx.findings.error(key.place, format!("{what} has no {}", quoted(key.value)), help_for(key.value));
@@ -77,7 +80,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
 }
 
 fn type_words() -> Vec<&'static str> {
-    REGISTRY.iter().map(|kind| kind.kind.as_str()).collect()
+    REGISTRY.iter().map(|kind| kind.word).collect()
 }
 
 fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
@@ -110,18 +113,20 @@ fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, Strin
 }
 
 fn is_of_job(key: &str) -> bool {
-    words::JOB.contains(&key)
+    words::JOB.contains(&key) || words::EXECUTION.contains(&key)
 }
 
 fn help_for(key: &str) -> String {
-    let types: Vec<&str> = REGISTRY.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.kind.as_str()).collect();
-    format!("it belongs to {}", words::listed(&types, " and "))
+    let types: Vec<&str> = REGISTRY.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.word).collect();
+    let of_job = if words::EXECUTION.contains(&key) { "the job itself, and to " } else { "" };
+    format!("it belongs to {of_job}{}", words::listed(&types, " and "))
 }
 
 impl Chosen<'_> {
     /// Reads the trigger. `None` if something is wrong, which is reported.
-    pub(super) fn build(&self, context: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
-        let mut keys = TriggerKeys { fields: self.keys.clone(), place: self.place };
+    pub(super) fn build(&self, context: &JobContext<'_>, surroundings: &Surroundings) -> Option<Box<dyn Trigger>> {
+        let around = Around { cwd: context.cwd, surroundings };
+        let mut keys = TriggerKeys { fields: self.keys.clone(), place: self.place, around };
         (self.kind.build)(&mut keys, context)
     }
 
@@ -135,6 +140,14 @@ impl Chosen<'_> {
 struct TriggerKeys<'a> {
     fields: Fields<'a>,
     place: Place,
+    around: Around<'a>,
+}
+
+/// What a program that is named must be looked at with.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    cwd: &'a Path,
+    surroundings: &'a Surroundings,
 }
 
 fn to_text(scalar: Scalar<'_>) -> Text {
@@ -170,13 +183,20 @@ impl Keys for TriggerKeys<'_> {
         self.fields.flag(key)
     }
 
+    fn command(&mut self, key: &str) -> Option<Action> {
+        let action = execution::read_command(&self.fields, key, "")?;
+        let place = self.fields.place_of(key);
+        execution::look_at_files(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
+        Some(action)
+    }
+
     fn map(&mut self, key: &str, allowed: &[&str]) -> Option<Box<dyn Keys + '_>> {
         let field = self.fields.get(key)?;
         if !matches!(self.fields.cx.doc.value(field.node), Value::Map(_)) {
             return None;
         }
         let fields = self.fields.map(key, allowed)?;
-        Some(Box::new(TriggerKeys { place: fields.place, fields }))
+        Some(Box::new(TriggerKeys { place: fields.place, fields, around: self.around }))
     }
 
     fn error(&mut self, place: Place, message: String, help: String) {

@@ -76,6 +76,12 @@ impl Engine {
         self.jobs[job.index()].stored
     }
 
+    /// Runs of a job that have not ended, wherever they are kept.
+    #[must_use]
+    pub fn unended(&self, job: JobId) -> usize {
+        self.jobs[job.index()].active()
+    }
+
     /// One job, for `status`.
     #[must_use]
     pub fn view(&self, now: Now, job: JobId) -> JobView {

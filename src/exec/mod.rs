@@ -1,10 +1,12 @@
 //! Processes: started, watched, asked to end, and never leaked.
 //!
 //! [`spawn`] makes a child in its own process group with stdin from `/dev/null` and both outputs in one pipe, so that
-//! their order is kept and the next daemon can read on. A [`Child`] is seen to end through a pidfd; reaping it first ends what is left of its group.
+//! their order is kept, which the next daemon can read on. A [`Child`] is seen to end through a pidfd; reaping it first
+//! ends what is left of its group.
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
 //!
-//! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it.
+//! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
+//! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
 //! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
 //! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
@@ -13,6 +15,7 @@ mod adopted;
 mod child;
 mod env;
 mod event;
+mod leftovers;
 mod log;
 mod output;
 mod plan;
@@ -27,9 +30,10 @@ mod sys;
 pub use adopted::Adopted;
 pub use child::{Child, GroupSignal};
 pub use event::{EventDelivery, deliver_event, event_path};
+pub use leftovers::{Daemon, PLUGIN, kill_plugins};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use search::find_leader;
-pub use start::{Launch, SpawnError, spawn};
+pub use start::{Apart, Launch, SpawnError, spawn, spawn_apart};
 pub use strays::{Known, Stray, Swept, sweep};
 pub use sys::{become_subreaper, has_pidfd};
 

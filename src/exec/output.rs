@@ -30,14 +30,23 @@ impl Pipe {
     /// # Errors
     /// What pipe(2) or the machine's limit on descriptors said.
     pub fn new() -> io::Result<Pipe> {
-        let (reader, writer) = io::pipe()?;
-        let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
-        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let (reader, writer) = pipe()?;
         let name = format!("pipe:[{}]", fstat(reader.as_fd())?.st_ino);
         let both = open(&*format!("/proc/self/fd/{}", writer.as_raw_fd()), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
         // Without /proc the run does not survive the daemon's end, and is none the worse before that.
         Ok(Pipe { reader, writer: both.unwrap_or(writer), name })
     }
+}
+
+/// A pipe of which the read end, the first, never blocks.
+///
+/// # Errors
+/// What pipe(2) or the machine's limit on descriptors said.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    let reader = OwnedFd::from(reader);
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((reader, writer.into()))
 }
 
 /// The pipe into which a process that an earlier daemon started writes its output, non-blocking; `None` if it has none

@@ -57,7 +57,7 @@ impl Plan {
     }
 
     /// By posix_spawn(3): the outer error is about what was asked for, the inner what the OS said.
-    pub fn start(&self, output: Option<BorrowedFd<'_>>) -> Result<io::Result<i32>, SpawnError> {
+    pub fn start(&self, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<io::Result<i32>, SpawnError> {
         let nul = |_| SpawnError::Environment(format!("`{}` can't be started: a name contains a NUL byte", self.program));
         let path = CString::new(self.path.as_os_str().as_bytes()).map_err(nul)?;
         let cwd = CString::new(self.cwd.as_os_str().as_bytes()).map_err(nul)?;
@@ -65,7 +65,7 @@ impl Plan {
         let argv = argv.map(CString::new).collect::<Result<Vec<_>, _>>().map_err(nul)?;
         let pair = |(name, value): (&OsString, &OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat());
         let envp = self.env.iter().map(pair).collect::<Result<Vec<_>, _>>().map_err(nul)?;
-        Ok(posix::spawn(&posix::Program { path: &path, argv: &argv, envp: &envp, cwd: &cwd, output }))
+        Ok(posix::spawn(&posix::Program { path: &path, argv: &argv, envp: &envp, cwd: &cwd, outputs }))
     }
 }
 

@@ -20,8 +20,8 @@ pub(super) struct Program<'a> {
     pub envp: &'a [CString],
     /// Its working directory.
     pub cwd: &'a CStr,
-    /// Both outputs; `None`: `/dev/null`.
-    pub output: Option<BorrowedFd<'a>>,
+    /// Its stdout and stderr; `None`: `/dev/null`.
+    pub outputs: [Option<BorrowedFd<'a>>; 2],
 }
 
 /// Starts it in a process group of its own, with stdin from `/dev/null`, no blocked signal and none ignored. What else
@@ -103,12 +103,12 @@ impl Actions {
         let mut this = Actions(unsafe { raw.assume_init() });
         let actions = &raw mut this.0;
         let null = c"/dev/null".as_ptr();
-        // SAFETY: the actions were initialised above; the C library copies the paths; the descriptor is borrowed, so
-        // it is open until `spawn` has returned.
+        // SAFETY: the actions were initialised above; the C library copies the paths; the descriptors are borrowed, so
+        // they are open until `spawn` has returned.
         unsafe {
             said(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
-            for number in 1..=2 {
-                said(match program.output {
+            for (number, output) in (1..).zip(program.outputs) {
+                said(match output {
                     Some(fd) => libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), number),
                     None => libc::posix_spawn_file_actions_addopen(actions, number, null, libc::O_WRONLY, 0),
                 })?;

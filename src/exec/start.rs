@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -84,35 +84,63 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     let mut plan = Plan::of(launch)?;
     let program = plan.program.clone();
     let os = |error: io::Error| SpawnError::Os(program.clone(), error.to_string());
-    // A library may have opened something without close-on-exec, and so may whoever started the daemon.
-    sys::close_on_exec_from(3).map_err(os)?;
-    let settings = settings(exec);
     let (mut reader, mut writer) = (None, None);
     if exec.capture != Capture::None {
         let pipe = output::Pipe::new().map_err(os)?;
         plan.env.insert(output::OUTPUT.into(), pipe.name.into());
         (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
     }
+    let writer = writer.as_ref().map(AsFd::as_fd);
+    Ok(Child::new(start(&plan, exec, [writer; 2])?, reader))
+}
+
+/// A child whose stdout and stderr are two pipes.
+#[derive(Debug)]
+pub struct Apart {
+    /// The process.
+    pub child: Child,
+    /// The read end of its stdout, non-blocking.
+    pub stdout: OwnedFd,
+    /// The read end of its stderr, non-blocking.
+    pub stderr: OwnedFd,
+}
+
+/// Starts a process like [`spawn`], but with each output in a pipe of its own, whatever `output.capture` says: for one
+/// that talks to the daemon.
+///
+/// # Errors
+/// Why nothing was started.
+pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
+    let plan = Plan::of(launch)?;
+    let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
+    let (stdout, out) = output::pipe().map_err(os)?;
+    let (stderr, err) = output::pipe().map_err(os)?;
+    let pid = start(&plan, launch.exec, [Some(out.as_fd()), Some(err.as_fd())])?;
+    Ok(Apart { child: Child::new(pid, None), stdout, stderr })
+}
+
+fn start(plan: &Plan, exec: &ExecSpec, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<i32, SpawnError> {
+    // A library may have opened something without close-on-exec, and so may whoever started the daemon.
+    sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
+    let settings = settings(exec);
     let started = if settings == sys::ChildSettings::default() && plan.account == Account::default() {
-        plan.start(writer.as_ref().map(AsFd::as_fd))?
+        plan.start(outputs)?
     } else {
-        fork_and_exec(&plan, settings, writer)
+        fork_and_exec(plan, settings, outputs)
     };
-    match started {
-        Ok(pid) => Ok(Child::new(pid, reader)),
-        Err(error) => Err(explain(&error, &plan, exec)),
-    }
+    started.map_err(|error| explain(&error, plan, exec))
 }
 
 /// std's way, which can run code in the child.
-fn fork_and_exec(plan: &Plan, settings: sys::ChildSettings, output: Option<OwnedFd>) -> io::Result<i32> {
+fn fork_and_exec(plan: &Plan, settings: sys::ChildSettings, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<i32> {
     let mut command = Command::new(&plan.path);
     command.arg0(&plan.program).args(&plan.args).env_clear().envs(&plan.env);
     command.current_dir(&plan.cwd).process_group(0).stdin(Stdio::null());
-    match output {
-        Some(writer) => command.stdout(writer.try_clone()?).stderr(writer),
-        None => command.stdout(Stdio::null()).stderr(Stdio::null()),
+    let stdio = |output: Option<BorrowedFd<'_>>| match output {
+        Some(writer) => writer.try_clone_to_owned().map(Stdio::from),
+        None => Ok(Stdio::null()),
     };
+    command.stdout(stdio(outputs[0])?).stderr(stdio(outputs[1])?);
     // Limits and niceness first: another account may have no right to them.
     sys::apply_in_child(&mut command, settings);
     let Account { uid, gid, groups } = &plan.account;

@@ -58,7 +58,7 @@ impl<C: Clocks> Reactor<C> {
                 self.waiters.push(Waiter { peer, what: WaitFor::Stop });
                 if request.now {
                     log::info!("asked to stop now: running jobs are killed");
-                    self.inbox.push_back(Event::Ask(engine::Request::StopNow));
+                    self.stop_now();
                 } else if !self.engine.is_stopping() {
                     self.stop("asked to");
                 }
@@ -136,6 +136,17 @@ impl<C: Clocks> Reactor<C> {
             warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
         }
         warnings.extend(self.watches.warnings());
+        let limited = |job: &&JobId| {
+            let limits = &self.config.jobs[job.index()].exec.limits;
+            limits.memory.is_some() || limits.pids.is_some()
+        };
+        if let Some(job) = jobs.iter().find(limited) {
+            warnings.push(format!(
+                "{}: `limits` are kept by rlimits, not by a cgroup: `memory` bounds the address space of each process, `pids` all \
+                 processes of the job's user",
+                self.config.jobs[job.index()].name
+            ));
+        }
         for job in jobs {
             let stored = self.engine.stored(*job);
             if stored > 0 {

@@ -154,6 +154,28 @@ impl Children {
         vars
     }
 
+    /// The variables by which a plugin knows whose it is, and by which it is found.
+    pub fn source_vars(&self, job: &str, trigger: TriggerWord) -> Vec<(String, String)> {
+        vec![
+            (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
+            ("FIRELINK_SOCKET".to_owned(), self.socket.display().to_string()),
+            ("FIRELINK_JOB".to_owned(), job.to_owned()),
+            ("FIRELINK_TRIGGER".to_owned(), trigger.to_string()),
+            (exec::PLUGIN.to_owned(), "1".to_owned()),
+        ]
+    }
+
+    /// Entries of a plugin's environment: of one job, or of all of this state.
+    pub fn source_marks(&self, job: Option<&str>) -> Vec<String> {
+        let state_dir = format!("{STATE_DIR}={}", self.state_dir.display());
+        [state_dir].into_iter().chain(job.map(|job| format!("FIRELINK_JOB={job}"))).collect()
+    }
+
+    /// Where the daemon was started.
+    pub fn start_dir(&self) -> &Path {
+        &self.start_dir
+    }
+
     /// Starts a command that follows a run, in the surroundings of the run, and marks its beginning in the log.
     ///
     /// # Errors
@@ -383,7 +405,7 @@ fn drain_into(files: &mut HashMap<RunId, RunFiles>, buffer: &mut Vec<u8>, run: R
     }
 }
 
-fn borrowed(vars: &[(String, String)]) -> Vec<(&str, Cow<'_, str>)> {
+pub(super) fn borrowed(vars: &[(String, String)]) -> Vec<(&str, Cow<'_, str>)> {
     vars.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str()))).collect()
 }
 

@@ -30,6 +30,7 @@ pub(super) enum What {
     HookExit(HookId),
     HookOutput(HookId),
     Source(u32, FdId),
+    SourceExit(u32),
 }
 
 #[derive(Debug)]

@@ -22,15 +22,18 @@ mod memory;
 mod peers;
 mod reload;
 mod signals;
+mod source_child;
 mod tokens;
 mod turn;
 mod watches;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Interest, Poll};
@@ -43,7 +46,7 @@ use crate::control::protocol::Reply;
 use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId};
-use crate::store::{JobKey, Lock, Store, WatchRecord};
+use crate::store::{JobKey, Lock, Store};
 use crate::triggers::Readiness;
 use bridge::Bridge;
 use children::{Children, Ended};
@@ -241,6 +244,7 @@ impl<C: Clocks> Reactor<C> {
                 *process = RestoredProcess::Alive(pid);
             }
         }
+        source_child::end_leftovers(&children);
         let mut effects = Vec::new();
         engine.start(now, restored, &mut effects);
         let mut reactor = Reactor {
@@ -288,17 +292,29 @@ impl<C: Clocks> Reactor<C> {
 
     /// Starts the source of each job that should have one and has none.
     fn start_missing_sources(&mut self) {
-        for (index, job) in (0..).zip(&self.config.jobs) {
-            if !self.engine.rules().jobs[index as usize].enabled {
-                continue;
-            }
-            let Some(source) = job.trigger.source() else { continue };
+        let mut sources = Vec::new();
+        for ((index, job), rules) in (0..).zip(&self.config.jobs).zip(&self.engine.rules().jobs) {
             if self.watches.has(JobId(index)) {
                 continue;
             }
-            let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-            self.watches.start(JobId(index), Arc::clone(&job.name), source, &mut around);
+            let Some(source) = job.trigger.source().filter(|_| rules.enabled) else { continue };
+            sources.push((reload::owner(JobId(index), job, rules), source));
         }
+        let (watches, mut around) = self.watching();
+        sources.into_iter().for_each(|(owner, source)| watches.start(owner, source, &mut around));
+    }
+
+    /// The sources, and what their calls may touch.
+    fn watching(&mut self) -> (&mut Watches, Surroundings<'_>) {
+        let around = Surroundings {
+            now: self.now,
+            io: &mut self.io,
+            bridge: &mut self.bridge,
+            store: &mut self.store,
+            children: &self.children,
+            engine: &self.engine,
+        };
+        (&mut self.watches, around)
     }
 
     /// Runs until it is told to stop and nothing runs any more.
@@ -332,8 +348,8 @@ impl<C: Clocks> Reactor<C> {
             }
             self.turn();
         }
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.stop(&mut around);
+        let (watches, mut around) = self.watching();
+        watches.stop(&mut around);
         Ok(match self.program.filter(|_| self.replace) {
             Some(program) => After::Replace(program),
             None => After::Exit,
@@ -380,6 +396,7 @@ impl<C: Clocks> Reactor<C> {
             What::HookExit(hook) => self.reap_hook(hook),
             What::HookOutput(hook) => self.hooks.output_ready(hook),
             What::Source(watch, fd) => self.call_source(watch, Readiness::Fd(fd)),
+            What::SourceExit(watch) => self.reap_source(watch),
         }
         Ok(())
     }
@@ -391,8 +408,13 @@ impl<C: Clocks> Reactor<C> {
     }
 
     fn call_source(&mut self, watch: u32, what: Readiness) {
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.ready(watch, what, &mut around);
+        let (watches, mut around) = self.watching();
+        watches.ready(watch, what, &mut around);
+    }
+
+    fn reap_source(&mut self, watch: u32) {
+        let (watches, mut around) = self.watching();
+        watches.reap(watch, &mut around);
     }
 
     /// Looks for what left the process groups of runs that are over, and for orphans that have ended.
@@ -400,7 +422,7 @@ impl<C: Clocks> Reactor<C> {
         if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
             return;
         }
-        let known: Vec<Known> = self.children.known().chain(self.hooks.known()).collect();
+        let known: Vec<Known> = self.children.known().chain(self.hooks.known()).chain(self.watches.known()).collect();
         match crate::exec::sweep(&known) {
             Ok(swept) => {
                 for stray in &swept.killed {
@@ -436,7 +458,7 @@ impl<C: Clocks> Reactor<C> {
             match signal {
                 Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() => {
                     log::warn!("{signal} again: running jobs are killed");
-                    self.inbox.push_back(Event::Ask(Request::StopNow));
+                    self.stop_now();
                 }
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal.as_str()),
                 Signal::SIGHUP => self.hang_up(),
@@ -448,6 +470,9 @@ impl<C: Clocks> Reactor<C> {
                     }
                     for hook in self.hooks.without_pidfd() {
                         self.reap_hook(hook);
+                    }
+                    for watch in self.watches.without_pidfd() {
+                        self.reap_source(watch);
                     }
                 }
             }
@@ -464,6 +489,16 @@ impl<C: Clocks> Reactor<C> {
         }
         log::info!("stopping ({why}): nothing new starts; {alive} running");
         self.inbox.push_back(Event::Ask(Request::Stop { patience }));
+        let (watches, mut around) = self.watching();
+        watches.close(&mut around);
+    }
+
+    /// Everything ends at once.
+    fn stop_now(&mut self) {
+        let (watches, mut around) = self.watching();
+        watches.close(&mut around);
+        watches.kill_children();
+        self.inbox.push_back(Event::Ask(Request::StopNow));
     }
 
     /// Everything that is to be handled at this instant.
@@ -473,8 +508,8 @@ impl<C: Clocks> Reactor<C> {
         self.hooks.pump(&mut self.io, &mut self.children);
         self.hooks.kill_overdue(self.now.elapsed);
         self.peers.drop_overdue(self.now.elapsed, &mut self.io);
-        let mut around = Surroundings { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
-        self.watches.wake_due(&mut around);
+        let (watches, mut around) = self.watching();
+        watches.wake_due(&mut around);
         let mut effects: Vec<Effect> = Vec::new();
         for event in std::mem::take(&mut self.inbox) {
             self.engine.handle(self.now, event, &mut effects);
@@ -483,29 +518,11 @@ impl<C: Clocks> Reactor<C> {
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
         self.reload_if_asked();
-        if self.stopped && self.hooks.is_empty() {
+        let (watches, mut around) = self.watching();
+        watches.give_room(&mut around);
+        if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() {
             self.answer_stop();
             self.done = true;
         }
-    }
-
-    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
-    /// seen would be found again.
-    fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
-        let mut taken = Vec::new();
-        for (watch, job, batch) in self.watches.take_batches() {
-            if self.store.trouble().is_some() {
-                self.call_source(watch, Readiness::NotRecorded);
-                continue;
-            }
-            if batch.baseline_done {
-                let name = &self.config.jobs[job.index()].name;
-                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
-            }
-            let events = batch.events.iter().map(|event| event.to_string().into()).collect();
-            self.engine.handle(self.now, Event::Fired { job, events }, effects);
-            taken.push((watch, WatchRecord { job, batch }));
-        }
-        taken
     }
 }

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use super::clocks::Clocks;
 use super::io::PeerId;
-use super::watches::Surroundings as Around;
+use super::watches::{Owner, Surroundings as Around};
 use super::{Reactor, WaitFor, Waiter, memory};
 use crate::config::{Config, Job, Refused, load};
 use crate::control::commands::reload::{Reloaded, Request, summary};
 use crate::control::protocol::{ErrorCode, Reply};
-use crate::engine::rules::Rules;
+use crate::engine::rules::{JobRules, Rules};
 use crate::engine::{self, Event};
-use crate::model::JobId;
+use crate::model::{JobId, TriggerWord};
 use crate::store::JobKey;
 
 /// Turns of effects that may follow each other before the rest of a reload waits for the next readiness.
@@ -194,15 +194,23 @@ impl<C: Clocks> Reactor<C> {
     /// Sources whose trigger is the same go on under the job's new number; the others end.
     fn hand_over_sources(&mut self, old: &[Option<Job>], next: &Config) {
         let new_ids: HashMap<&str, u32> = next.jobs.iter().zip(0..).map(|(job, index)| (&*job.name, index)).collect();
-        let rules: &Rules = self.engine.rules();
-        let keep = |was: JobId| {
-            let job = old.get(was.index())?.as_ref()?;
+        let keep = |was: &Owner| {
+            let job = old.get(was.job.index())?.as_ref()?;
             let id = *new_ids.get(&*job.name)?;
-            let now = &next.jobs[id as usize];
-            let same = format!("{:?}", job.trigger) == format!("{:?}", now.trigger);
-            (same && rules.jobs[id as usize].enabled).then_some(JobId(id))
+            let (now, rules) = (&next.jobs[id as usize], &self.engine.rules().jobs[id as usize]);
+            // A plugin lives in the surroundings of its job.
+            let surroundings = rules.trigger != TriggerWord::Plugin || job.exec == now.exec;
+            let same = format!("{:?}", job.trigger) == format!("{:?}", now.trigger) && surroundings;
+            (same && rules.enabled).then(|| owner(JobId(id), now, rules))
         };
-        let mut around = Around { now: self.now, io: &mut self.io, bridge: &mut self.bridge, store: &mut self.store };
+        let mut around = Around {
+            now: self.now,
+            io: &mut self.io,
+            bridge: &mut self.bridge,
+            store: &mut self.store,
+            children: &self.children,
+            engine: &self.engine,
+        };
         self.watches.keep(keep, &mut around);
     }
 
@@ -212,6 +220,12 @@ impl<C: Clocks> Reactor<C> {
         nix::unistd::access(program, nix::unistd::AccessFlags::X_OK)
             .map_err(|error| format!("{} can't be executed: {error}", program.display()))
     }
+}
+
+/// What a job's source is told of the job.
+pub(super) fn owner(id: JobId, job: &Job, rules: &JobRules) -> Owner {
+    let (name, exec) = (Arc::clone(&job.name), Arc::clone(&job.exec));
+    Owner { job: id, name, trigger: rules.trigger, exec, kill_grace: rules.kill_grace }
 }
 
 fn upstream_names(rules: &Rules, index: usize) -> Vec<&str> {

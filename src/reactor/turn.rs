@@ -18,6 +18,27 @@ const PRUNE_EVERY: u32 = 10;
 const PRUNE_AT_ONCE: usize = 200;
 
 impl<C: Clocks> Reactor<C> {
+    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
+    /// seen would be found again.
+    pub(super) fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
+        let mut taken = Vec::new();
+        for (watch, job, batch) in self.watches.take_batches() {
+            // Nothing else may come that would have the store try again.
+            if self.store.trouble().is_some() && !self.write(Vec::new(), Vec::new()) {
+                self.call_source(watch, Readiness::NotRecorded);
+                continue;
+            }
+            if batch.baseline_done {
+                let name = &self.config.jobs[job.index()].name;
+                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
+            }
+            let events = batch.events.iter().map(|event| event.to_string().into()).collect();
+            self.engine.handle(self.now, Event::Fired { job, events }, effects);
+            taken.push((watch, WatchRecord { job, batch }));
+        }
+        taken
+    }
+
     pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
         let mut changes = Vec::new();
         let mut rest = Vec::new();
@@ -54,19 +75,27 @@ impl<C: Clocks> Reactor<C> {
             self.held_until.get_or_insert(self.now.elapsed + every);
             return;
         }
-        self.write(records);
+        self.write_held(records);
     }
 
     /// What was held back is written.
     pub(super) fn commit_held(&mut self) {
         if !self.held.is_empty() || self.store.trouble().is_some() {
-            self.write(Vec::new());
+            self.write_held(Vec::new());
         }
     }
 
-    fn write(&mut self, records: Vec<WatchRecord>) {
+    fn write_held(&mut self, records: Vec<WatchRecord>) {
         self.held_until = None;
-        match self.store.commit(std::mem::take(&mut self.held), records) {
+        let held = std::mem::take(&mut self.held);
+        self.write(held, records);
+    }
+
+    /// Writes; true if the disk takes it, and with it what it refused before. Each change of its mind is told once.
+    pub(super) fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
+        let written = self.store.commit(changes, records);
+        let works = written.is_ok();
+        match written {
             Ok(()) if self.trouble_told => {
                 self.trouble_told = false;
                 log::warn!("the state can be written again; nothing of it is missing");
@@ -78,6 +107,7 @@ impl<C: Clocks> Reactor<C> {
             }
             Err(_) => {}
         }
+        works
     }
 
     fn act(&mut self, effect: Effect, ended: &[StoredRun]) {

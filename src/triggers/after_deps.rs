@@ -4,7 +4,7 @@ use super::{JobContext, Keys, Trigger, TriggerType};
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.
-pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::AfterDeps, keys: &["condition"], build };
+pub static TYPE: TriggerType = TriggerType { word: TriggerWord::AfterDeps.as_str(), keys: &["condition"], build };
 
 #[derive(Debug)]
 struct AfterDeps;

@@ -9,7 +9,7 @@ use crate::model::TriggerWord;
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType =
-    TriggerType { kind: TriggerWord::Cron, keys: &["schedule", "timezone", "jitter", "catch_up"], build };
+    TriggerType { word: TriggerWord::Cron.as_str(), keys: &["schedule", "timezone", "jitter", "catch_up"], build };
 
 #[derive(Debug)]
 struct Cron {

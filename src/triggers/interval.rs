@@ -7,7 +7,7 @@ use crate::engine::rules::{Concurrency, Timing};
 use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
-pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Interval, keys: &["every", "jitter"], build };
+pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Interval.as_str(), keys: &["every", "jitter"], build };
 
 /// Below this a grid is a busy loop, not a schedule.
 const SHORTEST: Duration = Duration::from_millis(1);

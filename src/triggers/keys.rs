@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::exec::spec::Action;
+
 /// Where a value stands in the file: byte offsets into its text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -49,6 +51,8 @@ pub trait Keys {
     fn duration(&mut self, key: &str) -> Option<Duration>;
     /// `true` or `false`.
     fn flag(&mut self, key: &str) -> Option<bool>;
+    /// A command: a list of words, run directly, or a line for the shell.
+    fn command(&mut self, key: &str) -> Option<Action>;
     /// A map, as keys of its own that may be read in turn, whose keys must be among `allowed`; `None` if the value is
     /// no map (which is no error: a scalar may be allowed too).
     fn map(&mut self, key: &str, allowed: &[&str]) -> Option<Box<dyn Keys + '_>>;

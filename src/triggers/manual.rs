@@ -4,7 +4,7 @@ use super::{JobContext, Keys, Trigger, TriggerType};
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.
-pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Manual, keys: &[], build };
+pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Manual.as_str(), keys: &[], build };
 
 #[derive(Debug)]
 struct Manual;

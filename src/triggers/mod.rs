@@ -8,17 +8,22 @@
 //! * [`Trigger::source`]: what waits for the world (a bucket, a folder, a plugin), driven by the reactor through
 //!   [`Source`] and [`SourceHost`].
 //!
-//! This room imports `model` and `engine::rules`; `config` and `reactor` import it.
+//! How to add a type is told in docs/triggers.md.
+//!
+//! This room imports `model`, `engine::rules` and `exec::spec`; `config` and `reactor` import it.
 
 mod after_deps;
 pub mod cron;
 mod cron_trigger;
+#[cfg(test)]
+mod echo;
 mod files;
 mod filter;
 mod hash;
 mod interval;
 mod keys;
 mod manual;
+mod plugin;
 pub mod s3;
 mod seen;
 mod source;
@@ -34,11 +39,22 @@ use crate::model::TriggerWord;
 use cron::Zone;
 
 pub use keys::{Keys, Place, Text};
-pub use source::{Batch, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost};
+pub use source::{
+    Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
+};
 
 /// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
-pub static REGISTRY: &[&TriggerType] =
-    &[&cron_trigger::TYPE, &interval::TYPE, &startup::TYPE, &watch::TYPE, &after_deps::TYPE, &manual::TYPE];
+pub static REGISTRY: &[&TriggerType] = &[
+    &cron_trigger::TYPE,
+    &interval::TYPE,
+    &startup::TYPE,
+    &watch::TYPE,
+    &plugin::TYPE,
+    &after_deps::TYPE,
+    &manual::TYPE,
+    #[cfg(test)]
+    &echo::TYPE,
+];
 
 /// What a job's surroundings say to its trigger while it is read.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +72,7 @@ pub struct JobContext<'a> {
 /// A type of trigger: its word, its keys and how it is read.
 pub struct TriggerType {
     /// The word after `trigger:` or `type:`.
-    pub kind: TriggerWord,
+    pub word: &'static str,
     /// The keys it takes beside `type`.
     pub keys: &'static [&'static str],
     /// Reads the keys. `None` when something was wrong; the reasons were reported to [`Keys::error`].
@@ -65,13 +81,14 @@ pub struct TriggerType {
 
 impl fmt::Debug for TriggerType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("TriggerType").field(&self.kind).finish()
+        f.debug_tuple("TriggerType").field(&self.word).finish()
     }
 }
 
 /// One job's trigger, as configured.
 pub trait Trigger: fmt::Debug + Send + Sync {
-    /// The type's word.
+    /// What `status` and the history call its runs' trigger. Types may share a word of the design: whatever watches
+    /// something outside is a `watch`.
     fn kind(&self) -> TriggerWord;
 
     /// One line for `check` and `status`: `cron 0 18 * * *`, `watch s3://bucket/input/`. Two triggers with the same
@@ -102,7 +119,7 @@ pub trait Trigger: fmt::Debug + Send + Sync {
 /// The type that a word names.
 #[must_use]
 pub fn find_type(word: &str) -> Option<&'static TriggerType> {
-    REGISTRY.iter().copied().find(|t| t.kind.as_str() == word)
+    REGISTRY.iter().copied().find(|t| t.word == word)
 }
 
 /// The offset, below `limit`, that this job always has on this machine: FNV-1a over the machine's seed and the job's

@@ -11,7 +11,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::model::{Elapsed, Now};
+use crate::exec::spec::Action;
+use crate::model::{Elapsed, Exit, Now};
 
 /// The identity of an object within one watch: the first 128 bits of a hash of its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +70,19 @@ pub enum Readiness {
     Recorded,
     /// The batch could not be stored; nothing of it took effect, and it must be found again.
     NotRecorded,
+    /// The child has ended, and nothing of its process group is left. Its pipes may still hold something.
+    Exited(Exit),
+    /// There is room for runs again, after [`SourceHost::room`] was 0.
+    Room,
+}
+
+/// The read ends of a child's outputs; watched, non-blocking, to be given back with [`SourceHost::drop_fd`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildPipes {
+    /// Its stdout.
+    pub stdout: FdId,
+    /// Its stderr.
+    pub stderr: FdId,
 }
 
 /// Sends messages to one source from the S3 thread; wakes the reactor. Dropping every clone closes nothing.
@@ -129,6 +143,21 @@ pub trait SourceHost {
     /// Shows a warning for the job in `status` and logs it when it is new; `None` clears it.
     fn warn(&mut self, warning: Option<String>);
 
+    /// Starts a program in the surroundings of the job's own runs (variables, directory, account, limits but for CPU
+    /// time), in a process group of its own. One at a time; its end comes as [`Readiness::Exited`]. Whatever becomes of
+    /// the daemon, the child does not outlive it for long: it is ended with the daemon, or by the next one.
+    ///
+    /// # Errors
+    /// Why it could not be started, for a person.
+    fn start_child(&mut self, action: &Action) -> Result<ChildPipes, String>;
+
+    /// Asks the child's process group to end: SIGTERM now, SIGKILL when the job's `kill_grace` is over.
+    fn end_child(&mut self);
+
+    /// How many more events of this job make runs before those that wait would fill the window that memory has for
+    /// them. A source that can make whoever sends events wait does so while this is 0; [`Readiness::Room`] follows.
+    fn room(&mut self) -> usize;
+
     /// A way for other threads to reach this source.
     fn mailbox(&mut self) -> Mailbox;
 
@@ -150,6 +179,10 @@ pub trait Source {
 
     /// Something that the source waits for has happened.
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness);
+
+    /// The daemon has been asked to stop: what takes time to end should begin to. Events may be handed over until
+    /// [`Source::stop`]; their runs wait for the next start. The daemon waits for the child, and for a batch under way.
+    fn close(&mut self, _host: &mut dyn SourceHost) {}
 
     /// The job is gone or the daemon ends: release what the host does not own.
     fn stop(&mut self, host: &mut dyn SourceHost);

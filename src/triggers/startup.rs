@@ -5,7 +5,7 @@ use crate::engine::rules::Timing;
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.
-pub static TYPE: TriggerType = TriggerType { kind: TriggerWord::Startup, keys: &[], build };
+pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Startup.as_str(), keys: &[], build };
 
 #[derive(Debug)]
 struct Startup;

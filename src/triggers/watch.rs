@@ -30,7 +30,7 @@ use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType {
-    kind: TriggerWord::Watch,
+    word: TriggerWord::Watch.as_str(),
     keys: &["source", "filter", "poll_interval", "existing", "batch", "recursive", "stable_for"],
     build,
 };

@@ -48,6 +48,9 @@ macro_rules! read_words {
         fn duration(&mut self, key: &str) -> Option<Duration> {
             parse_duration(self.words.get(key)?).ok()
         }
+        fn command(&mut self, _: &str) -> Option<crate::exec::spec::Action> {
+            None
+        }
         fn flag(&mut self, key: &str) -> Option<bool> {
             self.words.get(key)?.parse().ok()
         }

@@ -52,7 +52,7 @@ timezone: Europe/Berlin
 jobs:
   - name: show
     trigger: manual
-    command: 'env | grep ^FIRELINK_ | grep -v -e SOCKET -e STATE_DIR -e DAEMON_PID | sort; echo "$A|$B|$SECRET"; ls /proc/self/fd | wc -l; pwd; umask; grep SigBlk /proc/self/status'
+    command: 'env | grep ^FIRELINK_ | grep -v -e SOCKET -e STATE_DIR -e DAEMON_PID -e OUTPUT | sort; echo "$A|$B|$SECRET"; ls /proc/self/fd | wc -l; pwd; umask; grep SigBlk /proc/self/status'
     env: { A: "1", B: two words }
     env_file: secrets
     cwd: sub
@@ -376,4 +376,18 @@ jobs:
         assert_eq!(refused.status.code(), Some(1));
         assert!(text(&refused.stderr).contains(part), "{}", text(&refused.stderr));
     }
+}
+
+#[test]
+fn status_says_by_what_limits_are_kept() {
+    let place = Place::new(
+        "jobs:\n  - { name: small, trigger: manual, command: 'ulimit -v', limits: { memory: 64MiB } }\n  - { name: free, trigger: manual }\n",
+    );
+    let daemon = place.start();
+    daemon.trigger("small");
+    assert_eq!(place.prints(&["ctl", "logs", "small"]), "65536\n");
+    let warnings = daemon.status()["warnings"].to_string();
+    assert!(warnings.contains("small: `limits` are kept by rlimits"), "{warnings}");
+    let free = place.json(&["ctl", "status", "free", "--format", "json"]);
+    assert_eq!(free["warnings"], serde_json::json!([]));
 }

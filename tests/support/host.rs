@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use firelink::exec::spec::Action;
 use firelink::model::{Elapsed, Now, WallTime};
 use firelink::triggers::s3::S3Watch;
 use firelink::triggers::{
-    Batch, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
+    Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
 };
 use serde_json::Value;
 
@@ -124,6 +125,13 @@ impl SourceHost for Host {
         }
         let objects = self.store.objects.iter().map(|(key, version)| SeenObject { key: *key, version: *version });
         Ok(SeenSnapshot { baseline_done: self.store.baseline_done, objects: objects.collect() })
+    }
+    fn start_child(&mut self, _: &Action) -> Result<ChildPipes, String> {
+        Err("an S3 watch starts nothing".into())
+    }
+    fn end_child(&mut self) {}
+    fn room(&mut self) -> usize {
+        usize::MAX
     }
     fn warn(&mut self, warning: Option<String>) {
         self.warnings.push(warning);

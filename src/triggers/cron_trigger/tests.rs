@@ -63,6 +63,10 @@ impl Keys for Written {
         None
     }
 
+    fn command(&mut self, _: &str) -> Option<crate::exec::spec::Action> {
+        None
+    }
+
     fn map(&mut self, _: &str, _: &[&str]) -> Option<Box<dyn Keys + '_>> {
         None
     }

@@ -502,7 +502,9 @@ impl Source for FileSource {
                 self.gone.clear();
                 self.read_again_at = Some(host.now().elapsed + PATIENCE);
             }
-            Readiness::Message(_) => debug_assert!(false, "no other thread knows this source"),
+            Readiness::Message(_) | Readiness::Exited(_) | Readiness::Room => {
+                debug_assert!(false, "no other thread and no child knows this source");
+            }
         }
         self.work(host);
     }

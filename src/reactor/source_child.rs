@@ -1,0 +1,128 @@
+//! The child of a source: a plugin. It is of no run, its end is no run's end, and it never outlives the daemon.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::{Interest, Token};
+
+use super::children::Children;
+use super::io::{Io, What};
+use crate::exec::spec::{Action, ExecSpec, Limits};
+use crate::exec::{self, Apart, Child, Daemon, GroupSignal, Known, Launch};
+use crate::model::{Elapsed, Exit, TriggerWord};
+
+/// One that runs.
+pub(super) struct SourceChild {
+    child: Child,
+    /// The pidfd's registration; absent where the kernel has none.
+    exit: Option<Token>,
+    kill_at: Option<Elapsed>,
+    ending: bool,
+}
+
+/// Whose child it is.
+#[derive(Clone, Copy)]
+pub(super) struct Whose<'a> {
+    pub job: &'a str,
+    pub trigger: TriggerWord,
+    pub exec: &'a ExecSpec,
+}
+
+impl SourceChild {
+    /// Starts it; its stdout and stderr are for the caller to watch.
+    ///
+    /// # Errors
+    /// A sentence for a person.
+    pub fn start(
+        io: &mut Io,
+        children: &Children,
+        watch: u32,
+        whose: Whose<'_>,
+        action: &Action,
+    ) -> Result<(SourceChild, OwnedFd, OwnedFd), String> {
+        let vars = children.source_vars(whose.job, whose.trigger);
+        let vars = super::children::borrowed(&vars);
+        // CPU time bounds a run; what lives as long as the daemon uses up any amount of it.
+        let exec = ExecSpec { limits: Limits { cpu_secs: None, ..whose.exec.limits.clone() }, ..whose.exec.clone() };
+        let launch = Launch { action, exec: &exec, start_dir: children.start_dir(), vars: &vars };
+        let Apart { child, stdout, stderr } = exec::spawn_apart(&launch).map_err(|error| error.to_string())?;
+        let exit = match child.pidfd() {
+            Some(fd) => {
+                let token = io.watch(fd.as_raw_fd(), What::SourceExit(watch), Interest::READABLE);
+                Some(token.map_err(|error| format!("its process can't be watched: {error}"))?)
+            }
+            None => None,
+        };
+        Ok((SourceChild { child, exit, kill_at: None, ending: false }, stdout, stderr))
+    }
+
+    /// SIGTERM now, SIGKILL after `grace`. Asked twice, the first counts.
+    pub fn end(&mut self, now: Elapsed, grace: Duration) {
+        if !self.ending {
+            self.ending = true;
+            self.kill_at = Some(now + grace);
+            self.signal(GroupSignal::Term);
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.ending = true;
+        self.kill_at = None;
+        self.signal(GroupSignal::Kill);
+    }
+
+    /// Ends it at once, whatever it may still have to say.
+    pub fn discard(self, io: &mut Io) {
+        if let (Some(fd), Some(token)) = (self.child.pidfd(), self.exit) {
+            io.forget(fd.as_raw_fd(), token);
+        }
+    }
+
+    fn signal(&self, signal: GroupSignal) {
+        if let Err(error) = self.child.signal_group(signal) {
+            log::warn!("the plugin with pid {} could not be signalled: {error}", self.child.pid().pid);
+        }
+    }
+
+    /// When it is killed, if it has been asked to end.
+    pub fn kill_at(&self) -> Option<Elapsed> {
+        self.kill_at
+    }
+
+    pub fn known(&self) -> Known {
+        Known { pid: self.child.pid(), run: None }
+    }
+
+    pub fn has_pidfd(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// If it has ended, everything of it is ended and released.
+    pub fn reap(&mut self, io: &mut Io, children: &Children, job: &str) -> Option<Exit> {
+        let exit = match self.child.try_reap() {
+            Ok(exit) => exit?,
+            Err(error) => {
+                log::error!("{job}: the plugin's exit can't be read: {error}");
+                Exit::Signal(0)
+            }
+        };
+        if let (Some(token), Some(fd)) = (self.exit.take(), self.child.pidfd()) {
+            io.forget(fd.as_raw_fd(), token);
+        }
+        match exec::kill_plugins(&children.source_marks(Some(job)), Daemon::This) {
+            Ok(0) => {}
+            Ok(count) => log::info!("{job}: {count} processes had left the plugin's group and outlived it, and were killed"),
+            Err(error) => log::warn!("{job}: what the plugin left behind can't be looked for: {error}"),
+        }
+        Some(exit)
+    }
+}
+
+/// Ends the plugins of a daemon that could not do so itself.
+pub(super) fn end_leftovers(children: &Children) {
+    match exec::kill_plugins(&children.source_marks(None), Daemon::Gone) {
+        Ok(0) => {}
+        Ok(count) => log::info!("{count} processes of plugins had outlived the daemon that started them, and were killed"),
+        Err(error) => log::warn!("plugins that an earlier daemon left behind can't be looked for: {error}"),
+    }
+}
