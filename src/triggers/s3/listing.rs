@@ -34,8 +34,24 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At the first key of the prefix.
+    Start,
+    /// At the first key after this one.
+    After(String),
+    /// Where the page before has ended.
+    Token(String),
+}
+
 /// Asks for a page.
-pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token: Option<String>) -> Result<Page, Trouble> {
+pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, from: Begin) -> Result<Page, Trouble> {
+    let (after, token) = match from {
+        Begin::Start => (None, None),
+        Begin::After(key) => (Some(key), None),
+        Begin::Token(token) => (None, Some(token)),
+    };
     let request = connected
         .client
         .list_objects_v2()
@@ -44,6 +60,7 @@ pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token
         // XML can't hold every character of a key, and mangles line ends.
         .encoding_type(EncodingType::Url)
         .set_prefix(Some(watch.prefix.clone()).filter(|prefix| !prefix.is_empty()))
+        .set_start_after(after)
         .set_continuation_token(token)
         .customize()
         .interceptor(WholeAnswer);

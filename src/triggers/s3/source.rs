@@ -116,6 +116,7 @@ mod tests {
             poll_interval,
             existing: Existing::Skip,
             batch: false,
+            ordered: false,
             spread,
             client: ClientSettings::default(),
         })

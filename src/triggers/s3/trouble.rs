@@ -1,16 +1,19 @@
 //! What goes wrong with a bucket, in words for the person who must act.
 
 use std::error::Error;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Error;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::address::host_and_port;
 use super::client::Connected;
 use super::listing::CutShort;
 use super::{ClientSettings, S3Watch};
+use crate::model::format_duration;
 
 /// What an SDK error with all its causes may come to; the rest of a longer one says nothing to a person.
 const LONGEST_CAUSE: usize = 300;
@@ -106,7 +109,8 @@ fn service(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected
             (wrong_region(raw, connected, bucket), true)
         }
         ("RequestTimeTooSkewed", _) => {
-            (format!("this machine's clock is too far off for {server}: set it, for example by NTP"), false)
+            let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
+            (format!("this machine's clock is {off} for {server}: set it, for example by NTP"), false)
         }
         ("InvalidAccessKeyId", _) => {
             (format!("{server} does not know the access key: check AWS_ACCESS_KEY_ID or the profile"), true)
@@ -140,6 +144,17 @@ fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> Stri
         }
         None => format!("bucket `{bucket}` is not in region {used}: set `region` or AWS_REGION to the right one"),
     }
+}
+
+/// How far this machine's clock is from the time of the answer, which every server but the smallest tells.
+fn clock_difference(raw: &HttpResponse) -> Option<String> {
+    let there = DateTime::from_str(raw.headers().get("date")?, DateTimeFormat::HttpDate).ok()?.secs();
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let here = i64::try_from(here.as_secs()).ok()?;
+    // To the minute: the seconds are the way of the answer.
+    let minutes = (here - there).unsigned_abs() / 60;
+    let direction = if here < there { "behind" } else { "ahead" };
+    (minutes > 0).then(|| format!("{} {direction}, too far off", format_duration(Duration::from_secs(minutes * 60))))
 }
 
 /// The server, as a person would look for it.
