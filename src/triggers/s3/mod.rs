@@ -38,6 +38,8 @@ mod poll;
 mod source;
 #[cfg(feature = "s3")]
 mod trouble;
+#[cfg(feature = "s3")]
+mod whole;
 
 use std::fmt;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::address::host_and_port;
 use super::client::Connected;
-use super::listing::CutShort;
+use super::whole::NotWhole;
 use super::{ClientSettings, S3Watch};
 use crate::model::format_duration;
 
@@ -66,6 +66,13 @@ impl Trouble {
         }
     }
 
+    /// An answer that ends in the middle: most likely nobody's fault but the link's.
+    pub(super) fn cut_short(connected: &Connected) -> Trouble {
+        let server = server(connected);
+        let text = format!("{server} sent a listing that can't be used: {}; did the connection break?", NotWhole::CutShort);
+        Trouble { text, reconnect: false }
+    }
+
     /// What was found could not be stored.
     pub(super) fn not_recorded() -> Trouble {
         Trouble { text: "what was found could not be recorded; it will be looked for again".into(), reconnect: false }
@@ -75,8 +82,10 @@ impl Trouble {
     pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> Trouble {
         let server = server(connected);
         let at_fault = |text: String| Trouble { text, reconnect: false };
-        if in_chain::<CutShort>(error) {
-            return Trouble::malformed("it ends in the middle", connected);
+        match find::<NotWhole>(error) {
+            Some(NotWhole::CutShort) => return Trouble::cut_short(connected),
+            Some(NotWhole::Disorder) => return Trouble::malformed(&NotWhole::Disorder.to_string(), connected),
+            None => {}
         }
         if let Some(error) = find::<CredentialsError>(error) {
             return Trouble::credentials(error, &watch.client);
@@ -163,10 +172,6 @@ fn server(connected: &Connected) -> String {
         Some(endpoint) => host_and_port(endpoint),
         None => format!("S3 in {}", connected.region),
     }
-}
-
-fn in_chain<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    find::<E>(error).is_some()
 }
 
 /// The innermost error of a type, which says most.
