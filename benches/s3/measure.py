@@ -102,6 +102,10 @@ class Daemon:
         of = lambda text, name: int(re.search(rf"^{name}:\s+(\d+) kB", text, re.M)[1]) * 1024
         return {"rss": of(rollup, "Rss"), "dirty": of(rollup, "Private_Dirty"), "peak": of(status, "VmHWM")}
 
+    def written(self):
+        """Bytes that it made the kernel write to disk."""
+        return int(re.search(r"^write_bytes: (\d+)", (self.proc / "io").read_text(), re.M)[1])
+
     def wakeups(self):
         """How often a thread of it went to sleep."""
         texts = [(task / "status").read_text() for task in (self.proc / "task").iterdir()]
@@ -149,6 +153,7 @@ def measure(firelink, scratch, kind, keys):
     daemon.wait_for_log("the first scan is done")
     began, ended = server.polls(started)[0]
     figures["baseline"] = (ended - began, daemon.cpu())
+    figures["written"] = daemon.written()
     say(f"{kind}: quiet polls")
     figures["quiet"] = quiet_poll(daemon, server)
     figures["after"] = daemon.memory()
@@ -221,6 +226,7 @@ def table(columns, idle):
 
     rows = [
         ("first scan: time / CPU time", lambda figures: pair(figures, "baseline")),
+        ("first scan: written to disk", lambda figures: mb(figures["written"])),
         ("poll that finds nothing: time / CPU time", lambda figures: pair(figures, "quiet")),
         ("the same with `ordered: true`", lambda figures: pair(figures, "ordered")),
         (f"runs of {NEW_OBJECTS:,} new objects", lambda figures: f"{figures['runs']:,}"),

@@ -259,9 +259,13 @@ fn a_path_style_of_false_puts_the_bucket_into_the_host_and_a_proxy_is_used_where
 
 /// A server for `localhost`, whose certificate only `tests/data/tls/ca.pem` vouches for.
 fn tls_server() -> Hostile {
+    tls_server_with("server")
+}
+
+fn tls_server_with(certificate: &str) -> Hostile {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    let certificate = CertificateDer::from_pem_file(data.join("server.pem")).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(data.join("server.key")).expect("its key");
+    let key = PrivateKeyDer::from_pem_file(data.join(format!("{certificate}.key"))).expect("its key");
+    let certificate = CertificateDer::from_pem_file(data.join(format!("{certificate}.pem"))).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("TLS versions").with_no_client_auth().with_single_cert(vec![certificate], key);
@@ -284,6 +288,25 @@ fn tls_is_spoken_and_only_with_a_server_that_the_system_trusts() {
     assert_eq!(server.requests().len(), 0);
     env.push(("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()));
     assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+}
+
+/// `future.pem` is valid from 2200 on, `past.pem` was until 2010; each vouches for itself.
+#[test]
+fn a_certificate_that_is_not_of_this_time_makes_one_look_at_the_clock() {
+    for (name, told) in [("future", "certificate not valid yet"), ("past", "certificate expired")] {
+        let server = tls_server_with(name);
+        let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/tls/{name}.pem"));
+        let report = report_of(
+            "child_polls_once",
+            &[
+                ("AWS_ENDPOINT_URL", server.endpoint().replace("http://127.0.0.1", "https://localhost")),
+                ("AWS_ACCESS_KEY_ID", "x".to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", "y".to_owned()),
+                ("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()),
+            ],
+        );
+        assert!(report.contains(told) && report.contains("; is this machine's clock right?; next try"), "{report}");
+    }
 }
 
 #[test]

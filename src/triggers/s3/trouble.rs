@@ -93,10 +93,10 @@ impl Trouble {
         match error {
             SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => at_fault(format!("{server} does not answer in time")),
-            SdkError::DispatchFailure(_) => match find::<std::io::Error>(error) {
-                Some(io) => at_fault(format!("{server} can't be reached: {io}")),
-                None => at_fault(format!("{server} can't be reached: {}", cause(error))),
-            },
+            SdkError::DispatchFailure(_) => {
+                let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
+                at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
+            }
             SdkError::ServiceError(answer) => service(answer.err(), answer.raw(), connected, watch),
             SdkError::ResponseError(_) => Trouble::malformed(&cause(error), connected),
             _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
@@ -164,6 +164,12 @@ fn clock_difference(raw: &HttpResponse) -> Option<String> {
     let minutes = (here - there).unsigned_abs() / 60;
     let direction = if here < there { "behind" } else { "ahead" };
     (minutes > 0).then(|| format!("{} {direction}, too far off", format_duration(Duration::from_secs(minutes * 60))))
+}
+
+/// A board without a clock of its own starts in the past, where no certificate is valid yet.
+fn clock_hint(cause: &str) -> &'static str {
+    let is_of_time = ["certificate not valid yet", "certificate expired"].iter().any(|said| cause.contains(said));
+    if is_of_time { "; is this machine's clock right?" } else { "" }
 }
 
 /// The server, as a person would look for it.
