@@ -35,6 +35,7 @@ fn watch_at(endpoint: String, existing: Existing) -> S3Watch {
         poll_interval: Duration::from_secs(30),
         existing,
         batch: false,
+        ordered: false,
         spread: Spread::default(),
         client: ClientSettings { endpoint: Some(endpoint), keypair: Some(keypair), ..ClientSettings::default() },
     }

@@ -31,9 +31,10 @@ struct Runtime {
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Enough for TLS and the SDK's futures; the default of 2 MiB is address space that a small box counts.
+/// The SDK's futures nest deeply: its search for credentials needs more than half a MiB without optimisation, and a
+/// stack that is too small is the daemon's end. Of what is too much, only address space is used.
 #[cfg(feature = "s3")]
-const STACK: usize = 512 * 1024;
+const STACK: usize = 2 * 1024 * 1024;
 
 impl Bridge {
     pub fn new(registry: &Registry, token: Token) -> io::Result<Bridge> {

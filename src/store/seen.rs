@@ -28,16 +28,20 @@ impl Store {
             tx.commit().map_err(wrap)?;
             return Ok(SeenSnapshot::default());
         }
+        // Counted first: an array that doubles as it grows needs up to three times the room, for a moment.
+        let count: i64 =
+            self.conn.query_row("SELECT count(*) FROM seen WHERE job = ?1", [row], |row| row.get(0)).map_err(wrap)?;
+        let mut objects = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
         // In the order of the key: the table is clustered by it, and big-endian bytes sort as the number does.
         let mut query = self.conn.prepare("SELECT key, version FROM seen WHERE job = ?1 ORDER BY key").map_err(wrap)?;
-        let objects = query
-            .query_map([row], |row| {
-                let key: [u8; 16] = row.get(0)?;
-                let version: i64 = row.get(1)?;
-                Ok(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(version.cast_unsigned()) })
-            })
-            .and_then(Iterator::collect)
-            .map_err(wrap)?;
+        let found = query.query_map([row], |row| {
+            let key: [u8; 16] = row.get(0)?;
+            let version: i64 = row.get(1)?;
+            Ok(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(version.cast_unsigned()) })
+        });
+        for object in found.map_err(wrap)? {
+            objects.push(object.map_err(wrap)?);
+        }
         Ok(SeenSnapshot { baseline_done: known.1, objects })
     }
 }

@@ -14,9 +14,6 @@ const SMALL_TAIL: usize = 2_048;
 /// The tail's share of the large array. More of it is slower to search, less is merged more often.
 const TAIL_SHARE: usize = 32;
 
-/// Records taken from a snapshot before its memory is given back.
-const LOAD_STEP: usize = 65_536;
-
 const MARK: u64 = SPARE_BIT;
 
 /// A key in two halves (a `u128` would align the record to 16 bytes and so make it 32), and the version with the mark.
@@ -66,17 +63,10 @@ pub(super) struct SeenSet {
 }
 
 impl SeenSet {
-    /// Takes over what the store knows. The snapshot's memory is given back piece by piece, because on a small box the
-    /// two would not fit side by side.
-    pub(super) fn from_snapshot(mut objects: Vec<SeenObject>) -> SeenSet {
-        let mut main = Vec::with_capacity(objects.len());
-        while let Some(seen) = objects.pop() {
-            main.push(Record::new(seen, 0));
-            if objects.len().is_multiple_of(LOAD_STEP) {
-                objects.shrink_to_fit();
-            }
-        }
-        main.reverse();
+    /// Takes over what the store knows, and its memory with it: both kinds of record have one layout, and on a small
+    /// box two arrays would not fit side by side.
+    pub(super) fn from_snapshot(objects: Vec<SeenObject>) -> SeenSet {
+        let mut main: Vec<Record> = objects.into_iter().map(|seen| Record::new(seen, 0)).collect();
         if !main.is_sorted_by(|a, b| a.key() < b.key()) {
             main.sort_unstable_by_key(Record::key);
             main.dedup_by_key(|record| record.key());
@@ -171,8 +161,9 @@ impl SeenSet {
     }
 
     fn find(&mut self, key: ObjectKey) -> Option<&mut Record> {
+        let key = key.0;
         for records in [&mut self.main, &mut self.tail] {
-            if let Ok(at) = records.binary_search_by_key(&key.0, Record::key) {
+            if let Ok(at) = records.binary_search_by_key(&key, Record::key) {
                 return records.get_mut(at);
             }
         }
@@ -243,6 +234,15 @@ mod tests {
         }
         assert_eq!(set.len(), 100_000);
         assert!(worst <= 32.0, "{worst} bytes");
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_over_where_it_lies() {
+        assert_eq!((size_of::<SeenObject>(), align_of::<SeenObject>()), (size_of::<Record>(), align_of::<Record>()));
+        let objects: Vec<SeenObject> = (1..=1_000).map(|n| seen(n, 1)).collect();
+        let (place, room) = (objects.as_ptr().cast::<Record>(), objects.capacity());
+        let set = SeenSet::from_snapshot(objects);
+        assert_eq!((set.main.as_ptr(), set.main.capacity(), set.len()), (place, room, 1_000));
     }
 
     #[test]

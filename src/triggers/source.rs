@@ -14,8 +14,10 @@ use std::sync::Arc;
 use crate::exec::spec::Action;
 use crate::model::{Elapsed, Exit, Now};
 
-/// The identity of an object within one watch: the first 128 bits of a hash of its key.
+/// The identity of an object within one watch: the first 128 bits of a hash of its key. Aligned as a machine word, so
+/// that a [`SeenObject`] takes 24 bytes and not 32: a restart reads a million of them at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(Rust, packed(8))]
 pub struct ObjectKey(pub u128);
 
 /// The state of an object: 64 bits of a hash of what must differ for it to count as changed (etag and size).

@@ -5,11 +5,12 @@
 //! ```yaml
 //! trigger:
 //!   type: watch
-//!   source: "s3://bucket/prefix"     # or { s3: bucket/prefix, endpoint, region, path_style, anonymous, profile }
+//!   source: "s3://bucket/prefix"     # or { s3: bucket/prefix, endpoint, region, path_style, anonymous, profile, timeout }
 //!   filter: "*.tar.gz"               # without `/`: the last part of the key; with `/`: the key below the prefix
 //!   poll_interval: 30s               # from the end of one poll to the next, plus up to a tenth of stable jitter
 //!   existing: skip                   # or process: what the first scan does with the objects it finds
 //!   batch: false                     # true: one run for all that one scan found, at most 1,000 objects a run
+//!   ordered: false                   # true: keys only grow, so most polls list from the last key on
 //!
 //! trigger:
 //!   type: watch
@@ -31,17 +32,20 @@ use crate::model::{TriggerWord, format_duration};
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType {
     word: TriggerWord::Watch.as_str(),
-    keys: &["source", "filter", "poll_interval", "existing", "batch", "recursive", "stable_for"],
+    keys: &["source", "filter", "poll_interval", "existing", "batch", "ordered", "recursive", "stable_for"],
     build,
 };
 
 /// The keys of `source` as a map.
-const SOURCE_KEYS: &[&str] = &["s3", "endpoint", "region", "profile", "path_style", "anonymous"];
+const SOURCE_KEYS: &[&str] = &["s3", "endpoint", "region", "profile", "path_style", "anonymous", "timeout"];
 
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A listing costs money and radio time; more often than this is a mistake of units.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server across the world, on a link that has to be set up first, takes about as long.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 const SOURCE_HELP: &str = "for example `source: \"s3://bucket/prefix/\"`, or a folder: `source: /srv/inbox`";
 
@@ -64,6 +68,10 @@ fn is_folder(keys: &mut dyn Keys) -> bool {
 }
 
 fn read_folder(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<FileWatch> {
+    if keys.has("ordered") {
+        let message = "`ordered` is about buckets, and this source is a folder".to_owned();
+        keys.error(keys.place("ordered"), message, "a folder is watched without reading it anew: leave the key out".into());
+    }
     let filter = read_filter(keys);
     let existing = read_existing(keys);
     let poll_interval = if keys.has("poll_interval") { Some(read_poll_interval(keys)?) } else { None };
@@ -101,6 +109,7 @@ fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
     let poll_interval = read_poll_interval(keys);
     let existing = read_existing(keys);
     let batch = if keys.has("batch") { keys.flag("batch") } else { Some(false) };
+    let ordered = if keys.has("ordered") { keys.flag("ordered") } else { Some(false) };
     let (address, client) = source?;
     Some(S3Watch {
         bucket: address.bucket,
@@ -109,6 +118,7 @@ fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
         poll_interval: poll_interval?,
         existing: existing?,
         batch: batch?,
+        ordered: ordered?,
         spread,
         client,
     })
@@ -149,6 +159,7 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
         profile: read_word(keys, "profile", "name a profile of ~/.aws/config"),
         path_style: keys.flag("path_style"),
         anonymous: keys.flag("anonymous").unwrap_or(false),
+        timeout: read_timeout(keys),
         ..ClientSettings::default()
     };
     if let Some(text) = keys.text("endpoint") {
@@ -164,6 +175,17 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
         keys.warn(keys.place("profile"), "`profile` is of no use beside `anonymous: true`".into(), String::new());
     }
     address.map(|address| (address, client))
+}
+
+/// Too short a limit is reported and read as absent.
+fn read_timeout(keys: &mut dyn Keys) -> Option<Duration> {
+    let timeout = keys.duration("timeout")?;
+    if timeout < SHORTEST_TIMEOUT {
+        let message = format!("a `timeout` of {} is too short", format_duration(timeout));
+        keys.error(keys.place("timeout"), message, "it must be at least 1s: a mobile link needs as long to wake up".into());
+        return None;
+    }
+    Some(timeout)
 }
 
 /// A word that may not be empty; an empty one is reported and read as absent.

@@ -119,11 +119,14 @@ fn a_map_says_how_to_reach_the_server() {
         ("profile", "box"),
         ("path_style", "true"),
         ("anonymous", "false"),
+        ("timeout", "1m"),
     ]));
     assert_eq!((watch.bucket.as_str(), watch.prefix.as_str()), ("my-bucket", "in"));
     assert_eq!(watch.client.endpoint.as_deref(), Some("http://192.168.1.5:9000"));
     assert_eq!(watch.client.path_style, Some(true));
-    let shown = "s3://my-bucket/in every 30s endpoint http://192.168.1.5:9000 region garage profile box path_style true";
+    assert_eq!(watch.client.timeout, Some(Duration::from_secs(60)));
+    let shown =
+        "s3://my-bucket/in every 30s endpoint http://192.168.1.5:9000 region garage profile box path_style true timeout 1m";
     assert_eq!(watch.to_string(), shown);
     assert_eq!(watch.identity(), "http://192.168.1.5:9000|my-bucket|in");
 }
@@ -131,8 +134,15 @@ fn a_map_says_how_to_reach_the_server() {
 #[cfg(feature = "s3")]
 #[test]
 fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
-    let keys = [("source", "s3://abc"), ("filter", "*.gz"), ("poll_interval", "5s"), ("existing", "process"), ("batch", "true")];
-    assert_eq!(read_well(FakeKeys::of(&keys)).to_string(), "s3://abc/ filter *.gz every 5s existing process batch");
+    let keys = [
+        ("source", "s3://abc"),
+        ("filter", "*.gz"),
+        ("poll_interval", "5s"),
+        ("existing", "process"),
+        ("batch", "true"),
+        ("ordered", "true"),
+    ];
+    assert_eq!(read_well(FakeKeys::of(&keys)).to_string(), "s3://abc/ filter *.gz every 5s existing process batch ordered");
 }
 
 #[cfg(feature = "s3")]
@@ -161,6 +171,24 @@ fn a_path_is_a_folder_below_the_job_s_directory_with_its_own_keys_and_shows_them
         ("batch", "true"),
     ];
     assert_eq!(summary(&all), "watch /srv/in recursive filter *.gz stable for 2s every 5s existing process batch");
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn a_time_limit_that_no_link_could_meet_is_a_mistake_of_units() {
+    let mut keys = FakeKeys::with_map(&[("s3", "abc"), ("timeout", "20ms")]);
+    read(&mut keys, Spread::default());
+    assert_eq!(keys.said, [(Place { start: 0, end: 4 }, "a `timeout` of 20ms is too short".to_owned())]);
+}
+
+#[test]
+fn the_keys_of_a_bucket_are_refused_beside_a_folder() {
+    let cx =
+        JobContext { job: "a", zone: crate::triggers::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
+    let mut keys = FakeKeys::of(&[("source", "in"), ("ordered", "true")]);
+    build(&mut keys, &cx);
+    let place = Place { start: 0, end: 4 };
+    assert_eq!(keys.said, [(place, "`ordered` is about buckets, and this source is a folder".to_owned())]);
 }
 
 #[test]

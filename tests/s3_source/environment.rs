@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::host::{Bench, S3Thread, Store};
-use super::hostile::{Hostile, Reply, listing};
+use super::hostile::{Hostile, Reply, Tunnel, listing};
 use super::s3::S3Server;
 use super::{BUCKET, watch_at};
 
@@ -125,6 +125,117 @@ fn an_endpoint_that_is_no_url_is_told_with_its_origin() {
     assert!(report.contains("AWS_ENDPOINT_URL"), "{report}");
 }
 
+#[test]
+#[ignore = "run by other tests, in an environment of their making"]
+fn child_polls_thrice() {
+    let mut watch = watch_at(String::new(), Existing::Process);
+    watch.client = ClientSettings::default();
+    let thread = S3Thread::start();
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
+    let warnings: Vec<Option<String>> = (0..3).map(|_| bench.poll().warning().map(str::to_owned)).collect();
+    println!("REPORT {warnings:?} {:?}", bench.store().keys());
+}
+
+/// Credentials as the services that lend them write them, good for so many seconds.
+fn lent(id: &str, seconds: u64) -> Reply {
+    use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+    let until = DateTime::from(std::time::SystemTime::now() + Duration::from_secs(seconds));
+    let until = until.fmt(DateTimeFormat::DateTime).expect("a time");
+    Reply::ok(format!(
+        r#"{{"Code":"Success","AccessKeyId":"{id}","SecretAccessKey":"s","Token":"token-of-{id}","Expiration":"{until}"}}"#
+    ))
+}
+
+/// Which access keys the requests to a server were signed with, each once in a row.
+fn signers(server: &Hostile) -> Vec<String> {
+    let of_head = |head: &String| {
+        let (_, rest) = head.split_once("Credential=")?;
+        rest.split_once('/').map(|(id, _)| id.to_owned())
+    };
+    let mut ids: Vec<String> = server.heads().iter().filter_map(of_head).collect();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn credentials_that_the_server_takes_for_expired_are_asked_for_anew() {
+    let lender = Hostile::start([]);
+    // Asked twice for the first client: once to explain what is wrong, once to sign.
+    lender.at("/lend", [lent("FIRST", 3600), lent("FIRST", 3600), lent("SECOND", 3600)]);
+    let page = |keys| Reply::ok(listing(keys, None));
+    let server = Hostile::start([page(&[("a", "1")]), Reply::refusal(400, "ExpiredToken")]);
+    server.otherwise(page(&[("a", "1"), ("b", "1")]));
+    let env = [
+        ("AWS_ENDPOINT_URL", server.endpoint()),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/lend", lender.endpoint())),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+    ];
+    let report = report_of("child_polls_thrice", &env);
+    assert!(report.starts_with("[None, Some(\"s3://box/: ") && report.contains("session token"), "{report}");
+    assert!(report.ends_with("None] [\"a\", \"b\"]"), "{report}");
+    assert_eq!(signers(&server), ["FIRST", "SECOND"]);
+}
+
+#[test]
+fn credentials_are_renewed_before_they_expire_and_a_lender_that_fails_for_a_while_is_told() {
+    let lender = Hostile::start([]);
+    let refusal = Reply::Whole { status: 404, headers: Vec::new(), body: "{}".into() };
+    lender.at("/lend", [lent("FIRST", 5), lent("FIRST", 5), refusal, lent("SECOND", 3600)]);
+    let server = Hostile::start([]);
+    server.otherwise(Reply::ok(listing(&[("a", "1")], None)));
+    let env = [
+        ("AWS_ENDPOINT_URL", server.endpoint()),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/lend", lender.endpoint())),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+    ];
+    let report = report_of("child_polls_thrice", &env);
+    assert!(report.starts_with("[None, Some(\"s3://box/: ") && report.ends_with("None] [\"a\"]"), "{report}");
+    assert!(report.contains("AWS credentials can't be had"), "{report}");
+    assert_eq!(signers(&server), ["FIRST", "SECOND"]);
+}
+
+#[test]
+fn the_metadata_service_of_an_instance_lends_credentials() {
+    let metadata = Hostile::start([]);
+    metadata.otherwise(Reply::Whole { status: 404, headers: Vec::new(), body: String::new() });
+    let ttl = vec![("x-aws-ec2-metadata-token-ttl-seconds".to_owned(), "21600".to_owned())];
+    metadata.at("/latest/api/token", [Reply::Whole { status: 200, headers: ttl, body: "token".into() }]);
+    metadata.at("/latest/meta-data/iam/security-credentials/", [Reply::ok("role".into())]);
+    metadata.at("/latest/meta-data/iam/security-credentials/role", [lent("INSTANCE", 3600)]);
+    let server = Hostile::start([]);
+    server.otherwise(Reply::ok(listing(&[("a", "1")], None)));
+    let env = [("AWS_ENDPOINT_URL", server.endpoint()), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.endpoint())];
+    assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+    assert_eq!(signers(&server), ["INSTANCE"]);
+}
+
+#[test]
+fn a_web_identity_is_exchanged_for_credentials() {
+    let sts = Hostile::start([]);
+    sts.otherwise(Reply::ok(
+        "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult>\
+         <Credentials><AccessKeyId>IDENTITY</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+         <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>\
+         </AssumeRoleWithWebIdentityResponse>"
+            .into(),
+    ));
+    let server = Hostile::start([]);
+    server.otherwise(Reply::ok(listing(&[("a", "1")], None)));
+    let folder = tempfile::tempdir().expect("a folder");
+    let token = folder.path().join("token");
+    std::fs::write(&token, "signed by somebody").expect("a file");
+    let env = [
+        ("AWS_ENDPOINT_URL_S3", server.endpoint()),
+        ("AWS_ENDPOINT_URL_STS", sts.endpoint()),
+        ("AWS_REGION", "eu-north-1".to_owned()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/box".to_owned()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_string_lossy().into_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+    ];
+    assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+    assert_eq!(signers(&server), ["IDENTITY"]);
+}
+
 /// A proxy sees where each request is meant to go, whether or not such a host exists.
 #[test]
 fn a_path_style_of_false_puts_the_bucket_into_the_host_and_a_proxy_is_used_where_one_is_set() {
@@ -148,9 +259,13 @@ fn a_path_style_of_false_puts_the_bucket_into_the_host_and_a_proxy_is_used_where
 
 /// A server for `localhost`, whose certificate only `tests/data/tls/ca.pem` vouches for.
 fn tls_server() -> Hostile {
+    tls_server_with("server")
+}
+
+fn tls_server_with(certificate: &str) -> Hostile {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
-    let certificate = CertificateDer::from_pem_file(data.join("server.pem")).expect("a certificate");
-    let key = PrivateKeyDer::from_pem_file(data.join("server.key")).expect("its key");
+    let key = PrivateKeyDer::from_pem_file(data.join(format!("{certificate}.key"))).expect("its key");
+    let certificate = CertificateDer::from_pem_file(data.join(format!("{certificate}.pem"))).expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.expect("TLS versions").with_no_client_auth().with_single_cert(vec![certificate], key);
@@ -173,6 +288,45 @@ fn tls_is_spoken_and_only_with_a_server_that_the_system_trusts() {
     assert_eq!(server.requests().len(), 0);
     env.push(("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()));
     assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+}
+
+/// `future.pem` is valid from 2200 on, `past.pem` was until 2010; each vouches for itself.
+#[test]
+fn a_certificate_that_is_not_of_this_time_makes_one_look_at_the_clock() {
+    for (name, told) in [("future", "certificate not valid yet"), ("past", "certificate expired")] {
+        let server = tls_server_with(name);
+        let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/tls/{name}.pem"));
+        let report = report_of(
+            "child_polls_once",
+            &[
+                ("AWS_ENDPOINT_URL", server.endpoint().replace("http://127.0.0.1", "https://localhost")),
+                ("AWS_ACCESS_KEY_ID", "x".to_owned()),
+                ("AWS_SECRET_ACCESS_KEY", "y".to_owned()),
+                ("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()),
+            ],
+        );
+        assert!(report.contains(told) && report.contains("; is this machine's clock right?; next try"), "{report}");
+    }
+}
+
+#[test]
+fn tls_goes_through_a_proxy_unless_the_host_is_an_exception() {
+    let server = tls_server();
+    let proxy = Tunnel::start();
+    let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
+    let mut env = vec![
+        ("AWS_ENDPOINT_URL", server.endpoint().replace("http://127.0.0.1", "https://localhost")),
+        ("AWS_ACCESS_KEY_ID", "x".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "y".to_owned()),
+        ("SSL_CERT_FILE", trusted.to_string_lossy().into_owned()),
+        ("HTTPS_PROXY", proxy.endpoint()),
+    ];
+    assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+    let target = server.host_and_port().replace("127.0.0.1", "localhost");
+    assert_eq!(proxy.asked(), [format!("CONNECT {target} HTTP/1.1")]);
+    env.push(("NO_PROXY", "localhost".to_owned()));
+    assert_eq!(report_of("child_polls_once", &env), "None [\"a\"]");
+    assert_eq!((proxy.asked().len(), server.requests().len()), (1, 2));
 }
 
 /// Resident and private dirty memory of this process in kB.

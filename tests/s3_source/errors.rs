@@ -11,12 +11,17 @@ use super::{BUCKET, watch_at};
 
 const OBJECTS: &[(&str, &str)] = &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")];
 
+/// How long a watch of these tests waits for an answer to begin; three times as long for its end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A bucket with four known objects, one poll that fails in the given way, then a good one with one object more.
 /// Answers the warning.
 fn warning_of(trouble: impl IntoIterator<Item = Reply>) -> String {
     let server = Hostile::start([Reply::ok(listing(OBJECTS, None))]);
     let thread = S3Thread::start();
-    let mut bench = Bench::start(&watch_at(server.endpoint(), Existing::Skip), Store::default(), &thread);
+    let mut watch = watch_at(server.endpoint(), Existing::Skip);
+    watch.client.timeout = Some(PATIENCE);
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
     bench.poll();
     assert_eq!((bench.warning(), bench.store().objects.len()), (None, 4));
 
@@ -58,6 +63,20 @@ fn a_wrong_clock_key_secret_or_token_is_told_apart() {
     ] {
         let warning = warning_of([Reply::refusal(403, code)]);
         assert!(warning.contains(told), "{code}: {warning}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_off_is_told_by_how_much() {
+    use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    // Half a minute more: what this test takes must not change the minute.
+    for (there, told) in [(now + 3_630, "1h behind"), (now - 5_430, "1h30m ahead")] {
+        let there = DateTime::from_secs(i64::try_from(there).expect("a time"));
+        let date = there.fmt(DateTimeFormat::HttpDate).expect("a date");
+        let Reply::Whole { status, body, .. } = Reply::refusal(403, "RequestTimeTooSkewed") else { unreachable!() };
+        let warning = warning_of([Reply::Whole { status, headers: vec![("date".into(), date)], body }]);
+        assert_eq!(warning, format!("this machine's clock is {told}, too far off for SERVER: set it, for example by NTP"));
     }
 }
 
@@ -144,6 +163,30 @@ fn a_server_that_hangs_up_is_not_reached() {
 #[test]
 fn a_silent_server_is_given_up_after_its_time() {
     assert_eq!(warning_of([Reply::Silence]), "SERVER does not answer in time");
+}
+
+#[test]
+fn an_answer_that_never_ends_is_given_up_though_something_always_comes() {
+    assert_eq!(warning_of([Reply::Trickle { body: listing(OBJECTS, None) }]), "SERVER does not answer in time");
+}
+
+#[test]
+fn a_server_that_takes_no_connection_is_given_up_after_its_time() {
+    let thread = S3Thread::start();
+    let _runtime = thread.handle().enter();
+    // A queue with room for one connection that nobody takes: what comes next gets no answer to its SYN (listen(2)).
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port on loopback");
+    let full = socket.listen(0).expect("a listener");
+    let address = full.local_addr().expect("its address");
+    let _waiting = std::net::TcpStream::connect(address).expect("the one that fits");
+
+    let mut watch = watch_at(format!("http://{address}"), Existing::Skip);
+    watch.client.timeout = Some(Duration::from_secs(1));
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
+    bench.poll();
+    let warning = bench.warning().expect("a warning");
+    assert!(warning.contains(&format!("{address} does not answer in time")), "{warning}");
 }
 
 #[test]

@@ -253,14 +253,14 @@ fn each_object_makes_exactly_one_event_wherever_the_daemon_dies() {
         2 => Just(Fate::CrashBeforeCommit),
         2 => Just(Fate::CrashAfterCommit),
     ];
-    let story = (prop::collection::vec(fates, 0..14), any::<bool>(), 0_usize..5);
+    let story = (prop::collection::vec(fates, 0..14), any::<bool>(), any::<bool>(), 0_usize..5);
     let round = std::cell::Cell::new(0);
     runner
-        .run(&story, |(fates, batch, late)| {
+        .run(&story, |(fates, batch, ordered, late)| {
             let mut watch = watch_at(server.endpoint(), Existing::Process);
             round.set(round.get() + 1);
             watch.prefix = format!("{}/", round.get());
-            watch.batch = batch;
+            (watch.batch, watch.ordered) = (batch, ordered);
             let key = |n: usize| format!("{}{n:05}", watch.prefix);
             server.put_all(BUCKET, (0..2_200).map(key));
             let mut expected: Vec<String> = (0..2_200).map(key).collect();
@@ -291,6 +291,87 @@ fn each_object_makes_exactly_one_event_wherever_the_daemon_dies() {
             Ok(())
         })
         .expect("exactly one event for each object");
+}
+
+/// Polls of an `ordered` watch from one full listing to the next.
+const FULL_LISTING_EVERY: usize = 100;
+
+#[test]
+fn an_ordered_watch_lists_from_the_last_key_on() {
+    let server = S3Server::start(BUCKET);
+    server.put_all(BUCKET, (0..5_000).map(|n| format!("in/{n:06}")));
+    let thread = S3Thread::start();
+    let mut watch = watch_at(server.endpoint(), Existing::Skip);
+    (watch.prefix, watch.ordered) = ("in/".into(), true);
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
+    bench.poll();
+    assert_eq!((server.listings(), bench.store().objects.len()), (5, 5_000));
+
+    bench.poll().poll();
+    assert_eq!(server.listings(), 7, "a quiet poll costs one request, however many keys there are");
+    server.put(BUCKET, "in/005000", b"x");
+    server.put(BUCKET, "io/1", b"another prefix");
+    bench.poll();
+    assert_eq!((server.listings(), bench.store().keys()), (8, vec!["in/005000"]));
+    server.put_all(BUCKET, (6_000..7_500).map(|n| format!("in/{n:06}")));
+    bench.poll().poll();
+    assert_eq!((server.listings(), bench.store().events.len()), (11, 1_501), "two pages, then none new");
+
+    // What was seen is known after a restart; what came meanwhile is found, wherever it stands.
+    server.put(BUCKET, "in/000000-late", b"x");
+    let mut bench = Bench::start(&watch, bench.crash(), &thread);
+    bench.poll();
+    assert_eq!((server.listings(), bench.store().events.len()), (11 + 7, 1_502));
+}
+
+#[test]
+fn an_ordered_watch_finds_what_comes_late_changes_or_leaves_at_its_next_full_listing() {
+    let server = S3Server::start(BUCKET);
+    server.put_all(BUCKET, (0..10).map(|n| n.to_string()));
+    let thread = S3Thread::start();
+    let mut watch = watch_at(server.endpoint(), Existing::Skip);
+    watch.ordered = true;
+    let mut bench = Bench::start(&watch, Store::default(), &thread);
+    bench.poll();
+    server.put(BUCKET, "00-late", b"x");
+    server.put(BUCKET, "3", b"changed");
+    assert!(server.delete(BUCKET, "9"), "the last key, too, may leave");
+    for _ in 1..FULL_LISTING_EVERY {
+        bench.poll();
+    }
+    assert_eq!((bench.store().events.len(), bench.store().objects.len()), (0, 10));
+    bench.poll();
+    assert_eq!((bench.store().keys(), bench.store().objects.len()), (vec!["00-late", "3"], 10));
+    server.put(BUCKET, "9", b"back");
+    bench.poll();
+    assert_eq!(bench.store().keys(), ["00-late", "3", "9"], "the last key is now 8, and 9 stands after it");
+}
+
+#[test]
+fn a_poll_that_fails_keeps_an_ordered_watch_where_it_was() {
+    let server = S3Server::start(BUCKET);
+    server.put(BUCKET, "0", b"x");
+    let thread = S3Thread::start();
+    for batch in [false, true] {
+        let mut watch = watch_at(server.endpoint(), Existing::Skip);
+        (watch.ordered, watch.batch, watch.prefix) = (true, batch, if batch { "b" } else { "a" }.into());
+        server.put(BUCKET, &format!("{}-0", watch.prefix), b"x");
+        let mut bench = Bench::start(&watch, Store::default(), &thread);
+        bench.poll();
+        server.put_all(BUCKET, (0..2_500).map(|n| format!("{}-1-{n:04}", watch.prefix)));
+        let listings = server.listings();
+        let mut batches = 0;
+        bench.poll_with(|_| {
+            batches += 1;
+            if batches == 2 { Fate::Refuse } else { Fate::Commit }
+        });
+        assert!(bench.warning().is_some());
+        bench.poll().poll();
+        let count: u64 = bench.store().events.iter().map(|event| event["count"].as_u64().unwrap_or(1)).sum();
+        assert_eq!((count, bench.store().objects.len()), (2_500, 2_501), "batch {batch}");
+        // Two pages until the refusal, three for all, one for nothing new.
+        assert_eq!(server.listings() - listings, 6, "batch {batch}");
+    }
 }
 
 #[test]

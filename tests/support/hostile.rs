@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -23,6 +24,8 @@ pub enum Reply {
     UntilClose { body: String },
     /// A whole answer that comes byte by byte.
     Dribble { body: String },
+    /// An answer of which a little comes again and again, and never the rest.
+    Trickle { body: String },
     /// Bytes that are no HTTP.
     Raw(Vec<u8>),
     /// The connection is closed at once.
@@ -66,9 +69,23 @@ pub struct Hostile {
 
 struct Script {
     replies: VecDeque<Reply>,
+    /// The answers for targets that begin so; the last one of each stays.
+    routes: Vec<(String, VecDeque<Reply>)>,
     /// The answer when there are no others.
     rest: Reply,
-    requests: Vec<String>,
+    /// The head of each request.
+    heads: Vec<String>,
+}
+
+impl Script {
+    fn next_for(&mut self, target: &str) -> Reply {
+        let fits = |(start, _): &&mut (String, _)| target.starts_with(start.as_str());
+        if let Some((_, replies)) = self.routes.iter_mut().filter(fits).max_by_key(|(start, _)| start.len()) {
+            let reply = if replies.len() > 1 { replies.pop_front() } else { replies.front().cloned() };
+            return reply.expect("a route has an answer");
+        }
+        self.replies.pop_front().unwrap_or_else(|| self.rest.clone())
+    }
 }
 
 impl Hostile {
@@ -84,7 +101,8 @@ impl Hostile {
 
     fn start_with(replies: impl IntoIterator<Item = Reply>, tls: Option<Arc<ServerConfig>>) -> Hostile {
         let rest = Reply::ok(listing(&[], None));
-        let script = Arc::new(Mutex::new(Script { replies: replies.into_iter().collect(), rest, requests: Vec::new() }));
+        let script = Script { replies: replies.into_iter().collect(), routes: Vec::new(), rest, heads: Vec::new() };
+        let script = Arc::new(Mutex::new(script));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = listener.local_addr().expect("the listener's address");
         std::thread::spawn({
@@ -123,9 +141,20 @@ impl Hostile {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).rest = reply;
     }
 
+    /// Answers requests for targets that begin so, in this order; the last answer stays.
+    pub fn at(&self, target: &str, replies: impl IntoIterator<Item = Reply>) {
+        let route = (target.to_owned(), replies.into_iter().collect());
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).routes.push(route);
+    }
+
     /// The request lines so far.
     pub fn requests(&self) -> Vec<String> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner).requests.clone()
+        self.heads().iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The heads of the requests so far, each with its header lines.
+    pub fn heads(&self) -> Vec<String> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner).heads.clone()
     }
 }
 
@@ -140,8 +169,9 @@ fn answer(stream: impl Read + Write, script: &Mutex<Script>) {
     }
     let reply = {
         let mut script = script.lock().unwrap_or_else(PoisonError::into_inner);
-        script.requests.push(head.lines().next().unwrap_or_default().to_owned());
-        script.replies.pop_front().unwrap_or_else(|| script.rest.clone())
+        let target = head.split(' ').nth(1).unwrap_or_default().to_owned();
+        script.heads.push(head);
+        script.next_for(&target)
     };
     let mut stream = reader.into_inner();
     // The client may be gone by now, which is its right.
@@ -160,9 +190,69 @@ fn answer(stream: impl Read + Write, script: &Mutex<Script>) {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             (head + &body).bytes().try_for_each(|byte| stream.write_all(&[byte]))
         }
+        Reply::Trickle { body } => {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() * 1_000);
+            let endless = body.bytes().cycle();
+            stream.write_all(head.as_bytes()).and_then(|()| {
+                endless.map(|byte| [byte]).try_for_each(|byte| {
+                    std::thread::sleep(Duration::from_millis(50));
+                    stream.write_all(&byte).and_then(|()| stream.flush())
+                })
+            })
+        }
         Reply::Raw(bytes) => stream.write_all(&bytes),
         Reply::Hangup => Ok(()),
         Reply::Silence => stream.read(&mut [0]).map(|_| ()),
     };
     let _ = done.and_then(|()| stream.flush());
+}
+
+/// A proxy that lets TLS through (RFC 9110, 9.3.6), until the test process ends.
+pub struct Tunnel {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Tunnel {
+    pub fn start() -> Tunnel {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+        let address = listener.local_addr().expect("the listener's address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        std::thread::spawn({
+            let asked = asked.clone();
+            move || {
+                for stream in listener.incoming().flatten() {
+                    let asked = asked.clone();
+                    std::thread::spawn(move || tunnel(stream, &asked));
+                }
+            }
+        });
+        Tunnel { address, asked }
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The request lines so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn tunnel(mut client: TcpStream, asked: &Mutex<Vec<String>>) -> Option<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte).ok()?;
+        head.extend(byte);
+    }
+    let line = String::from_utf8_lossy(&head).lines().next()?.to_owned();
+    asked.lock().unwrap_or_else(PoisonError::into_inner).push(line.clone());
+    let mut server = TcpStream::connect(line.split(' ').nth(1)?).ok()?;
+    client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
+    let (mut from_server, mut to_client) = (server.try_clone().ok()?, client.try_clone().ok()?);
+    std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+    std::io::copy(&mut client, &mut server).ok()?;
+    Some(())
 }

@@ -31,10 +31,11 @@ use super::trouble::Trouble;
 
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From a request to the first byte of its answer.
+/// From a request to the first byte of its answer, where the settings do not say.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// One page in all. A page of 1,000 keys is a few hundred kilobytes; a link slower than that can't be used.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// One page in all, as a multiple of the time until its first byte. A page of 1,000 keys is a few hundred kilobytes; a
+/// link slower than that can't be used.
+const PAGE_TIMEOUT_FACTOR: u32 = 3;
 /// Each step of asking the instance metadata service, which is one hop away where it exists.
 const METADATA_STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// All steps of one question to it.
@@ -106,10 +107,11 @@ impl SharedClient {
 async fn connect(settings: &ClientSettings) -> Result<Connected, Trouble> {
     let http = Http::default();
     let provider_config = ProviderConfig::without_region().with_http_client(http.clone());
+    let read_timeout = settings.timeout.unwrap_or(READ_TIMEOUT);
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT)
-        .operation_timeout(PAGE_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT.min(read_timeout))
+        .read_timeout(read_timeout)
+        .operation_timeout(read_timeout.saturating_mul(PAGE_TIMEOUT_FACTOR))
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())

@@ -1,6 +1,5 @@
 //! One page of a listing: the request, and an answer that is believed only if it is whole.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
@@ -12,6 +11,7 @@ use aws_sdk_s3::types::{EncodingType, Object};
 use super::S3Watch;
 use super::client::Connected;
 use super::trouble::Trouble;
+use super::whole::{self, NotWhole};
 
 /// Objects a page: what S3 gives at most.
 pub(super) const PAGE_SIZE: i32 = 1_000;
@@ -34,8 +34,24 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At the first key of the prefix.
+    Start,
+    /// At the first key after this one.
+    After(String),
+    /// Where the page before has ended.
+    Token(String),
+}
+
 /// Asks for a page.
-pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token: Option<String>) -> Result<Page, Trouble> {
+pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, from: Begin) -> Result<Page, Trouble> {
+    let (after, token) = match from {
+        Begin::Start => (None, None),
+        Begin::After(key) => (Some(key), None),
+        Begin::Token(token) => (None, Some(token)),
+    };
     let request = connected
         .client
         .list_objects_v2()
@@ -44,6 +60,7 @@ pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token
         // XML can't hold every character of a key, and mangles line ends.
         .encoding_type(EncodingType::Url)
         .set_prefix(Some(watch.prefix.clone()).filter(|prefix| !prefix.is_empty()))
+        .set_start_after(after)
         .set_continuation_token(token)
         .customize()
         .interceptor(WholeAnswer);
@@ -64,9 +81,10 @@ pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, token
 fn to_listed(object: Object, is_encoded: bool) -> Result<Listed, &'static str> {
     let key = object.key.ok_or("an object has no key")?;
     let key = if is_encoded { decode(&key).ok_or("a key is not encoded as it says")? } else { key };
-    let size = u64::try_from(object.size.unwrap_or(0)).map_err(|_| "an object has a negative size")?;
+    // Without them an object would seem to change when the next listing has them.
+    let size = u64::try_from(object.size.ok_or("an object has no size")?).map_err(|_| "an object has a negative size")?;
     let last_modified = object.last_modified.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-    let etag = object.e_tag.or_else(|| last_modified.clone()).unwrap_or_default();
+    let etag = object.e_tag.or_else(|| last_modified.clone()).ok_or("an object has neither an etag nor a time")?;
     Ok(Listed { key, size, etag: etag.trim_matches('"').to_owned(), last_modified })
 }
 
@@ -89,20 +107,7 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The answer ended before its closing tag, or is no listing at all.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct CutShort;
-
-impl fmt::Display for CutShort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the listing ends in the middle")
-    }
-}
-
-impl std::error::Error for CutShort {}
-
-/// Refuses an answer without its closing tag. The SDK's parser takes the end of the text for the end of the list, and
-/// a listing that seems complete but is not would make every object in its missing part new again.
+/// Refuses an answer that is not whole, whatever the SDK's parser made of it.
 #[derive(Debug)]
 struct WholeAnswer;
 
@@ -118,13 +123,12 @@ impl Intercept for WholeAnswer {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        let is_whole = response.body().bytes().is_some_and(ends_whole);
-        if response.status().is_success() && !is_whole { Err(CutShort.into()) } else { Ok(()) }
+        if response.status().is_success() {
+            // Without bytes, the connection broke while they came.
+            whole::check(response.body().bytes().ok_or(NotWhole::CutShort)?)?;
+        }
+        Ok(())
     }
-}
-
-fn ends_whole(body: &[u8]) -> bool {
-    body.trim_ascii_end().ends_with(b"</ListBucketResult>")
 }
 
 #[cfg(test)]
@@ -145,12 +149,5 @@ mod tests {
         for bad in ["%", "%2", "%zz", "%FF"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn an_answer_is_whole_only_with_its_closing_tag() {
-        assert!(ends_whole(b"<ListBucketResult></ListBucketResult>\n"));
-        assert!(!ends_whole(b"<ListBucketResult><IsTruncated>false</IsTruncated>"));
-        assert!(!ends_whole(b""));
     }
 }

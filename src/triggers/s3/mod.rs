@@ -17,6 +17,9 @@
 //! * a key leaves the seen-set only after a listing that was read to its end did not contain it;
 //! * the filter decides which objects make events, not which are seen: a changed filter neither repeats old objects
 //!   nor forgets them;
+//! * with `ordered` a poll lists from the last key on and costs one request while nothing comes; the first poll after a
+//!   start and every hundredth list everything, so that what breaks the promise of growing keys (a late writer, a
+//!   changed or deleted object) is found late, but found;
 //! * between polls there is no connection, no timer and no wakeup in the S3 thread.
 //!
 //! A bucket that can't be listed is tried again after `poll_interval`, then twice that, up to ten minutes.
@@ -35,6 +38,8 @@ mod poll;
 mod source;
 #[cfg(feature = "s3")]
 mod trouble;
+#[cfg(feature = "s3")]
+mod whole;
 
 use std::fmt;
 use std::time::Duration;
@@ -101,6 +106,8 @@ pub struct ClientSettings {
     pub path_style: Option<bool>,
     /// True: requests are not signed.
     pub anonymous: bool,
+    /// How long the server may be silent before a request is given up. Absent: 20 s.
+    pub timeout: Option<Duration>,
     /// Instead of the usual search for credentials. No configuration can set it, for secrets don't belong there.
     pub keypair: Option<Keypair>,
 }
@@ -120,6 +127,8 @@ pub struct S3Watch {
     pub existing: Existing,
     /// True: one event for all that one scan found, at most 1,000 objects each.
     pub batch: bool,
+    /// True: keys only grow, so a poll lists from the last key on, and everything only now and then.
+    pub ordered: bool,
     /// The job's share of the jitter.
     pub spread: Spread,
     /// How to reach the server.
@@ -158,6 +167,9 @@ impl fmt::Display for S3Watch {
         if self.batch {
             f.write_str(" batch")?;
         }
+        if self.ordered {
+            f.write_str(" ordered")?;
+        }
         let client = &self.client;
         for (word, value) in [("endpoint", &client.endpoint), ("region", &client.region), ("profile", &client.profile)] {
             if let Some(value) = value {
@@ -169,6 +181,9 @@ impl fmt::Display for S3Watch {
         }
         if client.anonymous {
             f.write_str(" anonymous")?;
+        }
+        if let Some(timeout) = client.timeout {
+            write!(f, " timeout {}", format_duration(timeout))?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::client::{Connected, SharedClient};
-use super::listing::{Listed, PAGE_SIZE, Page, load_page};
+use super::listing::{Begin, Listed, PAGE_SIZE, Page, load_page};
 use super::trouble::Trouble;
 use super::{Existing, S3Watch};
 use crate::triggers::hash;
@@ -27,6 +27,10 @@ const BARREN_PAGES: usize = 100;
 
 /// Pages of one listing: ten million objects, 240 MB of seen-set. Past that a watch needs a longer prefix.
 const MOST_PAGES: usize = 10_000;
+
+/// Polls of an `ordered` watch from one full listing to the next, that one included. However many pages a full listing
+/// has, a poll then costs a hundredth of them on average; at the default interval, it comes every 50 minutes.
+const FULL_LISTING_EVERY: u32 = 100;
 
 /// One listing in all, without the time in which its batches are recorded.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -80,6 +84,10 @@ pub(super) struct Poller {
     watch: S3Watch,
     seen: SeenSet,
     baseline_done: bool,
+    /// With `ordered`: the greatest key of the listings so far. Not stored: the first poll after a start lists everything.
+    last_key: Option<String>,
+    /// With `ordered`: good polls since the last full listing.
+    short_polls: u32,
     client: Arc<SharedClient>,
     orders: UnboundedReceiver<Order>,
     mailbox: Mailbox,
@@ -91,6 +99,8 @@ pub(super) async fn run(watch: S3Watch, known: SeenSnapshot, orders: UnboundedRe
         client: SharedClient::for_settings(&watch.client),
         seen: SeenSet::from_snapshot(known.objects),
         baseline_done: known.baseline_done,
+        last_key: None,
+        short_polls: 0,
         watch,
         orders,
         mailbox,
@@ -117,32 +127,63 @@ impl Poller {
         result
     }
 
-    /// Reads one listing from its beginning to its end.
+    /// Reads one listing from where it begins to its end.
     async fn scan(&mut self, connected: &Arc<Connected>) -> Result<(), Stop> {
-        self.seen.begin_listing();
+        let start = self.begin();
+        let is_full = start == Begin::Start;
         let mut gathered = Vec::new();
-        let mut token: Option<String> = None;
+        let mut greatest: Option<String> = None;
+        let mut begin = start;
         let mut barren = 0;
         let mut time_left = LISTING_TIMEOUT;
-        for _ in 0..MOST_PAGES {
+        for page in 0..MOST_PAGES {
             let began = Instant::now();
-            let page = tokio::time::timeout(time_left, load_page(connected, &self.watch, token.clone())).await;
-            let Page { objects, next } = page.map_err(|_| Trouble::malformed("it does not end", connected))??;
+            let answer = tokio::time::timeout(time_left, load_page(connected, &self.watch, begin.clone())).await;
+            let Page { objects, next } = answer.map_err(|_| Trouble::malformed("it does not end", connected))??;
             time_left = time_left.saturating_sub(began.elapsed());
+            // A short poll that brings nothing, which is nearly each, leaves the seen-set's memory alone.
+            if page == 0 && (is_full || !objects.is_empty()) {
+                self.seen.begin_listing();
+            }
+            if self.watch.ordered {
+                greatest = greatest.max(objects.iter().map(|object| &object.key).max().cloned());
+            }
 
             let (finds, progress) = self.sift(objects, &gathered);
             self.deliver_page(finds, &mut gathered).await?;
             barren = if progress { 0 } else { barren + 1 };
-            if next.is_some() && (next == token || barren > BARREN_PAGES) {
+            let Some(token) = next.map(Begin::Token) else {
+                self.finish(gathered, is_full).await?;
+                self.remember(greatest, is_full);
+                return Ok(());
+            };
+            if token == begin || barren > BARREN_PAGES {
                 return Err(Trouble::malformed("it goes round in a circle", connected).into());
             }
-            token = next;
-            if token.is_none() {
-                return self.finish(gathered).await;
-            }
+            begin = token;
         }
         let most = MOST_PAGES * BATCH_SIZE;
         Err(Trouble { text: format!("more than {most} objects: watch a longer prefix"), reconnect: false }.into())
+    }
+
+    /// Where the next listing begins. Only one from the start says what has changed or left.
+    fn begin(&self) -> Begin {
+        match &self.last_key {
+            Some(key) if self.watch.ordered && self.short_polls + 1 < FULL_LISTING_EVERY => Begin::After(key.clone()),
+            _ => Begin::Start,
+        }
+    }
+
+    /// After a listing that was read to its end, all of which is recorded: where the next one may begin.
+    fn remember(&mut self, greatest: Option<String>, is_full: bool) {
+        if is_full {
+            self.short_polls = 0;
+            self.last_key = greatest;
+        } else {
+            self.short_polls += 1;
+            // `None` is less than any key.
+            self.last_key = self.last_key.take().max(greatest);
+        }
     }
 
     /// Compares a page with what was seen. Answers what is new or changed, ordered by key, and whether the page
@@ -215,14 +256,17 @@ impl Poller {
         self.deliver(Batch { events: vec![event], seen, ..Batch::default() }).await
     }
 
-    /// Ends a listing that was read to its end: only now is it known what it does not contain.
-    async fn finish(&mut self, gathered: Vec<Find>) -> Result<(), Stop> {
+    /// Ends a listing that was read to its end: only now is it known what it does not contain, if it began at the start.
+    async fn finish(&mut self, gathered: Vec<Find>, is_full: bool) -> Result<(), Stop> {
         if !gathered.is_empty() {
             self.deliver_as_one(gathered).await?;
         }
         if !self.baseline_done {
             self.deliver(Batch { baseline_done: true, ..Batch::default() }).await?;
             self.baseline_done = true;
+        }
+        if !is_full {
+            return Ok(());
         }
         let mut recorded = 0;
         let mut cursor = 0;

@@ -118,6 +118,7 @@ mod tests {
             poll_interval,
             existing: Existing::Skip,
             batch: false,
+            ordered: false,
             spread,
             client: ClientSettings::default(),
         })

@@ -1,16 +1,19 @@
 //! What goes wrong with a bucket, in words for the person who must act.
 
 use std::error::Error;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Error;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::address::host_and_port;
 use super::client::Connected;
-use super::listing::CutShort;
+use super::whole::NotWhole;
 use super::{ClientSettings, S3Watch};
+use crate::model::format_duration;
 
 /// What an SDK error with all its causes may come to; the rest of a longer one says nothing to a person.
 const LONGEST_CAUSE: usize = 300;
@@ -63,6 +66,13 @@ impl Trouble {
         }
     }
 
+    /// An answer that ends in the middle: most likely nobody's fault but the link's.
+    pub(super) fn cut_short(connected: &Connected) -> Trouble {
+        let server = server(connected);
+        let text = format!("{server} sent a listing that can't be used: {}; did the connection break?", NotWhole::CutShort);
+        Trouble { text, reconnect: false }
+    }
+
     /// What was found could not be stored.
     pub(super) fn not_recorded() -> Trouble {
         Trouble { text: "what was found could not be recorded; it will be looked for again".into(), reconnect: false }
@@ -72,8 +82,10 @@ impl Trouble {
     pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> Trouble {
         let server = server(connected);
         let at_fault = |text: String| Trouble { text, reconnect: false };
-        if in_chain::<CutShort>(error) {
-            return Trouble::malformed("it ends in the middle", connected);
+        match find::<NotWhole>(error) {
+            Some(NotWhole::CutShort) => return Trouble::cut_short(connected),
+            Some(NotWhole::Disorder) => return Trouble::malformed(&NotWhole::Disorder.to_string(), connected),
+            None => {}
         }
         if let Some(error) = find::<CredentialsError>(error) {
             return Trouble::credentials(error, &watch.client);
@@ -81,10 +93,10 @@ impl Trouble {
         match error {
             SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => at_fault(format!("{server} does not answer in time")),
-            SdkError::DispatchFailure(_) => match find::<std::io::Error>(error) {
-                Some(io) => at_fault(format!("{server} can't be reached: {io}")),
-                None => at_fault(format!("{server} can't be reached: {}", cause(error))),
-            },
+            SdkError::DispatchFailure(_) => {
+                let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
+                at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
+            }
             SdkError::ServiceError(answer) => service(answer.err(), answer.raw(), connected, watch),
             SdkError::ResponseError(_) => Trouble::malformed(&cause(error), connected),
             _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
@@ -106,7 +118,8 @@ fn service(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected
             (wrong_region(raw, connected, bucket), true)
         }
         ("RequestTimeTooSkewed", _) => {
-            (format!("this machine's clock is too far off for {server}: set it, for example by NTP"), false)
+            let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
+            (format!("this machine's clock is {off} for {server}: set it, for example by NTP"), false)
         }
         ("InvalidAccessKeyId", _) => {
             (format!("{server} does not know the access key: check AWS_ACCESS_KEY_ID or the profile"), true)
@@ -142,16 +155,29 @@ fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> Stri
     }
 }
 
+/// How far this machine's clock is from the time of the answer, which every server but the smallest tells.
+fn clock_difference(raw: &HttpResponse) -> Option<String> {
+    let there = DateTime::from_str(raw.headers().get("date")?, DateTimeFormat::HttpDate).ok()?.secs();
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let here = i64::try_from(here.as_secs()).ok()?;
+    // To the minute: the seconds are the way of the answer.
+    let minutes = (here - there).unsigned_abs() / 60;
+    let direction = if here < there { "behind" } else { "ahead" };
+    (minutes > 0).then(|| format!("{} {direction}, too far off", format_duration(Duration::from_secs(minutes * 60))))
+}
+
+/// A board without a clock of its own starts in the past, where no certificate is valid yet.
+fn clock_hint(cause: &str) -> &'static str {
+    let is_of_time = ["certificate not valid yet", "certificate expired"].iter().any(|said| cause.contains(said));
+    if is_of_time { "; is this machine's clock right?" } else { "" }
+}
+
 /// The server, as a person would look for it.
 fn server(connected: &Connected) -> String {
     match &connected.endpoint {
         Some(endpoint) => host_and_port(endpoint),
         None => format!("S3 in {}", connected.region),
     }
-}
-
-fn in_chain<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
-    find::<E>(error).is_some()
 }
 
 /// The innermost error of a type, which says most.
