@@ -1,0 +1,228 @@
+//! SIGKILL at random moments, again and again, under load: schedules of each second, intervals, a graph, retries, files and
+//! objects that arrive; and then a look at what the history says and at what the children themselves wrote down.
+//!
+//! `FIRELINK_STRESS_CRASHES=500` makes that many rounds, `FIRELINK_SEED=n` replays the moments and the load.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[cfg(feature = "s3")]
+#[path = "support/s3.rs"]
+mod s3;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use daemon::{PATIENCE, Place};
+use serde_json::Value;
+
+/// Each process writes its run and attempt down before it does anything else.
+const CONFIG: &str = r#"
+timezone: UTC
+max_parallel: 8
+defaults:
+  command: 'echo "$FIRELINK_RUN_ID $FIRELINK_ATTEMPT" >> ran'
+  output: { keep_runs: 1000000 }
+jobs:
+  - { name: second, trigger: cron, schedule: "* * * * * *", concurrency: queue }
+  - { name: slow, trigger: interval, every: 150ms, concurrency: queue, command: 'echo "$FIRELINK_RUN_ID $FIRELINK_ATTEMPT" >> ran; sleep 0.05; echo done' }
+  - { name: grid, trigger: interval, every: 70ms }
+  - { name: behind, depends_on: [grid] }
+  - { name: both, depends_on: [grid, slow] }
+  - { name: chain, depends_on: [behind] }
+  - name: flaky
+    trigger: interval
+    every: 90ms
+    command: 'echo "$FIRELINK_RUN_ID $FIRELINK_ATTEMPT" >> ran; test $((FIRELINK_RUN_ID % 3)) -gt 0 || test $FIRELINK_ATTEMPT -gt 1'
+    retry: { attempts: 3, delay: 20ms }
+  - { name: files, trigger: watch, source: inbox, existing: process }
+"#;
+
+#[cfg(feature = "s3")]
+const BUCKET: &str = r#"  - { name: objects, trigger: watch, source: "s3://my-bucket/in/", existing: process, poll_interval: 1s }
+"#;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_again() {
+    let rounds = number("FIRELINK_STRESS_CRASHES", 40);
+    let seed = number("FIRELINK_SEED", u64::from(std::process::id()));
+    eprintln!("FIRELINK_SEED={seed}");
+    let mut random = Random(seed);
+    let mut files = 0;
+    #[cfg_attr(not(feature = "s3"), allow(unused_mut, reason = "nothing arrives there"))]
+    let mut objects = 0;
+
+    #[cfg(feature = "s3")]
+    let server = s3::S3Server::start("my-bucket");
+    #[cfg(feature = "s3")]
+    let place = Place::new(&[CONFIG, BUCKET].concat()).with_env(server.env());
+    #[cfg(not(feature = "s3"))]
+    let place = Place::new(CONFIG);
+    std::fs::create_dir(place.path("inbox")).unwrap();
+    std::fs::create_dir(place.path("staging")).unwrap();
+    place.write("ran", "");
+
+    let state = place.state_dir().display().to_string();
+    for _ in 0..rounds {
+        let mut child = place
+            .command(&["run", "firelink.yaml", "--state-dir", &state, "--log-level", "off"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let end = Instant::now() + Duration::from_millis(random.below(400));
+        // What arrives does so at any moment, the first ones while the daemon starts.
+        for _ in 0..random.below(4) {
+            files += 1;
+            place.write(&format!("staging/{files}"), "x");
+            std::fs::rename(place.path(&format!("staging/{files}")), place.path(&format!("inbox/{files}"))).unwrap();
+            #[cfg(feature = "s3")]
+            {
+                objects += 1;
+                server.put("my-bucket", &format!("in/{objects}"), b"x");
+            }
+            std::thread::sleep(Duration::from_millis(random.below(60)));
+        }
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    // Then in peace: everything that is on its way comes to its end.
+    let daemon = place.start();
+    let jobs_that_begin = ["second", "slow", "grid", "flaky"];
+    let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let history = place.history(&[]);
+        if events(&history, "files") >= files && events(&history, "objects") >= objects {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{files} files, {objects} objects: {}", daemon.status()["warnings"]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    jobs_that_begin.iter().for_each(|job| drop(place.prints(&["ctl", "pause", job])));
+    while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
+        assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.terminate();
+    let checked = Checked::of(&place);
+    eprintln!("{rounds} rounds: {}", checked.summary());
+    checked.each_process_is_of_one_attempt();
+    checked.runs_ended();
+    checked.each_second_was_dealt_with_once();
+    checked.each_arrival_made_one_run("files", "path", files);
+    checked.each_arrival_made_one_run("objects", "key", objects);
+    checked.dependencies_were_kept("behind", &["grid"]);
+    checked.dependencies_were_kept("both", &["grid", "slow"]);
+    checked.dependencies_were_kept("chain", &["behind"]);
+}
+
+struct Checked {
+    /// Oldest first.
+    runs: Vec<Value>,
+    /// How often each attempt of each run was begun, by the processes' own word.
+    ran: HashMap<(u64, u64), usize>,
+}
+
+impl Checked {
+    fn of(place: &Place) -> Checked {
+        let mut runs = place.history(&[]);
+        runs.reverse();
+        let mut ran: HashMap<(u64, u64), usize> = HashMap::new();
+        for line in place.lines("ran") {
+            let (run, attempt) = line.split_once(' ').unwrap();
+            *ran.entry((run.parse().unwrap(), attempt.parse().unwrap())).or_default() += 1;
+        }
+        Checked { runs, ran }
+    }
+
+    fn summary(&self) -> String {
+        let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+        self.runs.iter().for_each(|run| *states.entry(run["state"].as_str().unwrap()).or_default() += 1);
+        format!("{states:?}, {} processes", self.ran.len())
+    }
+
+    fn each_process_is_of_one_attempt(&self) {
+        let twice: Vec<_> = self.ran.iter().filter(|(_, times)| **times > 1).collect();
+        assert!(twice.is_empty(), "begun more than once: {twice:?}");
+        let known: HashMap<u64, &Value> = self.runs.iter().filter_map(|run| Some((run["id"].as_u64()?, run))).collect();
+        assert_eq!(known.len(), self.runs.iter().filter(|run| run["id"].is_u64()).count(), "a number is given once");
+        for (run, attempt) in self.ran.keys() {
+            let record = known.get(run).unwrap_or_else(|| panic!("run {run} ran, and nobody knows it"));
+            assert!(*attempt <= record["attempt"].as_u64().unwrap(), "attempt {attempt} of {record}");
+        }
+    }
+
+    /// None is left as a ghost, and one that succeeded has run.
+    fn runs_ended(&self) {
+        for run in &self.runs {
+            let state = run["state"].as_str().unwrap();
+            let began = |attempt: u64| self.ran.contains_key(&(run["id"].as_u64().unwrap_or(0), attempt));
+            let attempts = run["attempt"].as_u64().unwrap_or(0);
+            match state {
+                "succeeded" => assert!(began(attempts), "it never began: {run}"),
+                "failed" => assert!(run["job"] == "flaky" && began(attempts), "{run}"),
+                "lost" => assert!(attempts > 0, "{run}"),
+                "skipped" => assert!(attempts == 0 && run["reason"].is_string(), "{run}"),
+                "missed" => panic!("no deadline was missed by more than a minute: {run}"),
+                other => panic!("{other}: {run}"),
+            }
+        }
+    }
+
+    /// Downtimes were far shorter than `grace`: from the first to the last, no second was left out and none came twice.
+    fn each_second_was_dealt_with_once(&self) {
+        let of_job = self.runs.iter().filter(|run| run["job"] == "second");
+        let mut seconds: Vec<i64> = of_job
+            .map(|run| chrono::DateTime::parse_from_rfc3339(run["scheduled_at"].as_str().unwrap()).unwrap().timestamp())
+            .collect();
+        seconds.sort_unstable();
+        assert!(seconds.len() > 1);
+        for pair in seconds.windows(2) {
+            assert_eq!(pair[1], pair[0] + 1, "a second was forgotten or came twice");
+        }
+    }
+
+    fn each_arrival_made_one_run(&self, job: &str, key: &str, count: usize) {
+        let of_job: Vec<&Value> = self.runs.iter().filter(|run| run["job"] == job).collect();
+        let what: BTreeSet<String> = of_job.iter().map(|run| run["event"][key].to_string()).collect();
+        assert_eq!((of_job.len(), what.len()), (count, count), "{job}: runs, different arrivals");
+    }
+
+    /// Before each run of a job, each of its upstreams has succeeded since the run before it began.
+    fn dependencies_were_kept(&self, job: &str, upstreams: &[&str]) {
+        let time = |run: &Value, key: &str| run[key].as_str().map(|text| chrono::DateTime::parse_from_rfc3339(text).unwrap());
+        let begun = self.runs.iter().filter(|run| run["job"] == job).filter_map(|run| Some((time(run, "started_at")?, run)));
+        let mut before = None;
+        let mut begun: Vec<_> = begun.collect();
+        begun.sort_by_key(|(at, run)| (*at, run["id"].as_u64()));
+        for (at, run) in begun {
+            for upstream in upstreams {
+                let good = self.runs.iter().any(|up| {
+                    up["job"] == *upstream
+                        && up["state"] == "succeeded"
+                        && time(up, "ended_at").is_some_and(|ended| ended <= at && before.is_none_or(|before| ended >= before))
+                });
+                assert!(good, "{upstream} had not succeeded since {before:?} when this began: {run}");
+            }
+            before = Some(at);
+        }
+    }
+}
