@@ -225,3 +225,30 @@ fn keys_of_buckets_and_folders_are_told_apart() {
     let said = text(&check.stderr);
     assert!(said.contains("`recursive` is about folders") && said.contains("`source` is empty"), "{said}");
 }
+
+/// `FIRELINK_STRESS_FILES=50000` drops that many.
+#[test]
+fn a_tree_that_is_filled_at_full_speed_makes_a_run_of_each_file() {
+    let count: usize = std::env::var("FIRELINK_STRESS_FILES").ok().and_then(|n| n.parse().ok()).unwrap_or(3_000);
+    let place = Place::new(
+        "jobs:\n  - { name: each, trigger: { type: watch, source: tree, recursive: true }, output: { keep_runs: 1000000 } }\n",
+    );
+    std::fs::create_dir(place.path("tree")).unwrap();
+    let (daemon, mut events) = started(&place);
+    // Folders come into being while they are filled, some with their content already in them.
+    let folder = |file: usize| format!("tree/{}/{}", file % 7, file / 1_000);
+    for file in 0..count {
+        if file / 1_000 != file.saturating_sub(7) / 1_000 || file < 7 {
+            std::fs::create_dir_all(place.path(&folder(file))).unwrap();
+        }
+        place.write(&format!("{}/{file}", folder(file)), "x");
+    }
+    for _ in 0..count {
+        events.ended("each");
+    }
+    daemon.terminate();
+    let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
+    names(&place).into_iter().for_each(|name| *by_name.entry(name).or_default() += 1);
+    assert_eq!(by_name.len(), count, "every file has a run");
+    assert!(by_name.values().all(|runs| *runs == 1), "and no file has two");
+}
