@@ -23,3 +23,5 @@ mod runs;
 mod signals;
 #[path = "daemon/socket.rs"]
 mod socket;
+#[path = "daemon/state.rs"]
+mod state;

@@ -12,7 +12,7 @@ use crate::config::Surroundings;
 use crate::control::{bind, socket_path};
 use crate::reactor::clocks::KernelClocks;
 use crate::reactor::{After, Parts, Reactor, exec};
-use crate::store::{Lock, Opened, Store};
+use crate::store::{Lock, Opened, Store, bring_back};
 
 /// run the daemon in the foreground
 #[derive(Debug, FromArgs)]
@@ -41,6 +41,12 @@ pub(super) fn run(args: &Args) -> Done {
     logging::start(args.log_level, args.log_format)?;
     let dir = state_dir(args.state_dir.as_deref(), Some(&config))?;
     let lock = Lock::take(&dir).map_err(|error| Failure::failed(error.to_string()))?;
+    if let Some(sync) = &config.sync
+        && bring_back(&dir, &sync.to)
+            .map_err(|error| Failure::failed(format!("the state can't be brought back from {}: {error}", sync.to.display())))?
+    {
+        log::info!("the state was brought back from {}", sync.to.display());
+    }
     let opened = Store::open(&dir, config.durability, boot_id()).map_err(|error| Failure::failed(error.to_string()))?;
     let Opened { store, warnings } = opened;
     for warning in &warnings {

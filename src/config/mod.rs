@@ -82,6 +82,15 @@ pub enum OnStop {
     Leave,
 }
 
+/// Where and how often the state is copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    /// The directory of the copy.
+    pub to: PathBuf,
+    /// How long a change may be without a copy; the daemon's end makes one too.
+    pub every: Duration,
+}
+
 /// The whole file, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -103,6 +112,8 @@ pub struct Config {
     pub durability: Durability,
     /// `state.commit_every`: zero commits once per turn of the loop.
     pub commit_every: Duration,
+    /// `state.sync_to`: where the state is copied to, for one that is kept in memory.
+    pub sync: Option<Sync>,
     /// Legal but likely wrong.
     pub warnings: Vec<Diagnostic>,
 }

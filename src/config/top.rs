@@ -10,13 +10,14 @@ use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
-use super::{Config, Durability, OnStop, Surroundings, graph, words};
+use super::{Config, Durability, OnStop, Surroundings, Sync, graph, words};
 use crate::engine::rules::Rules;
 use crate::triggers::cron::Zone;
 
 const DEFAULT_MAX_PARALLEL: u32 = 32;
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_SYNC_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Reads everything. What comes back is only whole if no error was reported.
 pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
@@ -27,7 +28,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
     let defaults = read_defaults(&fields, surroundings);
-    let (durability, commit_every) = read_state(&fields);
+    let state = read_state(&fields, surroundings);
     let max_parallel = fields.number("max_parallel", 1..=10_000);
     let grace = fields.duration("grace");
     let wait_for_clock = read_wait_for_clock(&fields);
@@ -59,8 +60,9 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         on_stop: on_stop.unwrap_or_default(),
         state_dir,
-        durability: durability.unwrap_or_default(),
-        commit_every: commit_every.unwrap_or_default(),
+        durability: state.durability.unwrap_or_default(),
+        commit_every: state.commit_every.unwrap_or_default(),
+        sync: state.sync,
         warnings: Vec::new(),
     })
 }
@@ -97,10 +99,28 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution 
     defaults.map_or_else(Execution::default, |defaults| Execution::read(&defaults, surroundings))
 }
 
-fn read_state(fields: &Fields<'_>) -> (Option<Durability>, Option<Duration>) {
-    let Some(state) = fields.map("state", words::STATE) else { return (None, None) };
+/// What the map `state` says.
+#[derive(Default)]
+struct State {
+    durability: Option<Durability>,
+    commit_every: Option<Duration>,
+    sync: Option<Sync>,
+}
+
+fn read_state(fields: &Fields<'_>, surroundings: &Surroundings) -> State {
+    let Some(state) = fields.map("state", words::STATE) else { return State::default() };
     let durabilities = [("normal", Durability::Normal), ("full", Durability::Full)];
-    (state.choice("durability", &durabilities), state.duration("commit_every"))
+    let every = state.positive_duration("sync_every");
+    let to = state.path("sync_to").map(|dir| surroundings.start_dir.join(dir));
+    if every.is_some() && to.is_none() {
+        let help = "name the directory of the copy: `sync_to: /var/lib/firelink`";
+        fields.cx.findings.error(state.place_of("sync_every"), "`sync_every` needs `sync_to`", help);
+    }
+    State {
+        durability: state.choice("durability", &durabilities),
+        commit_every: state.duration("commit_every"),
+        sync: to.map(|to| Sync { to, every: every.unwrap_or(DEFAULT_SYNC_EVERY) }),
+    }
 }
 
 fn read_wait_for_clock(fields: &Fields<'_>) -> Option<Duration> {

@@ -56,7 +56,7 @@ pub(super) const OUTPUT: &[&str] = &["capture", "max_size", "keep_runs", "keep_f
 pub(super) const LIMITS: &[&str] = &["memory", "pids", "cpu", "open_files"];
 
 /// The keys of `state`.
-pub(super) const STATE: &[&str] = &["durability", "commit_every"];
+pub(super) const STATE: &[&str] = &["durability", "commit_every", "sync_to", "sync_every"];
 
 /// Words that the design has and this version can't do yet: top-level keys, keys of a job, and types of triggers. A
 /// word leaves this list when its room is there.

@@ -119,6 +119,7 @@ impl<C: Clocks> Reactor<C> {
             jobs: shown,
             active: active.map(|record| self.show(&StoredRun::from(record), record.job)).collect(),
             warnings: self.all_warnings(&jobs),
+            state_error: self.store.trouble().map(str::to_owned),
         };
         Ok(Reply::done(&answer))
     }
@@ -132,6 +133,7 @@ impl<C: Clocks> Reactor<C> {
     fn all_warnings(&self, jobs: &[JobId]) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.store.trouble().map(|trouble| format!("state: {trouble}")));
+        warnings.extend(self.sync_trouble.clone());
         if self.engine.is_waiting_for_clock() {
             warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
         }

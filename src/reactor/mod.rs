@@ -183,6 +183,9 @@ pub struct Reactor<C> {
     unpruned: HashMap<JobId, u32>,
     /// Whether the store's trouble was told.
     trouble_told: bool,
+    /// When the state is copied, and why the last copy failed.
+    sync_at: Option<Elapsed>,
+    sync_trouble: Option<String>,
     /// When orphans of runs are looked for.
     sweep_at: Option<Elapsed>,
     /// What the configuration is read with.
@@ -274,6 +277,8 @@ impl<C: Clocks> Reactor<C> {
             waiters: Vec::new(),
             unpruned: HashMap::new(),
             trouble_told: false,
+            sync_at: None,
+            sync_trouble: None,
             sweep_at: None,
             surroundings,
             configured,
@@ -350,6 +355,7 @@ impl<C: Clocks> Reactor<C> {
         }
         let (watches, mut around) = self.watching();
         watches.stop(&mut around);
+        self.copy_state();
         Ok(match self.program.filter(|_| self.replace) {
             Some(program) => After::Replace(program),
             None => After::Exit,
@@ -359,8 +365,14 @@ impl<C: Clocks> Reactor<C> {
     /// Arms both timers, if a deadline has changed.
     fn arm(&mut self) -> Result<(), RunError> {
         let mut deadlines = self.engine.next_deadlines();
-        let others =
-            [self.watches.next_wake(), self.peers.next_deadline(), self.hooks.next_deadline(), self.held_until, self.sweep_at];
+        let others = [
+            self.watches.next_wake(),
+            self.peers.next_deadline(),
+            self.hooks.next_deadline(),
+            self.held_until,
+            self.sync_at,
+            self.sweep_at,
+        ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
             self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
@@ -518,6 +530,9 @@ impl<C: Clocks> Reactor<C> {
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
         self.reload_if_asked();
+        if self.sync_at.is_some_and(|at| at <= self.now.elapsed) {
+            self.copy_state();
+        }
         let (watches, mut around) = self.watching();
         watches.give_room(&mut around);
         if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() {

@@ -93,6 +93,9 @@ impl<C: Clocks> Reactor<C> {
 
     /// Writes; true if the disk takes it, and with it what it refused before. Each change of its mind is told once.
     pub(super) fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
+        if let Some(sync) = &self.config.sync {
+            self.sync_at.get_or_insert(self.now.elapsed + sync.every);
+        }
         let written = self.store.commit(changes, records);
         let works = written.is_ok();
         match written {
@@ -108,6 +111,20 @@ impl<C: Clocks> Reactor<C> {
             Err(_) => {}
         }
         works
+    }
+
+    /// Copies a state that is kept in memory to where the configuration says.
+    pub(super) fn copy_state(&mut self) {
+        self.sync_at = None;
+        let Some(sync) = &self.config.sync else { return };
+        match self.store.copy_to(&sync.to) {
+            Ok(()) => self.sync_trouble = None,
+            Err(error) => {
+                log::error!("{error}; it is tried again in {}", crate::model::format_duration(sync.every));
+                self.sync_at = Some(self.now.elapsed + sync.every);
+                self.sync_trouble = Some(error.to_string());
+            }
+        }
     }
 
     fn act(&mut self, effect: Effect, ended: &[StoredRun]) {

@@ -9,6 +9,7 @@
 //! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
 //! command line import it.
 
+mod copy;
 mod history;
 mod lock;
 mod restore;
@@ -29,6 +30,7 @@ use crate::engine::rules::JobRules;
 use crate::model::JobId;
 use crate::triggers::Batch;
 
+pub use copy::bring_back;
 pub use history::{Filter, History, MissedRow};
 pub use lock::{Lock, LockError};
 pub use row::StoredRun;

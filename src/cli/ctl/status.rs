@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use argh::FromArgs;
 
 use super::{ask, connect};
-use crate::cli::out::{Done, Format, parse_format, print, print_json};
+use crate::cli::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::control::commands::status::{self, Status};
 use crate::control::protocol::Request;
 
@@ -28,7 +28,9 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     let mut client = connect(args.socket.as_deref())?;
     let answer: Status = ask(&mut client, &Request::Status(status::Request { job: args.job.clone() }))?;
     match args.format {
-        Format::Json => print_json(&answer),
-        Format::Text => print(&status::render(&answer)),
+        Format::Json => print_json(&answer)?,
+        Format::Text => print(&status::render(&answer))?,
     }
+    // A daemon whose state can't be written does its jobs, but a watchdog should know.
+    if answer.state_error.is_some() { Err(Failure::silent(1)) } else { Ok(()) }
 }

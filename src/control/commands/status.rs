@@ -31,6 +31,9 @@ pub struct Status {
     pub active: Vec<RunView>,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// Why the state can't be written, while that is so; jobs go on in memory.
+    #[serde(default)]
+    pub state_error: Option<String>,
 }
 
 /// One job.
