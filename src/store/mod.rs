@@ -82,6 +82,8 @@ pub struct Store {
     watch_backlog: Vec<WatchRecord>,
     /// The disk's last word, while it refuses.
     trouble: Option<String>,
+    /// How long the logs of what was seen are.
+    seen_lengths: seen::Lengths,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
     /// What a person should hear and has not been handed over.
@@ -125,6 +127,7 @@ impl Store {
             backlog: Vec::new(),
             watch_backlog: Vec::new(),
             trouble: None,
+            seen_lengths: seen::Lengths::new(),
             since_bound: 0,
             warnings: Vec::new(),
         };

@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::config::Durability;
+use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -41,11 +42,39 @@ CREATE TABLE attempts (
 ) WITHOUT ROWID;
 CREATE TABLE missed (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, at INTEGER NOT NULL, after_run INTEGER NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE credits (job INTEGER NOT NULL, upstream INTEGER NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (job, upstream)) WITHOUT ROWID;
-CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
 ";
 
-/// What makes a database of each earlier version one of the next, the first version's first.
-const MIGRATIONS: [&str; 1] = ["ALTER TABLE jobs ADD COLUMN timing INTEGER;"];
+const SEEN_LOG: &str = "CREATE TABLE seen_log (job INTEGER NOT NULL, seq INTEGER NOT NULL, records BLOB NOT NULL, PRIMARY KEY (job, seq)) WITHOUT ROWID;";
+
+/// Makes a database of one of the versions before this one.
+fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if from < 2 {
+        tx.execute_batch("ALTER TABLE jobs ADD COLUMN timing INTEGER")?;
+    }
+    if from < 3 {
+        tx.execute_batch(SEEN_LOG)?;
+        seen_into_log(&tx)?;
+        tx.execute_batch("DROP TABLE seen")?;
+    }
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()
+}
+
+/// Up to version 2 what was seen had a row each.
+fn seen_into_log(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    let jobs: Vec<i64> =
+        tx.prepare("SELECT DISTINCT job FROM seen")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for job in jobs {
+        let mut query = tx.prepare("SELECT key, version FROM seen WHERE job = ?1 ORDER BY key")?;
+        let objects = query.query_map([job], |row| {
+            let (key, version): ([u8; 16], i64) = (row.get(0)?, row.get(1)?);
+            Ok(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(version.cast_unsigned()) })
+        })?;
+        super::seen::append_all(tx, job, &objects.collect::<Result<Vec<_>, _>>()?)?;
+    }
+    Ok(())
+}
 
 /// Why the state can't be used.
 #[derive(Debug)]
@@ -112,7 +141,7 @@ pub(super) fn set_durability(conn: &Connection, durability: Durability) -> rusql
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     let tried = || format!("open the state database {}", path.display());
     let wrap = |error: rusqlite::Error| StoreError::from_sqlite(tried(), &error);
-    let conn = Connection::open(path).map_err(wrap)?;
+    let mut conn = Connection::open(path).map_err(wrap)?;
     conn.busy_timeout(BUSY).map_err(wrap)?;
     conn.set_prepared_statement_cache_capacity(32);
     // The page size only takes effect while the file is empty.
@@ -125,13 +154,10 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     match version {
         VERSION => {}
         0 => {
-            let create = format!("BEGIN IMMEDIATE; {SHAPE} PRAGMA user_version = {VERSION}; COMMIT;");
+            let create = format!("BEGIN IMMEDIATE; {SHAPE} {SEEN_LOG} PRAGMA user_version = {VERSION}; COMMIT;");
             conn.execute_batch(&create).map_err(wrap)?;
         }
-        1..VERSION => {
-            let steps = usize::try_from(version - 1).ok().and_then(|done| MIGRATIONS.get(done..)).unwrap_or_default().concat();
-            conn.execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; COMMIT;")).map_err(wrap)?;
-        }
+        1..VERSION => migrate(&mut conn, version).map_err(wrap)?,
         newer => return Err(StoreError::Newer { path: path.into(), version: newer }),
     }
     Ok(conn)

@@ -1,11 +1,40 @@
-//! What each watch has seen.
+//! What each watch has seen: an append-only log of fixed-size records, folded when it is read.
+//!
+//! Keys are hashes, so in a table ordered by key each page of a listing would touch as many pages of the file as it has
+//! keys: a first scan of a million keys would write gigabytes to a card that wears. A log takes each batch as one row of 24
+//! bytes a record. The latest record of a key counts; what is overtaken by later ones is dropped now and then by writing the
+//! log anew.
 
-use rusqlite::{Transaction, params};
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Transaction, params};
 
 use super::Store;
 use super::schema::StoreError;
 use crate::model::JobId;
 use crate::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
+
+/// A key of 16 bytes and a version of 8, both big-endian.
+const RECORD: usize = 24;
+
+/// The version of a record that says its key is gone; a real one never has its highest bit set.
+const GONE: u64 = u64::MAX;
+
+/// Records in a row of a log that was written anew.
+const ROW: usize = 1_024;
+
+/// A log is written anew once it has grown by an eighth and this many records since it was last.
+const SLACK: usize = 8_192;
+
+/// How long the logs are, by the job's row.
+pub(super) type Lengths = HashMap<i64, Length>;
+
+/// How long one is, and was after it was last folded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Length {
+    now: usize,
+    folded: usize,
+}
 
 impl Store {
     /// What is known of a job's watch. When `identity` is not the one stored, the watch is another one: what the old
@@ -21,43 +50,123 @@ impl Store {
             .conn
             .query_row("SELECT watch, baseline FROM jobs WHERE id = ?1", [row], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(wrap)?;
+        self.seen_lengths.remove(&row);
         if known.0.as_deref() != Some(identity) {
             let tx = self.conn.transaction().map_err(wrap)?;
-            tx.execute("DELETE FROM seen WHERE job = ?1", [row]).map_err(wrap)?;
+            tx.execute("DELETE FROM seen_log WHERE job = ?1", [row]).map_err(wrap)?;
             tx.execute("UPDATE jobs SET watch = ?2, baseline = 0 WHERE id = ?1", params![row, identity]).map_err(wrap)?;
             tx.commit().map_err(wrap)?;
             return Ok(SeenSnapshot::default());
         }
-        // Counted first: an array that doubles as it grows needs up to three times the room, for a moment.
-        let count: i64 =
-            self.conn.query_row("SELECT count(*) FROM seen WHERE job = ?1", [row], |row| row.get(0)).map_err(wrap)?;
-        let mut objects = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
-        // In the order of the key: the table is clustered by it, and big-endian bytes sort as the number does.
-        let mut query = self.conn.prepare("SELECT key, version FROM seen WHERE job = ?1 ORDER BY key").map_err(wrap)?;
-        let found = query.query_map([row], |row| {
-            let key: [u8; 16] = row.get(0)?;
-            let version: i64 = row.get(1)?;
-            Ok(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(version.cast_unsigned()) })
-        });
-        for object in found.map_err(wrap)? {
-            objects.push(object.map_err(wrap)?);
-        }
+        let (objects, now) = fold(&self.conn, row).map_err(wrap)?;
+        self.seen_lengths.insert(row, Length { now, folded: objects.len() });
         Ok(SeenSnapshot { baseline_done: known.1, objects })
     }
+
+    /// Writes those logs anew that have outgrown what they hold. A failure costs nothing but their length.
+    pub(super) fn fold_seen(&mut self) -> rusqlite::Result<()> {
+        let overgrown = |length: &Length| length.now > length.folded + length.folded / 8 + SLACK;
+        let due: Vec<i64> = self.seen_lengths.iter().filter(|(_, length)| overgrown(length)).map(|(row, _)| *row).collect();
+        for row in due {
+            // Not again at each turn, whatever comes of it.
+            if let Some(length) = self.seen_lengths.get_mut(&row) {
+                length.folded = length.now;
+            }
+            let (objects, _) = fold(&self.conn, row)?;
+            let tx = self.conn.transaction()?;
+            tx.execute("DELETE FROM seen_log WHERE job = ?1", [row])?;
+            append_all(&tx, row, &objects)?;
+            tx.commit()?;
+            self.seen_lengths.insert(row, Length { now: objects.len(), folded: objects.len() });
+        }
+        Ok(())
+    }
+}
+
+/// Reads a log; returns what it holds, ordered by key, and how many records it has.
+fn fold(conn: &Connection, job: i64) -> rusqlite::Result<(Vec<SeenObject>, usize)> {
+    let bytes: i64 =
+        conn.query_row("SELECT coalesce(sum(length(records)), 0) FROM seen_log WHERE job = ?1", [job], |r| r.get(0))?;
+    // Counted first: an array that doubles as it grows needs up to three times the room, for a moment.
+    let mut objects: Vec<SeenObject> = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) / RECORD);
+    each_record(conn, job, |object| objects.push(object))?;
+    let count = objects.len();
+    objects.sort_unstable_by_key(|object| object.key.0);
+    // Which of several records of a key is the latest, the sorted array has forgotten: the log tells, of those few.
+    let twice = |pair: &[SeenObject]| ({ pair[0].key.0 } == { pair[1].key.0 }).then_some(pair[0].key.0);
+    let mut latest: HashMap<u128, u64> = objects.windows(2).filter_map(twice).map(|key| (key, GONE)).collect();
+    if !latest.is_empty() {
+        each_record(conn, job, |object| {
+            if let Some(version) = latest.get_mut(&{ object.key.0 }) {
+                *version = object.version.0;
+            }
+        })?;
+        objects.dedup_by_key(|object| object.key.0);
+        for object in &mut objects {
+            if let Some(version) = latest.get(&{ object.key.0 }) {
+                object.version = ObjectVersion(*version);
+            }
+        }
+    }
+    objects.retain(|object| { object.version.0 } != GONE);
+    Ok((objects, count))
+}
+
+fn each_record(conn: &Connection, job: i64, mut take: impl FnMut(SeenObject)) -> rusqlite::Result<()> {
+    let mut query = conn.prepare_cached("SELECT records FROM seen_log WHERE job = ?1 ORDER BY seq")?;
+    let mut rows = query.query([job])?;
+    while let Some(row) = rows.next()? {
+        let records = row.get_ref(0)?.as_blob()?;
+        let (records, rest) = records.as_chunks::<RECORD>();
+        if !rest.is_empty() {
+            let said = "a row of what was seen has no whole number of records";
+            return Err(rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, said.into()));
+        }
+        for record in records {
+            let (mut key, mut version) = ([0; 16], [0; 8]);
+            key.copy_from_slice(&record[..16]);
+            version.copy_from_slice(&record[16..]);
+            take(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(u64::from_be_bytes(version)) });
+        }
+    }
+    Ok(())
 }
 
 /// Writes what a batch says of the seen-set.
 pub(super) fn write(tx: &Transaction<'_>, job: i64, batch: &Batch) -> rusqlite::Result<()> {
-    let mut put = tx.prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3)")?;
-    for object in &batch.seen {
-        put.execute(params![job, object.key.0.to_be_bytes(), object.version.0.cast_signed()])?;
-    }
-    let mut forget = tx.prepare_cached("DELETE FROM seen WHERE job = ?1 AND key = ?2")?;
-    for key in &batch.gone {
-        forget.execute(params![job, key.0.to_be_bytes()])?;
+    let gone = batch.gone.iter().map(|key| SeenObject { key: *key, version: ObjectVersion(GONE) });
+    let records: Vec<SeenObject> = batch.seen.iter().copied().chain(gone).collect();
+    if !records.is_empty() {
+        append(tx, job, &records)?;
     }
     if batch.baseline_done {
         tx.prepare_cached("UPDATE jobs SET baseline = 1 WHERE id = ?1")?.execute([job])?;
     }
     Ok(())
+}
+
+/// Notes what was committed.
+pub(super) fn note(lengths: &mut Lengths, job: i64, batch: &Batch) {
+    let length = lengths.entry(job).or_insert(Length { now: 0, folded: 0 });
+    length.now += batch.seen.len() + batch.gone.len();
+    // Until then every record is a new key.
+    if batch.baseline_done {
+        length.folded = length.now;
+    }
+}
+
+/// Appends to a log in rows of a bounded size.
+pub(super) fn append_all(tx: &Transaction<'_>, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
+    records.chunks(ROW).try_for_each(|records| append(tx, job, records))
+}
+
+fn append(tx: &Transaction<'_>, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
+    let bytes: Vec<u8> = records
+        .iter()
+        .flat_map(|object| { object.key.0 }.to_be_bytes().into_iter().chain({ object.version.0 }.to_be_bytes()))
+        .collect();
+    let mut put = tx.prepare_cached(
+        "INSERT INTO seen_log VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM seen_log WHERE job = ?1), ?2)",
+    )?;
+    put.execute(params![job, bytes]).map(drop)
 }

@@ -32,6 +32,12 @@ impl Store {
         match self.write(&changes, &watches) {
             Ok(()) => {
                 self.trouble = None;
+                for watch in &watches {
+                    let row = self.row_of(watch.job);
+                    seen::note(&mut self.seen_lengths, row, &watch.batch);
+                }
+                // Only a matter of length: a failure is tried again when as much has been added once more.
+                let _ = self.fold_seen();
                 let runs = changes.iter().filter(|change| matches!(change, Change::Run { new: true, .. })).count();
                 self.since_bound = self.since_bound.saturating_add(u32::try_from(runs).unwrap_or(u32::MAX));
                 if self.since_bound >= BOUND_EVERY {

@@ -65,12 +65,15 @@ fn a_database_of_a_newer_firelink_is_refused_in_words_and_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     drop(opened(dir.path()));
     let path = dir.path().join(DATABASE);
-    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let known: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    drop(conn);
     let before = std::fs::read(&path).unwrap();
     let refused = Store::open(dir.path(), Durability::Normal, BOOT.into()).unwrap_err();
     assert!(matches!(refused, StoreError::Newer { version: 99, .. }));
     let told = format!(
-        "{} was written by a newer firelink (its version is 99, this one knows up to 1); use that firelink, or another state_dir",
+        "{} was written by a newer firelink (its version is 99, this one knows up to {known}); use that firelink, or another state_dir",
         path.display()
     );
     assert_eq!(refused.to_string(), told);

@@ -199,12 +199,21 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
         store.commit(vec![Change::Cursor { job: JobId(0), at: at(5) }], Vec::new()).unwrap();
     }
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
-    conn.execute_batch("ALTER TABLE jobs DROP COLUMN timing; PRAGMA user_version = 1;").unwrap();
+    conn.execute_batch(
+        "ALTER TABLE jobs DROP COLUMN timing; DROP TABLE seen_log;
+         CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
+         INSERT INTO seen VALUES (1, x'00000000000000000000000000000007', 70), (1, x'00000000000000000000000000000003', 30);
+         UPDATE jobs SET watch = 'w', baseline = 1; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     drop(conn);
-    let (_, restored) = open(dir.path(), &["a"]);
+    let (mut store, restored) = open(dir.path(), &["a"]);
+    let known = store.load_seen(JobId(0), "w").unwrap();
+    let object = |key, version| SeenObject { key: ObjectKey(key), version: ObjectVersion(version) };
+    assert_eq!((known.baseline_done, known.objects), (true, vec![object(3, 30), object(7, 70)]));
     assert_eq!((restored.next_run, restored.jobs[0].cursor), (2, Some(at(5))));
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
-    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 3);
     assert_eq!(conn.query_row("SELECT timing FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
@@ -242,4 +251,28 @@ fn another_list_of_jobs_keeps_the_rows_of_those_it_shares_and_forgets_what_a_nam
     let history = History::open(dir.path()).unwrap().unwrap();
     let runs = history.query(&firelink::store::Filter { limit: 9, ..Default::default() }).unwrap();
     assert_eq!(history.job_name(runs[0].as_ref().unwrap().job_row), "c");
+}
+
+#[test]
+fn what_was_seen_is_folded_before_its_log_outgrows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    store.load_seen(JobId(0), "w").unwrap();
+    let object = |key: u128, version| SeenObject { key: ObjectKey(key), version: ObjectVersion(version) };
+    // A hundred keys come, change and go, again and again.
+    for round in 0..300 {
+        let seen = (0..100).map(|key| object(key, round)).collect();
+        let gone = if round % 3 == 2 { (0..50).map(ObjectKey).collect() } else { Vec::new() };
+        let batch = |seen, gone| WatchRecord {
+            job: JobId(0),
+            batch: Batch { seen, gone, baseline_done: round == 0, ..Batch::default() },
+        };
+        store.commit(Vec::new(), vec![batch(seen, Vec::new())]).unwrap();
+        store.commit(Vec::new(), vec![batch(Vec::new(), gone)]).unwrap();
+    }
+    let expected: Vec<SeenObject> = (50..100).map(|key| object(key, 299)).collect();
+    assert_eq!(store.load_seen(JobId(0), "w").unwrap().objects, expected);
+    let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
+    let bytes: i64 = conn.query_row("SELECT sum(length(records)) FROM seen_log", [], |row| row.get(0)).unwrap();
+    assert!(bytes < 24 * 10_000, "{bytes} bytes of log for 50 objects");
 }
