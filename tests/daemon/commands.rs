@@ -65,7 +65,7 @@ fn json_has_the_keys_that_programs_rely_on() {
     ];
     assert_eq!(keys(&run), run_keys);
     let status = daemon.status();
-    assert_eq!(keys(&status), ["active", "config", "jobs", "pid", "started_at", "version", "warnings"]);
+    assert_eq!(keys(&status), ["active", "config", "jobs", "pid", "started_at", "state_error", "version", "warnings"]);
     assert_eq!(keys(&status["jobs"][0]), ["enabled", "last_run", "name", "next_at", "paused", "state", "trigger", "waiting_for"]);
     assert!(status["jobs"][0]["next_at"].as_str().is_some_and(|at| at.contains("T18:00:00")), "{status}");
     assert_eq!(status["pid"], daemon.pid());

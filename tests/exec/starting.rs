@@ -198,7 +198,8 @@ fn what_speaks_to_the_daemon_itself_does_not_reach_a_job() {
         unsafe { std::env::set_var(name, "x") };
     }
     let told = output_of("env | grep -E '^(NOTIFY|WATCHDOG|LISTEN|FIRELINK)_' | cut -d= -f1 | sort", &ExecSpec::default());
-    assert_eq!(told, "FIRELINK_DAEMON_PID");
+    // By these two a later daemon knows the process and its pipe.
+    assert_eq!(told, "FIRELINK_DAEMON_PID\nFIRELINK_OUTPUT");
 }
 
 #[test]
