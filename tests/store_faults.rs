@@ -1,0 +1,304 @@
+//! The state on a disk that refuses and on a machine whose power is cut: at SQLite's own seam to the disk, where each write
+//! and each sync is seen, refused, forgotten or torn.
+//!
+//! `FIRELINK_STRESS_CUTS=1` cuts the power after each single step instead of a choice of them.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![expect(unsafe_code, reason = "a VFS of SQLite is a table of C functions")]
+
+#[path = "store_faults/story.rs"]
+mod story;
+#[path = "store_faults/vfs.rs"]
+mod vfs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use firelink::config::Durability;
+use firelink::store::{DATABASE, Store};
+use story::{Found, begin, tell};
+use vfs::{Fault, Op};
+
+/// What a power cut leaves of bytes that were written but not synced; the smallest unit in which a disk writes.
+const SECTOR: usize = 512;
+
+/// What one file is, and what is on its way to it.
+#[derive(Clone, Debug, Default)]
+struct Disk {
+    durable: Option<Vec<u8>>,
+    /// Writes and truncations since the last sync, in order.
+    pending: Vec<Op>,
+}
+
+impl Disk {
+    fn apply(content: &mut Vec<u8>, op: &Op) {
+        match op {
+            Op::Write { at, bytes, .. } => {
+                let (at, end) = (usize::try_from(*at).unwrap(), usize::try_from(*at).unwrap() + bytes.len());
+                content.resize(content.len().max(end), 0);
+                content[at..end].copy_from_slice(bytes);
+            }
+            Op::Truncate { to, .. } => content.resize(usize::try_from(*to).unwrap(), 0),
+            Op::Sync { .. } | Op::Delete { .. } | Op::Acknowledged(_) => {}
+        }
+    }
+
+    fn with(&self, survives: impl FnMut(&Op) -> Option<Op>) -> Option<Vec<u8>> {
+        if self.durable.is_none() && self.pending.is_empty() {
+            return None;
+        }
+        let mut content = self.durable.clone().unwrap_or_default();
+        self.pending.iter().filter_map(survives).for_each(|op| Disk::apply(&mut content, &op));
+        Some(content)
+    }
+}
+
+/// What becomes of what was not synced.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    /// It all reaches the disk.
+    Nothing,
+    /// None of it does.
+    Everything,
+    /// Any part of it does, the writes in any order, the last sectors of one torn off. The number picks.
+    Some(u64),
+}
+
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+fn image(disk: &Disk, loss: Loss) -> Option<Vec<u8>> {
+    match loss {
+        Loss::Nothing => disk.with(|op| Some(op.clone())),
+        Loss::Everything => disk.with(|_| None),
+        Loss::Some(mut seed) => disk.with(|op| match (random(&mut seed) % 4, op) {
+            (0 | 1, _) => None,
+            (2, Op::Write { file, at, bytes }) => {
+                let sectors = bytes.len().div_ceil(SECTOR);
+                let kept = usize::try_from(random(&mut seed)).unwrap() % (sectors + 1) * SECTOR;
+                Some(Op::Write { file: file.clone(), at: *at, bytes: bytes[..kept.min(bytes.len())].to_vec() })
+            }
+            _ => Some(op.clone()),
+        }),
+    }
+}
+
+/// The files of a state as what was written down made them.
+#[derive(Default)]
+struct Disks(BTreeMap<PathBuf, Disk>);
+
+impl Disks {
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Write { file, .. } | Op::Truncate { file, .. } => {
+                self.0.entry(file.clone()).or_default().pending.push(op.clone())
+            }
+            Op::Sync { file } => {
+                let disk = self.0.entry(file.clone()).or_default();
+                disk.durable = disk.with(|op| Some(op.clone())).or(Some(Vec::new()));
+                disk.pending.clear();
+            }
+            Op::Delete { file } => drop(self.0.remove(file)),
+            Op::Acknowledged(_) => {}
+        }
+    }
+
+    /// The state as it is found when the power is back: in a directory of its own, without what only memory held.
+    fn after_a_cut(&self, loss: Loss) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, disk) in self.0.iter().filter(|(path, _)| !path.to_string_lossy().ends_with("-shm")) {
+            if let Some(content) = image(disk, loss) {
+                std::fs::write(dir.path().join(path.file_name().unwrap()), content).unwrap();
+            }
+        }
+        dir
+    }
+}
+
+/// Tells a story to its end; returns what was done to the disk.
+fn told(durability: Durability, commits: usize) -> Vec<Op> {
+    let dir = tempfile::tempdir().unwrap();
+    vfs::record();
+    let mut store = begin(dir.path(), durability);
+    vfs::acknowledge(0);
+    for step in 0..commits {
+        let (changes, watches) = tell(step);
+        store.commit(changes, watches).unwrap();
+        vfs::acknowledge(step + 1);
+    }
+    drop(store);
+    let ops = vfs::recorded();
+    assert!(
+        ops.iter().any(|op| matches!(op, Op::Sync { file } if file.ends_with(DATABASE))),
+        "it was long enough for checkpoints"
+    );
+    ops
+}
+
+/// Cuts the power at many places of a story and looks at what is left.
+fn cut(durability: Durability, check: impl Fn(usize, Option<usize>, &str)) -> usize {
+    let ops = told(durability, 420);
+    let each = std::env::var_os("FIRELINK_STRESS_CUTS").is_some();
+    let mut seed = 1;
+    let (mut disks, mut acknowledged, mut cuts) = (Disks::default(), None, 0);
+    for (index, op) in ops.iter().enumerate() {
+        disks.step(op);
+        if let Op::Acknowledged(commits) = op {
+            acknowledged = Some(*commits);
+        }
+        // Before anything is acknowledged there is nothing to lose; around a sync most is decided.
+        let next_syncs = matches!(ops.get(index + 1), Some(Op::Sync { .. }));
+        let Some(acknowledged) = acknowledged.filter(|_| each || random(&mut seed) % if next_syncs { 12 } else { 60 } == 0)
+        else {
+            continue;
+        };
+        for loss in [Loss::Nothing, Loss::Everything, Loss::Some(random(&mut seed)), Loss::Some(random(&mut seed))] {
+            let dir = disks.after_a_cut(loss);
+            let told = format!("cut after step {index} ({op:.60?}), loss {loss:?}, {acknowledged} acknowledged");
+            let found = std::panic::catch_unwind(|| Found::of(dir.path())).unwrap_or_else(|_| panic!("{told}"));
+            check(acknowledged, found.commits(), &told);
+            cuts += 1;
+        }
+    }
+    cuts
+}
+
+#[test]
+fn with_durability_full_a_power_cut_takes_nothing_that_was_acknowledged_and_leaves_nothing_by_half() {
+    vfs::install();
+    let cuts = cut(Durability::Full, |acknowledged, found, told| {
+        // The commit that was on its way may have arrived.
+        assert!(found.is_some_and(|found| found == acknowledged || found == acknowledged + 1), "{found:?} found: {told}");
+    });
+    assert!(cuts > 100, "{cuts}");
+}
+
+#[test]
+fn with_durability_normal_a_power_cut_takes_the_last_commits_at_most_and_leaves_nothing_by_half() {
+    vfs::install();
+    let cuts = cut(Durability::Normal, |acknowledged, found, told| {
+        assert!(found.is_some_and(|found| found <= acknowledged + 1), "{found:?} found: {told}");
+    });
+    assert!(cuts > 100, "{cuts}");
+}
+
+/// A disk that refuses a while and then is well again, at many places of a story.
+fn refused(fault: Fault, durability: Durability) {
+    const COMMITS: usize = 150;
+    vfs::install();
+    let mut places = 0;
+    let mut seed = 7;
+    // Writes are many; syncs are one a commit.
+    let stride = if fault == Fault::Sync { 7 } else { 23 };
+    for skip in (0..).map(|place| place * stride) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = begin(dir.path(), durability);
+        let count = usize::try_from(random(&mut seed)).unwrap() % 6 + 1;
+        vfs::fail(fault, skip, count);
+        let mut troubled = 0;
+        for step in 0..COMMITS {
+            let (changes, watches) = tell(step);
+            let refused = store.commit(changes, watches).is_err();
+            assert_eq!(refused, store.trouble().is_some(), "what was refused is told");
+            troubled += usize::from(refused);
+        }
+        let refusals = vfs::heal();
+        catch_up(&mut store);
+        drop(store);
+        assert_eq!(Found::of(dir.path()), Found::expected(COMMITS), "{fault:?} after {} calls, {count} of them", skip);
+        if refusals == 0 {
+            break;
+        }
+        places += 1;
+        // A checkpoint or a fold that is refused costs nothing; a commit that is refused is told.
+        assert!(troubled <= refusals + 1, "{troubled} troubled commits of {refusals} refusals");
+    }
+    assert!(places > 0, "{fault:?} was never met");
+}
+
+fn catch_up(store: &mut Store) {
+    store.commit(Vec::new(), Vec::new()).expect("the disk is well again");
+    assert_eq!(store.trouble(), None);
+}
+
+#[test]
+fn a_full_disk_costs_nothing_once_there_is_room_again() {
+    refused(Fault::NoSpace, Durability::Normal);
+}
+
+#[test]
+fn a_disk_that_errs_costs_nothing_once_it_is_well_again() {
+    refused(Fault::Io, Durability::Full);
+}
+
+#[test]
+fn a_write_that_the_disk_takes_by_half_costs_nothing() {
+    refused(Fault::Short, Durability::Normal);
+}
+
+#[test]
+fn a_sync_that_fails_costs_nothing_once_it_works_again() {
+    refused(Fault::Sync, Durability::Full);
+}
+
+#[test]
+fn a_disk_that_refuses_in_the_middle_of_anything_and_then_has_its_power_cut_keeps_what_it_acknowledged() {
+    vfs::install();
+    let mut met = BTreeSet::new();
+    for round in 0..60_u64 {
+        let mut seed = round;
+        let fault = [Fault::NoSpace, Fault::Io, Fault::Short, Fault::Sync][usize::try_from(random(&mut seed) % 4).unwrap()];
+        let dir = tempfile::tempdir().unwrap();
+        vfs::record();
+        let mut store = begin(dir.path(), Durability::Full);
+        vfs::fail(fault, usize::try_from(random(&mut seed)).unwrap() % 600, 3);
+        let mut acknowledged = 0;
+        for step in 0..120 {
+            let (changes, watches) = tell(step);
+            if store.commit(changes, watches).is_ok() {
+                acknowledged = step + 1;
+            } else {
+                met.insert(format!("{fault:?}"));
+            }
+        }
+        vfs::heal();
+        drop_without_closing(store);
+        let mut disks = Disks::default();
+        vfs::recorded().iter().for_each(|op| disks.step(op));
+        for loss in [Loss::Nothing, Loss::Everything, Loss::Some(random(&mut seed))] {
+            let cut = disks.after_a_cut(loss);
+            let found = Found::of(cut.path());
+            let commits =
+                found.commits().unwrap_or_else(|| panic!("{fault:?} in round {round}, {loss:?}: half of something: {found:?}"));
+            assert!(commits >= acknowledged, "{fault:?} in round {round}, {loss:?}: {commits} of {acknowledged}");
+        }
+    }
+    assert!(met.len() >= 3, "{met:?}");
+}
+
+/// As a power cut does it: without the checkpoint that closing makes.
+fn drop_without_closing(store: Store) {
+    std::mem::forget(store);
+}
+
+#[test]
+fn a_disk_that_refuses_from_the_start_is_told_and_leaves_no_half_a_database() {
+    vfs::install();
+    for (fault, durability) in
+        [(Fault::NoSpace, Durability::Normal), (Fault::Io, Durability::Full), (Fault::Sync, Durability::Full)]
+    {
+        for skip in 0..40 {
+            let dir = tempfile::tempdir().unwrap();
+            vfs::fail(fault, skip, usize::MAX);
+            let opened = Store::open(dir.path(), durability, "boot".into());
+            if let Err(error) = &opened {
+                assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+            }
+            drop(opened);
+            vfs::heal();
+            assert_eq!(Found::of(Path::new(dir.path())), Found::default());
+        }
+    }
+}
