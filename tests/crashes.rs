@@ -1,9 +1,12 @@
 //! SIGKILL at random moments, again and again, under load: schedules of each second, intervals, a graph, retries, files and
 //! objects that arrive; and then a look at what the history says and at what the children themselves wrote down.
 //!
-//! `FIRELINK_STRESS_CRASHES=500` makes that many rounds, `FIRELINK_SEED=n` replays the moments and the load.
+//! And the same with a disk that has no room for the state now and then, while jobs go on in memory.
+//!
+//! `FIRELINK_STRESS_CRASHES=500` and `FIRELINK_STRESS_FULL=500` make that many rounds, `FIRELINK_SEED=n` replays the moments
+//! and the load.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and says its seed")]
 
 #[path = "support/daemon.rs"]
 mod daemon;
@@ -63,86 +66,150 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// A daemon's directory, and whoever brings it work.
+struct Scene {
+    config: String,
+    place: Place,
+    #[cfg(feature = "s3")]
+    server: s3::S3Server,
+}
+
+/// What has arrived so far.
+struct Arrivals {
+    random: Random,
+    files: usize,
+    objects: usize,
+}
+
+impl Arrivals {
+    fn new() -> Arrivals {
+        let seed = number("FIRELINK_SEED", u64::from(std::process::id()));
+        eprintln!("FIRELINK_SEED={seed}");
+        Arrivals { random: Random(seed), files: 0, objects: 0 }
+    }
+
+    /// For a random while of up to so many milliseconds; what arrives does so at any moment of it.
+    fn go_on(&mut self, scene: &Scene, most_millis: u64) {
+        let end = Instant::now() + Duration::from_millis(self.random.below(most_millis));
+        for _ in 0..self.random.below(4) {
+            self.files += 1;
+            let (from, to) = (format!("staging/{}", self.files), format!("inbox/{}", self.files));
+            scene.place.write(&from, "x");
+            std::fs::rename(scene.place.path(&from), scene.place.path(&to)).unwrap();
+            #[cfg(feature = "s3")]
+            {
+                self.objects += 1;
+                scene.server.put("my-bucket", &format!("in/{}", self.objects), b"x");
+            }
+            std::thread::sleep(Duration::from_millis(self.random.below(60)));
+        }
+        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+    }
+}
+
+impl Scene {
+    fn new(config: &str) -> Scene {
+        #[cfg(feature = "s3")]
+        let server = s3::S3Server::start("my-bucket");
+        #[cfg(feature = "s3")]
+        let config = [config, BUCKET].concat();
+        #[cfg(not(feature = "s3"))]
+        let config = config.to_owned();
+        let place = Place::new(&config);
+        #[cfg(feature = "s3")]
+        let place = place.with_env(server.env());
+        std::fs::create_dir(place.path("inbox")).unwrap();
+        std::fs::create_dir(place.path("staging")).unwrap();
+        place.write("ran", "");
+        Scene {
+            config,
+            place,
+            #[cfg(feature = "s3")]
+            server,
+        }
+    }
+
+    /// In peace everything that is on its way comes to its end; then all of it is looked at.
+    fn end(&self, daemon: daemon::Daemon<'_>, arrived: &Arrivals) {
+        let (place, files, objects) = (&self.place, arrived.files, arrived.objects);
+        let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let history = place.history(&[]);
+            if events(&history, "files") >= files && events(&history, "objects") >= objects {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{files} files, {objects} objects: {}", daemon.status()["warnings"]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // A paused job would keep what is queued; one that is not due for long lets it run.
+        place.write("firelink.yaml", &calm(&self.config));
+        place.prints(&["ctl", "reload"]);
+        let deadline = Instant::now() + PATIENCE;
+        while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
+            assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        daemon.terminate();
+        let checked = Checked::of(place);
+        eprintln!("{}", checked.summary());
+        checked.each_process_is_of_one_attempt();
+        checked.runs_ended();
+        checked.each_second_was_dealt_with_once();
+        checked.each_arrival_made_one_run("files", "path", files);
+        checked.each_arrival_made_one_run("objects", "key", objects);
+        checked.dependencies_were_kept("behind", &["grid"]);
+        checked.dependencies_were_kept("both", &["grid", "slow"]);
+        checked.dependencies_were_kept("chain", &["behind"]);
+    }
+}
+
 #[test]
 fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_again() {
-    let rounds = number("FIRELINK_STRESS_CRASHES", 40);
-    let seed = number("FIRELINK_SEED", u64::from(std::process::id()));
-    eprintln!("FIRELINK_SEED={seed}");
-    let mut random = Random(seed);
-    let mut files = 0;
-    #[cfg_attr(not(feature = "s3"), allow(unused_mut, reason = "nothing arrives there"))]
-    let mut objects = 0;
-
-    #[cfg(feature = "s3")]
-    let server = s3::S3Server::start("my-bucket");
-    #[cfg(feature = "s3")]
-    let config = [CONFIG, BUCKET].concat();
-    #[cfg(not(feature = "s3"))]
-    let config = CONFIG.to_owned();
-    let place = Place::new(&config);
-    #[cfg(feature = "s3")]
-    let place = place.with_env(server.env());
-    std::fs::create_dir(place.path("inbox")).unwrap();
-    std::fs::create_dir(place.path("staging")).unwrap();
-    place.write("ran", "");
-
-    let state = place.state_dir().display().to_string();
-    for _ in 0..rounds {
-        let mut child = place
+    let (scene, mut arrivals) = (Scene::new(CONFIG), Arrivals::new());
+    let state = scene.place.state_dir().display().to_string();
+    for _ in 0..number("FIRELINK_STRESS_CRASHES", 40) {
+        let mut child = scene
+            .place
             .command(&["run", "firelink.yaml", "--state-dir", &state, "--log-level", "off"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_millis(random.below(400));
-        // What arrives does so at any moment, the first ones while the daemon starts.
-        for _ in 0..random.below(4) {
-            files += 1;
-            place.write(&format!("staging/{files}"), "x");
-            std::fs::rename(place.path(&format!("staging/{files}")), place.path(&format!("inbox/{files}"))).unwrap();
-            #[cfg(feature = "s3")]
-            {
-                objects += 1;
-                server.put("my-bucket", &format!("in/{objects}"), b"x");
-            }
-            std::thread::sleep(Duration::from_millis(random.below(60)));
-        }
-        std::thread::sleep(end.saturating_duration_since(Instant::now()));
+        // The first things arrive while it starts.
+        arrivals.go_on(&scene, 400);
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    scene.end(scene.place.start(), &arrivals);
+}
 
-    // Then in peace: everything that is on its way comes to its end.
-    let daemon = place.start();
-    let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let history = place.history(&[]);
-        if events(&history, "files") >= files && events(&history, "objects") >= objects {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{files} files, {objects} objects: {}", daemon.status()["warnings"]);
-        std::thread::sleep(Duration::from_millis(50));
+/// To this process a disk on which no file can grow past so many bytes.
+fn room(pid: u32, bytes: u64) {
+    let limit = nix::libc::rlimit { rlim_cur: bytes, rlim_max: nix::libc::RLIM_INFINITY };
+    let pid = nix::libc::pid_t::try_from(pid).unwrap();
+    // SAFETY: the limit is a local that the call reads; the old one is not asked for (prlimit(2)).
+    let code = unsafe { nix::libc::prlimit(pid, nix::libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_whose_disk_is_full_again_and_again() {
+    // What the jobs themselves write has room: this is about the state.
+    let config = CONFIG.replace("'echo", "'ulimit -S -f unlimited; echo");
+    let (scene, mut arrivals) = (Scene::new(&config), Arrivals::new());
+    let daemon = scene.place.start();
+    let mut told = 0;
+    for _ in 0..number("FIRELINK_STRESS_FULL", 12) {
+        // None at all, or just as much as the log of the database had taken up before.
+        room(daemon.pid(), arrivals.random.below(2) * 20_000 + 1);
+        arrivals.go_on(&scene, 300);
+        told += usize::from(!daemon.status()["state_error"].is_null());
+        room(daemon.pid(), nix::libc::RLIM_INFINITY);
+        arrivals.go_on(&scene, 200);
     }
-    // A paused job would keep what is queued; one that is not due for long lets it run.
-    place.write("firelink.yaml", &calm(&config));
-    place.prints(&["ctl", "reload"]);
-    let deadline = Instant::now() + PATIENCE;
-    while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
-        assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    daemon.terminate();
-    let checked = Checked::of(&place);
-    eprintln!("{rounds} rounds: {}", checked.summary());
-    checked.each_process_is_of_one_attempt();
-    checked.runs_ended();
-    checked.each_second_was_dealt_with_once();
-    checked.each_arrival_made_one_run("files", "path", files);
-    checked.each_arrival_made_one_run("objects", "key", objects);
-    checked.dependencies_were_kept("behind", &["grid"]);
-    checked.dependencies_were_kept("both", &["grid", "slow"]);
-    checked.dependencies_were_kept("chain", &["behind"]);
+    assert!(told > 0, "it was never told");
+    scene.end(daemon, &arrivals);
 }
 
 struct Checked {

@@ -150,7 +150,8 @@ fn cut(durability: Durability, check: impl Fn(usize, Option<usize>, &str)) -> us
         }
         // Before anything is acknowledged there is nothing to lose; around a sync most is decided.
         let next_syncs = matches!(ops.get(index + 1), Some(Op::Sync { .. }));
-        let Some(acknowledged) = acknowledged.filter(|_| each || random(&mut seed) % if next_syncs { 12 } else { 60 } == 0)
+        let Some(acknowledged) =
+            acknowledged.filter(|_| each || random(&mut seed).is_multiple_of(if next_syncs { 12 } else { 60 }))
         else {
             continue;
         };

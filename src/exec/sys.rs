@@ -44,13 +44,17 @@ pub fn has_pidfd() -> bool {
 
 /// Children whose parent ends come to this process instead of init (prctl(2), `PR_SET_CHILD_SUBREAPER`). Also gives
 /// SIGCHLD back its default meaning: ignored, as whoever started the daemon may have left it, it lets the kernel throw
-/// exit statuses away (wait(2)). To be called once, before anything is started.
+/// exit statuses away (wait(2)). And ignores SIGXFSZ: where whoever started the daemon has limited the size of files, a
+/// write past that fails like one on a full disk (setrlimit(2)) instead of being the daemon's end. To be called once,
+/// before anything is started; what is started gets both signals' default meaning.
 ///
 /// # Errors
 /// What prctl(2) or sigaction(2) said.
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: the default disposition installs no handler, and this process has none for SIGCHLD.
     unsafe { signal::signal(Signal::SIGCHLD, SigHandler::SigDfl) }?;
+    // SAFETY: neither does ignoring.
+    unsafe { signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     // SAFETY: this option takes an integer and touches no memory of ours.
     let code = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1_u64, 0_u64, 0_u64, 0_u64) };
     Errno::result(code).map(drop).map_err(Into::into)
