@@ -1,23 +1,30 @@
 //! `firelink check`: is the configuration right, and what will it do?
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
+use serde::Serialize;
 
-use super::load::load;
+use super::load::{load, state_dir};
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::{self, Config, Surroundings};
 use crate::engine::rules::Timing;
 use crate::model::WallTime;
 
-/// check a configuration and show when each job fires next
+/// check a configuration and show when each job fires next; with --state, check the state instead
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "check")]
 pub struct Args {
     /// the configuration, a YAML file
     #[argh(positional)]
-    config: PathBuf,
+    config: Option<PathBuf>,
+    /// check the database in the state directory: the configuration's, that of --state-dir, or the default place
+    #[argh(switch)]
+    state: bool,
+    /// where the state is kept, for --state
+    #[argh(option)]
+    state_dir: Option<PathBuf>,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
@@ -25,14 +32,53 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Done {
     let surroundings = Surroundings::of_this_process();
-    if args.format == Format::Json {
-        let loaded = config::load(&args.config, &surroundings);
+    match &args.config {
+        _ if args.state => check_state(args, &surroundings),
+        _ if args.state_dir.is_some() => Err(Failure::usage("--state-dir goes with --state")),
+        Some(config) => check_config(config, args.format, &surroundings),
+        None => Err(Failure::usage("give a configuration, or --state to check the state")),
+    }
+}
+
+fn check_config(path: &Path, format: Format, surroundings: &Surroundings) -> Done {
+    if format == Format::Json {
+        let loaded = config::load(path, surroundings);
         let report = config::Report::of(&loaded);
         print_json(&report)?;
         return if report.ok { Ok(()) } else { Err(Failure::silent(2)) };
     }
-    let config = load(&args.config, &surroundings)?;
+    let config = load(path, surroundings)?;
     print(&render(&config, super::next::now()))
+}
+
+/// The answer about a state, for programs.
+#[derive(Debug, Serialize)]
+struct StateReport {
+    ok: bool,
+    state_dir: String,
+    /// What is wrong with it.
+    errors: Vec<String>,
+}
+
+fn check_state(args: &Args, surroundings: &Surroundings) -> Done {
+    let config = args.config.as_deref().map(|path| load(path, surroundings)).transpose()?;
+    let dir = state_dir(args.state_dir.as_deref(), config.as_ref())?;
+    let faults = match crate::store::inspect(&dir) {
+        Ok(Some(faults)) => faults,
+        Ok(None) => return Err(Failure::failed(format!("there is no state in {}", dir.display()))),
+        Err(error) => return Err(Failure::failed(error.to_string())),
+    };
+    let report = StateReport { ok: faults.is_empty(), state_dir: dir.display().to_string(), errors: faults };
+    match args.format {
+        Format::Json => print_json(&report)?,
+        Format::Text if report.ok => print(&format!("{}: the state is sound\n", report.state_dir))?,
+        Format::Text => {
+            let told: String = report.errors.iter().map(|fault| format!("  {fault}\n")).collect();
+            let what_now = "stop the daemon and start it again: a database that is damaged is set aside, and a fresh one begun";
+            print(&format!("{}: the state is damaged\n{told}{what_now}\n", report.state_dir))?;
+        }
+    }
+    if report.ok { Ok(()) } else { Err(Failure::silent(1)) }
 }
 
 fn render(config: &Config, now: WallTime) -> String {

@@ -8,14 +8,11 @@ use crate::control::commands::{logs, stop, trigger};
 use crate::control::protocol::Reply;
 use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
 use crate::model::{JobId, Outcome, RunId, RunView, StateWord};
-use crate::store::{StoredRun, WatchRecord};
+use crate::store::{PRUNE_AT_ONCE, StoredRun, WatchRecord};
 use crate::triggers::Readiness;
 
 /// Ended runs of a job between two prunings of its history: a tenth of what is kept by default.
 const PRUNE_EVERY: u32 = 10;
-
-/// Runs removed in one pruning: bounded work in a turn.
-const PRUNE_AT_ONCE: usize = 200;
 
 impl<C: Clocks> Reactor<C> {
     /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 use super::row::{COLUMNS, StoredRun, integer};
 use super::schema::StoreError;
 use super::{DATABASE, Store, open_read_only};
-use crate::model::{JobId, RunId, StateWord, WallTime};
+use crate::model::{Attempt, Exit, JobId, RunId, StateWord, WallTime};
 
 /// Which runs are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,12 @@ pub struct Filter {
     pub job: Option<String>,
     /// In this state only.
     pub state: Option<StateWord>,
+    /// Due at this instant or later.
+    pub since: Option<WallTime>,
+    /// Due before this instant.
+    pub until: Option<WallTime>,
+    /// With a smaller number than this only: where an earlier answer ended.
+    pub before: Option<RunId>,
     /// This many at most.
     pub limit: usize,
 }
@@ -84,10 +90,10 @@ impl History {
         };
         let mut entries = Vec::new();
         if filter.state != Some(StateWord::Missed) {
-            entries.extend(runs(&self.conn, job, filter.state, filter.limit).map_err(wrap)?.into_iter().map(Ok));
+            entries.extend(runs(&self.conn, job, filter).map_err(wrap)?.into_iter().map(Ok));
         }
         if filter.state.is_none_or(|state| state == StateWord::Missed) {
-            entries.extend(missed(&self.conn, job, filter.limit).map_err(wrap)?.into_iter().map(Err));
+            entries.extend(missed(&self.conn, job, filter).map_err(wrap)?.into_iter().map(Err));
         }
         // A missed deadline was noted after the run that it names.
         entries.sort_by_key(|entry| match entry {
@@ -97,6 +103,61 @@ impl History {
         entries.truncate(filter.limit);
         Ok(entries)
     }
+
+    /// One run, by number.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
+        run(&self.conn, id)
+    }
+
+    /// The attempts of a run that failed and were followed by another, oldest first; the last one is the run's own row.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn attempts(&self, id: RunId) -> Result<Vec<AttemptRow>, StoreError> {
+        attempts(&self.conn, id).map_err(|error| StoreError::from_sqlite("read the attempts of a run", &error))
+    }
+}
+
+/// An attempt that failed and was followed by another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptRow {
+    /// Which.
+    pub attempt: Attempt,
+    /// When it started.
+    pub started_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: WallTime,
+    /// How its process ended, if it had one.
+    pub exit: Option<Exit>,
+    /// Why it failed.
+    pub reason: String,
+}
+
+fn attempts(conn: &Connection, run: RunId) -> rusqlite::Result<Vec<AttemptRow>> {
+    let mut query = conn.prepare_cached(
+        "SELECT attempt, started_at, ended_at, exit_code, signal, reason FROM attempts WHERE run = ?1 ORDER BY attempt",
+    )?;
+    let rows = query.query_map([integer(run.0)], |row| {
+        let (code, signal): (Option<i32>, Option<i32>) = (row.get(3)?, row.get(4)?);
+        Ok(AttemptRow {
+            attempt: Attempt(row.get(0)?),
+            started_at: row.get::<_, Option<i64>>(1)?.map(WallTime::from_nanos),
+            ended_at: WallTime::from_nanos(row.get(2)?),
+            exit: code.map(Exit::Code).or(signal.map(Exit::Signal)),
+            reason: row.get(5)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn run(conn: &Connection, id: RunId) -> Result<Option<StoredRun>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1");
+    conn.prepare_cached(&sql)
+        .and_then(|mut query| query.query_row([integer(id.0)], StoredRun::from_row).optional())
+        .map_err(|error| StoreError::from_sqlite("read a run", &error))
 }
 
 impl Store {
@@ -105,11 +166,7 @@ impl Store {
     /// # Errors
     /// What the disk or SQLite said.
     pub fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = ?1");
-        self.conn
-            .prepare_cached(&sql)
-            .and_then(|mut query| query.query_row([integer(id.0)], StoredRun::from_row).optional())
-            .map_err(|error| StoreError::from_sqlite("read a run", &error))
+        run(&self.conn, id)
     }
 
     /// The runs that were skipped at this instant for this reason, or because of one that was.
@@ -153,7 +210,7 @@ impl Store {
     /// # Errors
     /// What the disk or SQLite said.
     pub fn last_run(&self, job: JobId) -> Result<Option<StoredRun>, StoreError> {
-        let found = runs(&self.conn, Some(self.row_of(job)), None, 1);
+        let found = runs(&self.conn, Some(self.row_of(job)), &Filter { limit: 1, ..Filter::default() });
         found.map(|mut runs| runs.pop()).map_err(|error| StoreError::from_sqlite("read the last run", &error))
     }
 
@@ -169,34 +226,64 @@ fn job_names(conn: &Connection) -> rusqlite::Result<HashMap<i64, String>> {
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-fn runs(conn: &Connection, job: Option<i64>, state: Option<StateWord>, limit: usize) -> rusqlite::Result<Vec<StoredRun>> {
-    let mut sql = format!("SELECT {COLUMNS} FROM runs WHERE 1");
-    let mut params: Vec<Box<dyn ToSql>> = Vec::new();
-    if let Some(job) = job {
-        sql.push_str(" AND job = ?");
-        params.push(Box::new(job));
-    }
-    if let Some(state) = state {
-        sql.push_str(" AND state = ?");
-        params.push(Box::new(state.as_str()));
-    }
-    sql.push_str(" ORDER BY id DESC LIMIT ?");
-    params.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
-    conn.prepare_cached(&sql)?.query_map(params_from_iter(params), StoredRun::from_row)?.collect()
+/// Adds `AND column op ?` for what is asked for.
+struct Where {
+    sql: String,
+    params: Vec<Box<dyn ToSql>>,
 }
 
-fn missed(conn: &Connection, job: Option<i64>, limit: usize) -> rusqlite::Result<Vec<MissedRow>> {
-    let mut query = conn
-        .prepare_cached("SELECT job, at, after_run, reason FROM missed WHERE ?1 IS NULL OR job = ?1 ORDER BY id DESC LIMIT ?2")?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    query
-        .query_map((job, limit), |row| {
-            Ok(MissedRow {
-                job_row: row.get(0)?,
-                at: WallTime::from_nanos(row.get(1)?),
-                after_run: RunId(super::row::number(row.get(2)?)),
-                reason: row.get(3)?,
-            })
-        })?
-        .collect()
+impl Where {
+    fn and(&mut self, condition: &str, value: Option<impl ToSql + 'static>) {
+        if let Some(value) = value {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(condition);
+            self.params.push(Box::new(value));
+        }
+    }
+
+    fn limited(mut self, order: &str, limit: usize) -> Where {
+        self.sql.push_str(order);
+        self.params.push(Box::new(i64::try_from(limit).unwrap_or(i64::MAX)));
+        self
+    }
+}
+
+fn runs(conn: &Connection, job: Option<i64>, filter: &Filter) -> rusqlite::Result<Vec<StoredRun>> {
+    let mut asked = Where { sql: format!("SELECT {COLUMNS} FROM runs WHERE 1"), params: Vec::new() };
+    asked.and("job = ?", job);
+    asked.and("state = ?", filter.state.map(StateWord::as_str));
+    match filter.state {
+        // In the words of the index `runs_troubled`, or SQLite does not see that it fits.
+        Some(state) if state.is_end() && state != StateWord::Succeeded => {
+            asked.sql.push_str(" AND state NOT IN ('pending', 'running', 'succeeded')");
+        }
+        Some(StateWord::Pending | StateWord::Running) => {
+            asked.sql.push_str(" AND id >= coalesce((SELECT value FROM meta WHERE key = 'active_from'), 0)");
+        }
+        _ => {}
+    }
+    asked.and("scheduled_at >= ?", filter.since.map(WallTime::as_nanos));
+    asked.and("scheduled_at < ?", filter.until.map(WallTime::as_nanos));
+    asked.and("id < ?", filter.before.map(|id| integer(id.0)));
+    let asked = asked.limited(" ORDER BY id DESC LIMIT ?", filter.limit);
+    conn.prepare_cached(&asked.sql)?.query_map(params_from_iter(asked.params), StoredRun::from_row)?.collect()
+}
+
+fn missed(conn: &Connection, job: Option<i64>, filter: &Filter) -> rusqlite::Result<Vec<MissedRow>> {
+    let mut asked = Where { sql: "SELECT job, at, after_run, reason FROM missed WHERE 1".into(), params: Vec::new() };
+    asked.and("job = ?", job);
+    asked.and("at >= ?", filter.since.map(WallTime::as_nanos));
+    asked.and("at < ?", filter.until.map(WallTime::as_nanos));
+    asked.and("after_run < ?", filter.before.map(|id| integer(id.0)));
+    let asked = asked.limited(" ORDER BY id DESC LIMIT ?", filter.limit);
+    let mut query = conn.prepare_cached(&asked.sql)?;
+    let rows = query.query_map(params_from_iter(asked.params), |row| {
+        Ok(MissedRow {
+            job_row: row.get(0)?,
+            at: WallTime::from_nanos(row.get(1)?),
+            after_run: RunId(super::row::number(row.get(2)?)),
+            reason: row.get(3)?,
+        })
+    })?;
+    rows.collect()
 }

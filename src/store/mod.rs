@@ -11,6 +11,7 @@
 
 mod copy;
 mod history;
+mod inspect;
 mod lock;
 mod restore;
 mod row;
@@ -31,11 +32,13 @@ use crate::model::JobId;
 use crate::triggers::Batch;
 
 pub use copy::bring_back;
-pub use history::{Filter, History, MissedRow};
+pub use history::{AttemptRow, Filter, History, MissedRow};
+pub use inspect::inspect;
 pub use lock::{Lock, LockError};
 pub use row::StoredRun;
 pub use schema::StoreError;
 pub use view::log_path;
+pub use write::PRUNE_AT_ONCE;
 
 /// The database's name within `state_dir`.
 pub const DATABASE: &str = "state.db";

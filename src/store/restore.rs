@@ -182,8 +182,10 @@ fn read_active(
                 reason = 'its job is no longer in the configuration', ended_at = ?2, not_before = NULL, pid = NULL, pid_start = NULL
           WHERE id = ?1",
     )?;
+    let mut count = tx.prepare_cached("UPDATE jobs SET ended = ended + 1 WHERE id = (SELECT job FROM runs WHERE id = ?1)")?;
     for id in orphans {
         end.execute(params![id, now.as_nanos()])?;
+        count.execute([id])?;
     }
     Ok(running)
 }

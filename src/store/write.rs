@@ -1,6 +1,6 @@
 //! Writing: the changes of one turn in one transaction.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
@@ -10,6 +10,9 @@ use crate::model::{Exit, JobId, StateWord};
 
 /// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
 const BOUND_EVERY: u32 = 256;
+
+/// Runs removed in one pruning: bounded work in a turn, a fifth of the five milliseconds by which it may hold up a firing.
+pub const PRUNE_AT_ONCE: usize = 64;
 
 impl Store {
     /// Commits a turn's changes, and those that the disk refused before, in one transaction.
@@ -99,12 +102,16 @@ impl Store {
         if let Some(oldest) = ids.iter().max() {
             let mut forget = tx.prepare_cached("DELETE FROM missed WHERE job = ?1 AND after_run < ?2").map_err(wrap)?;
             forget.execute(params![row, oldest]).map_err(wrap)?;
+            let mut count = tx.prepare_cached("UPDATE jobs SET ended = ended - ?2 WHERE id = ?1").map_err(wrap)?;
+            count.execute(params![row, i64::try_from(ids.len()).unwrap_or(i64::MAX)]).map_err(wrap)?;
         }
         tx.commit().map_err(wrap)?;
         Ok(ids.into_iter().map(super::row::number).collect())
     }
 }
 
+/// The oldest runs are looked at alone, `limit` of them and those that are still active: what a pruning costs does not
+/// depend on how much is kept.
 fn prunable(
     tx: &Transaction<'_>,
     job: i64,
@@ -112,15 +119,26 @@ fn prunable(
     before: Option<crate::model::WallTime>,
     limit: usize,
 ) -> rusqlite::Result<Vec<i64>> {
-    let mut find = tx.prepare_cached(
-        "SELECT id FROM runs WHERE job = ?1 AND state NOT IN ('pending', 'running') AND id < (SELECT max(id) FROM runs)
-           AND (id < coalesce((SELECT id FROM runs WHERE job = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2), 0) OR ended_at < ?3)
-         ORDER BY id LIMIT ?4",
+    let count: i64 =
+        tx.prepare_cached("SELECT ended FROM jobs WHERE id = ?1")?.query_row([job], |row| row.get(0)).optional()?.unwrap_or(0);
+    let surplus = usize::try_from(count - i64::from(keep.max(1))).unwrap_or(0);
+    let Some(before) = before.map(crate::model::WallTime::as_nanos).or((surplus > 0).then_some(i64::MIN)) else {
+        return Ok(Vec::new());
+    };
+    let mut oldest = tx.prepare_cached(
+        "SELECT id, ended_at < ?2 FROM runs
+          WHERE job = ?1 AND state NOT IN ('pending', 'running') AND id < (SELECT max(id) FROM runs) ORDER BY id LIMIT ?3",
     )?;
-    let before = before.map_or(i64::MIN, crate::model::WallTime::as_nanos);
-    let offset = i64::from(keep).saturating_sub(1).max(0);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    find.query_map(params![job, offset, before, limit], |row| row.get(0))?.collect()
+    let rows = oldest.query_map(params![job, before, limit], |row| Ok((row.get(0)?, row.get::<_, Option<bool>>(1)?)))?;
+    let mut found = Vec::new();
+    for (index, row) in rows.enumerate() {
+        let (id, too_old) = row?;
+        if index < surplus || too_old == Some(true) {
+            found.push(id);
+        }
+    }
+    Ok(found)
 }
 
 fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
@@ -192,12 +210,13 @@ impl Rows<'_> {
                 Ok(())
             }
             Change::SkipStored { job, from, at, reason } => {
-                tx.prepare_cached(
+                let mut skip = tx.prepare_cached(
                     "UPDATE runs SET state = 'skipped', ended_at = ?3, reason = ?4
                       WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND not_before IS NULL",
-                )?
-                .execute(params![self.of(*job), integer(from.0), at.as_nanos(), reason])?;
-                Ok(())
+                )?;
+                let count = skip.execute(params![self.of(*job), integer(from.0), at.as_nanos(), reason])?;
+                let mut ended = tx.prepare_cached("UPDATE jobs SET ended = ended + ?2 WHERE id = ?1")?;
+                ended.execute(params![self.of(*job), i64::try_from(count).unwrap_or(i64::MAX)]).map(drop)
             }
             Change::Paused { job, paused } => {
                 tx.prepare_cached("UPDATE jobs SET paused = ?2 WHERE id = ?1")?.execute(params![self.of(*job), paused])?;
@@ -220,6 +239,14 @@ impl Rows<'_> {
         let (code, signal) = split(row.exit);
         let (pid, start) = row.pid.map_or((None, None), |pid| (Some(pid.pid), Some(integer(pid.start_ticks))));
         let id = integer(row.id.0);
+        if row.state.is_end() {
+            // Whether it is known to have ended already is asked, lest a record that comes twice counts twice.
+            tx.prepare_cached(
+                "UPDATE jobs SET ended = ended + 1
+                  WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE id = ?2 AND state NOT IN ('pending', 'running'))",
+            )?
+            .execute([job, id])?;
+        }
         let mut known = false;
         if !new {
             let updated = tx.prepare_cached(

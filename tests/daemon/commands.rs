@@ -97,3 +97,49 @@ fn history_is_read_without_a_daemon_and_narrowed() {
     let text = place.prints(&["history", "--state-dir", &state, "--limit", "1"]);
     assert!(text.contains("good") && !text.contains("bad"), "the newest comes first: {text}");
 }
+
+#[test]
+fn a_past_run_is_shown_with_its_attempts_and_the_end_of_its_output() {
+    let place = Place::new(
+        "jobs:\n  - { name: a, trigger: manual, command: 'seq $((100 * FIRELINK_ATTEMPT)); test $FIRELINK_ATTEMPT -gt 1', \
+         retry: { attempts: 2, delay: 1ms } }\n",
+    );
+    let daemon = place.start();
+    daemon.trigger("a");
+    daemon.trigger("a");
+    let state = place.state_dir().display().to_string();
+    let history = |more: &[&str]| [&["history", "--state-dir", &state], more].concat().join(" ");
+    let of = |more: &[&str]| place.prints(&history(more).split(' ').collect::<Vec<_>>());
+    let shown = of(&["--run", "1", "--tail", "2"]);
+    assert!(shown.contains("attempt 1 ended ") && shown.contains(": exit code 1\n"), "{shown}");
+    assert!(shown.ends_with("\n\n  199\n  200\n"), "{shown}");
+    let whole: serde_json::Value = serde_json::from_str(&of(&["--run", "1", "--format", "json"])).unwrap();
+    assert_eq!((&whole["id"], &whole["attempts"][0]["exit_code"]), (&1.into(), &1.into()), "{whole}");
+    assert_eq!(whole["output"].as_array().map(Vec::len), Some(10));
+    assert_eq!(of(&["--since", "1h"]).lines().count(), 3);
+    assert_eq!(of(&["--until", "1h"]).lines().count(), 1);
+    assert_eq!(of(&["--since", "2000-01-01T00:00:00Z", "--state", "succeeded"]).lines().count(), 3);
+    let wrong = place.firelink(&["history", "--state-dir", &state, "--run", "9"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let wrong = place.firelink(&["history", "--state-dir", &state, "--since", "noon"]);
+    assert_eq!((wrong.status.code(), text(&wrong.stderr).contains("`noon` is neither an instant")), (Some(2), true));
+}
+
+#[test]
+fn the_state_is_checked_on_demand_also_while_a_daemon_runs() {
+    let place = Place::new("jobs:\n  - { name: a, trigger: manual }\n");
+    let state = place.state_dir().display().to_string();
+    let check = |more: &[&str]| place.firelink(&[&["check", "--state", "--state-dir", &state], more].concat());
+    assert_eq!(check(&[]).status.code(), Some(1), "there is none yet");
+    let daemon = place.start();
+    daemon.trigger("a");
+    assert_eq!(text(&check(&[]).stdout), format!("{state}: the state is sound\n"));
+    daemon.terminate();
+    let conn = rusqlite::Connection::open(place.state_dir().join("state.db")).unwrap();
+    conn.execute_batch("UPDATE runs SET job = 9").unwrap();
+    drop(conn);
+    let output = check(&["--format", "json"]);
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &told["ok"]), (Some(1), &false.into()));
+    assert_eq!(told["errors"][0], "run 1 belongs to a job that is not known");
+}

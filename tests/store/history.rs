@@ -37,7 +37,9 @@ fn history_is_newest_first_filtered_and_the_same_with_and_without_a_writer() {
     store.commit(changes, Vec::new()).unwrap();
     let check = || {
         let history = History::open(dir.path()).unwrap().unwrap();
-        let of = |job: Option<&str>, state, limit| ids(&history, &Filter { job: job.map(Into::into), state, limit });
+        let of = |job: Option<&str>, state, limit| {
+            ids(&history, &Filter { job: job.map(Into::into), state, limit, ..Filter::default() })
+        };
         assert_eq!(of(None, None, 100), ["4", "3", "m2", "2", "1"]);
         assert_eq!(of(None, None, 2), ["4", "3"]);
         assert_eq!(of(Some("a"), None, 100), ["4", "3", "m2", "1"]);
@@ -152,4 +154,110 @@ fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     assert!(told.starts_with(&format!("the daemon with pid {} already runs on the state in ", std::process::id())), "{told}");
     drop(first);
     Lock::take(dir.path()).unwrap();
+}
+
+#[test]
+fn history_is_found_by_time_by_number_and_with_its_attempts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a"]);
+    let due =
+        |id: u64, secs| firelink::engine::RunRecord { scheduled_at: at(secs), ..ended(id, 0, Outcome::Succeeded, at(secs + 1)) };
+    let failed = Change::AttemptFailed {
+        run: RunId(2),
+        attempt: firelink::model::Attempt(1),
+        started_at: Some(at(20)),
+        ended_at: at(21),
+        exit: Some(firelink::model::Exit::Code(7)),
+        reason: "exit code 7".into(),
+    };
+    let missed = Change::Missed { job: JobId(0), at: at(25), reason: "the box was off".into() };
+    store.commit(vec![new(due(1, 10)), new(due(2, 20)), failed, missed, new(due(3, 30))], Vec::new()).unwrap();
+    let history = History::open(dir.path()).unwrap().unwrap();
+    let of = |since: Option<i64>, until: Option<i64>, before: Option<u64>| {
+        ids(&history, &Filter { since: since.map(at), until: until.map(at), before: before.map(RunId), ..all() })
+    };
+    assert_eq!(of(Some(20), None, None), ["3", "m2", "2"], "since counts in");
+    assert_eq!(of(None, Some(20), None), ["1"], "until does not");
+    assert_eq!(of(Some(15), Some(28), None), ["m2", "2"]);
+    assert_eq!(of(None, None, Some(3)), ["m2", "2", "1"]);
+    assert_eq!(history.run(RunId(2)).unwrap().unwrap().scheduled_at, at(20));
+    assert_eq!(history.run(RunId(9)).unwrap(), None);
+    let attempts = history.attempts(RunId(2)).unwrap();
+    assert_eq!((attempts.len(), attempts[0].attempt.0, &*attempts[0].reason), (1, 1, "exit code 7"));
+    assert_eq!(attempts[0].exit, Some(firelink::model::Exit::Code(7)));
+}
+
+#[test]
+fn a_state_that_is_not_sound_says_what_is_wrong_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(firelink::store::inspect(dir.path()).unwrap(), None);
+    let (mut store, _) = open(dir.path(), &["a"]);
+    store.commit((1..=50).map(|id| new(ended(id, 0, Outcome::Succeeded, at(1)))).collect(), Vec::new()).unwrap();
+    store.commit(vec![new(running(51, 0)), new(pending(52, 0))], Vec::new()).unwrap();
+    assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()), "also while a daemon has it open");
+    drop(store);
+    let path = dir.path().join(firelink::store::DATABASE);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let told = |change: &str, undo: &str| {
+        conn.execute_batch(change).unwrap();
+        let told = firelink::store::inspect(dir.path()).unwrap().unwrap();
+        conn.execute_batch(undo).unwrap();
+        told
+    };
+    assert_eq!(
+        told("UPDATE runs SET job = 77 WHERE id = 50", "UPDATE runs SET job = 1 WHERE id = 50"),
+        ["run 50 belongs to a job that is not known", "job a has another number of ended runs than is counted"]
+    );
+    assert_eq!(
+        told("UPDATE runs SET state = 'odd' WHERE id = 3", "UPDATE runs SET state = 'failed' WHERE id = 3"),
+        ["run 3, state `odd` has a state that is none"]
+    );
+    assert_eq!(
+        told("UPDATE runs SET ended_at = 1 WHERE id = 51", "UPDATE runs SET ended_at = NULL WHERE id = 51"),
+        ["run 51 has an end without an instant, or an instant without an end"]
+    );
+    assert_eq!(
+        told("INSERT INTO seen_log VALUES (1, 1, x'00')", "DELETE FROM seen_log"),
+        ["what job 1 has seen, part 1 is no whole number of records"]
+    );
+    assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
+    drop(conn);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 1024].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    assert_ne!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
+}
+
+#[test]
+fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let size = || {
+        let of = |name: &str| std::fs::metadata(dir.path().join(name)).map_or(0, |meta| meta.len());
+        of("state.db") + of("state.db-wal")
+    };
+    let mut after_a_day = 0;
+    // A run each ten minutes of two jobs, each in its three turns, pruned as the daemon does it.
+    for id in 1..=30 * 144 {
+        let job = u32::from(id % 3 == 0);
+        store.commit(vec![new(pending(id, job))], Vec::new()).unwrap();
+        store.commit(vec![firelink::engine::Change::Run { new: false, record: Box::new(running(id, job)) }], Vec::new()).unwrap();
+        let over = ended(id, job, Outcome::Succeeded, at(i64::try_from(id).unwrap()));
+        store.commit(vec![firelink::engine::Change::Run { new: false, record: Box::new(over) }], Vec::new()).unwrap();
+        if id % 10 == 0 {
+            for job in [JobId(0), JobId(1)] {
+                store.prune(job, 20, None, 200).unwrap();
+            }
+        }
+        if id == 2 * 144 {
+            after_a_day = size();
+        }
+    }
+    // The log of the database is folded into it when it has a thousand pages.
+    assert!(size() <= after_a_day.max(1_200 * 1_024) + 64 * 1_024, "{after_a_day} bytes, then {}", size());
+    let history = History::open(dir.path()).unwrap().unwrap();
+    let kept = history.query(&Filter { limit: usize::MAX, ..all() }).unwrap().len();
+    assert!((40..=60).contains(&kept), "{kept} runs are kept");
+    assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
 }

@@ -1,0 +1,109 @@
+//! A state with a million past runs: how long `history` and a start take, and how long a pruning holds up the loop.
+//! `cargo bench --bench history`.
+
+#![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use firelink::config::Durability;
+use firelink::model::{Elapsed, JobId, Now, WallTime};
+use firelink::store::{DATABASE, JobKey, Store};
+
+const RUNS: u32 = 1_000_000;
+const JOBS: u32 = 20;
+const ROUNDS: usize = 20;
+
+fn open(dir: &Path) -> Store {
+    let mut store = Store::open(dir, Durability::Normal, "boot".into()).expect("the state").store;
+    let keys: Vec<JobKey> = (0..JOBS).map(|job| JobKey { name: format!("job{job}").into(), timing: 0 }).collect();
+    let now = Now { wall: WallTime::from_secs(1_800_000_000), elapsed: Elapsed::default() };
+    store.restore(now, &keys, None).expect("restore");
+    store
+}
+
+/// One run in a thousand failed; each minute one run.
+fn fill(dir: &Path) {
+    drop(open(dir));
+    let conn = rusqlite::Connection::open(dir.join(DATABASE)).expect("the database");
+    conn.execute_batch(&format!(
+        "BEGIN;
+         WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {RUNS})
+         INSERT INTO runs SELECT id, id % {JOBS} + 1, CASE WHEN id % 1000 = 1 THEN 'failed' ELSE 'succeeded' END, 'cron', 0,
+             (1700000000 + id * 60) * 1000000000, 1, (1700000000 + id * 60) * 1000000000, (1700000000 + id * 60) * 1000000000,
+             (1700000001 + id * 60) * 1000000000, NULL, NULL, NULL, id % 1000 = 1, NULL, NULL, NULL FROM n;
+         UPDATE jobs SET ended = (SELECT count(*) FROM runs WHERE job = jobs.id), last_run = (SELECT max(id) FROM runs WHERE job = jobs.id);
+         INSERT OR REPLACE INTO meta VALUES ('active_from', {RUNS});
+         COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"
+    ))
+    .expect("a million runs");
+    assert_eq!(firelink::store::inspect(dir).expect("a look"), Some(Vec::new()));
+}
+
+fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
+    let begun = Instant::now();
+    let done = what();
+    (begun.elapsed(), done)
+}
+
+/// The slowest and the middle one.
+fn told(name: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let (middle, most) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("| {name} | {:.1} ms | {:.1} ms |", middle.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3);
+}
+
+fn history(dir: &Path, more: &[&str]) -> Duration {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firelink"));
+    command.args(["history", "--limit", "20", "--state-dir"]).arg(dir).args(more);
+    let (time, output) = timed(|| command.output().expect("firelink runs"));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 21, "a header and twenty runs");
+    time
+}
+
+/// From the start of the process until it says that it is armed.
+fn start(dir: &Path, config: &Path) -> Duration {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firelink"));
+    command.arg("run").arg(config).arg("--state-dir").arg(dir).arg("--socket").arg(dir.join("socket"));
+    let begun = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("firelink starts");
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let armed = lines.any(|line| line.is_ok_and(|line| line.contains("ask it from another terminal")));
+    let time = begun.elapsed();
+    assert!(armed, "it started");
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    time
+}
+
+fn main() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    fill(dir.path());
+    let config = dir.path().join("firelink.yaml");
+    let jobs: String = (0..JOBS)
+        .map(|job| format!("  - {{ name: job{job}, trigger: cron, schedule: '0 0 1 1 *', output: {{ keep_runs: 50000 }} }}\n"))
+        .collect();
+    std::fs::write(&config, format!("jobs:\n{jobs}")).expect("a file");
+
+    println!("| {RUNS} past runs of {JOBS} jobs | median | slowest of {ROUNDS} |");
+    println!("| --- | ---: | ---: |");
+    let rounds = |more: &[&str]| (0..ROUNDS).map(|_| history(dir.path(), more)).collect();
+    told("`history --limit 20`", rounds(&[]));
+    told("`history --limit 20 --job job7`", rounds(&["--job", "job7"]));
+    told("`history --limit 20 --state failed`", rounds(&["--state", "failed"]));
+    told("`history --limit 20 --until` a year before the newest", rounds(&["--until", "2024-11-01T00:00:00Z"]));
+    told("start to armed", (0..ROUNDS).map(|_| start(dir.path(), &config)).collect());
+
+    // Each job keeps fewer than it has, so each pruning removes as many as one may.
+    let mut store = open(dir.path());
+    let prune = |store: &mut Store, keep| {
+        let jobs = (0..JOBS).map(JobId).collect::<Vec<_>>();
+        jobs.into_iter()
+            .map(|job| timed(|| store.prune(job, keep, None, firelink::store::PRUNE_AT_ONCE).expect("a pruning")).0)
+            .collect()
+    };
+    told("a pruning that removes all it may at once", prune(&mut store, 10_000));
+    told("a pruning that finds nothing among 50,000", prune(&mut store, 50_000));
+}
