@@ -1,6 +1,6 @@
 //! firelink end to end: the real binary, real children, real signals.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and says why it is skipped")]
 
 #[path = "support/daemon.rs"]
 mod support;
@@ -11,6 +11,8 @@ mod calendar;
 mod commands;
 #[path = "daemon/files.rs"]
 mod files;
+#[path = "daemon/groups.rs"]
+mod groups;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/plugins.rs"]

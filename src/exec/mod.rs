@@ -12,6 +12,7 @@
 //! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
 
 mod adopted;
+mod cgroup;
 mod child;
 mod env;
 mod event;
@@ -28,6 +29,7 @@ mod strays;
 mod sys;
 
 pub use adopted::Adopted;
+pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use child::{Child, GroupSignal};
 pub use event::{EventDelivery, deliver_event, event_path};
 pub use leftovers::{Daemon, PLUGIN, kill_plugins};

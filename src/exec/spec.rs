@@ -48,14 +48,22 @@ pub enum Capture {
 /// Resource limits; `None` leaves what the daemon has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// Address space in bytes (`RLIMIT_AS`).
+    /// Bytes of memory of the whole run (`memory.max`), or of address space of each process (`RLIMIT_AS`).
     pub memory: Option<u64>,
-    /// Processes of the job's user (`RLIMIT_NPROC`).
+    /// Processes and threads of the whole run (`pids.max`), or of the job's user (`RLIMIT_NPROC`).
     pub pids: Option<u64>,
     /// CPU seconds of each process (`RLIMIT_CPU`).
     pub cpu_secs: Option<u64>,
     /// Open descriptors (`RLIMIT_NOFILE`).
     pub open_files: Option<u64>,
+}
+
+impl Limits {
+    /// True if one of them means the whole run, which only a control group can keep exactly.
+    #[must_use]
+    pub fn are_of_the_whole_run(&self) -> bool {
+        self.memory.is_some() || self.pids.is_some()
+    }
 }
 
 /// The surroundings of a job's processes. Jobs that say the same share one.

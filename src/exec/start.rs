@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::child::Child;
 use super::plan::{Account, Plan};
-use super::spec::{Action, Capture, ExecSpec};
+use super::spec::{Action, Capture, ExecSpec, Limits};
 use super::{output, sys};
 
 /// One attempt, ready to start.
@@ -27,6 +27,8 @@ pub struct Launch<'a> {
     pub start_dir: &'a Path,
     /// The run's own variables; they win over all others.
     pub vars: &'a [(&'a str, Cow<'a, str>)],
+    /// The control group that it enters, and what of its limits that one does not keep.
+    pub cgroup: Option<(BorrowedFd<'a>, &'a Limits)>,
 }
 
 /// Why nothing was started: a sentence with what was tried, on what, the OS's word and what to do.
@@ -75,7 +77,8 @@ impl fmt::Display for SpawnError {
 impl std::error::Error for SpawnError {}
 
 /// Starts a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptor, no
-/// blocked and no ignored signal. Without `user`, `group`, `umask`, `nice` or `limits` it takes posix_spawn(3).
+/// blocked and no ignored signal. Without `user`, `group`, `umask`, `nice`, `limits` or a control group it takes
+/// posix_spawn(3).
 ///
 /// # Errors
 /// Why nothing was started.
@@ -91,7 +94,7 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
         (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
     }
     let writer = writer.as_ref().map(AsFd::as_fd);
-    Ok(Child::new(start(&plan, exec, [writer; 2])?, reader))
+    Ok(Child::new(start(&plan, launch, [writer; 2])?, reader))
 }
 
 /// A child whose stdout and stderr are two pipes.
@@ -115,24 +118,28 @@ pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
     let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
     let (stdout, out) = output::pipe().map_err(os)?;
     let (stderr, err) = output::pipe().map_err(os)?;
-    let pid = start(&plan, launch.exec, [Some(out.as_fd()), Some(err.as_fd())])?;
+    let pid = start(&plan, launch, [Some(out.as_fd()), Some(err.as_fd())])?;
     Ok(Apart { child: Child::new(pid, None), stdout, stderr })
 }
 
-fn start(plan: &Plan, exec: &ExecSpec, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<i32, SpawnError> {
+fn start(plan: &Plan, launch: &Launch<'_>, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<i32, SpawnError> {
     // A library may have opened something without close-on-exec, and so may whoever started the daemon.
     sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
-    let settings = settings(exec);
-    let started = if settings == sys::ChildSettings::default() && plan.account == Account::default() {
-        plan.start(outputs)?
-    } else {
-        fork_and_exec(plan, settings, outputs)
+    let settings = settings(launch.exec, launch.cgroup.map_or(&launch.exec.limits, |(_, limits)| limits));
+    let started = match launch.cgroup {
+        None if settings == sys::ChildSettings::default() && plan.account == Account::default() => plan.start(outputs)?,
+        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs),
     };
-    started.map_err(|error| explain(&error, plan, exec))
+    started.map_err(|error| explain(&error, plan, launch.exec))
 }
 
 /// std's way, which can run code in the child.
-fn fork_and_exec(plan: &Plan, settings: sys::ChildSettings, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<i32> {
+fn fork_and_exec(
+    plan: &Plan,
+    settings: sys::ChildSettings,
+    door: Option<BorrowedFd<'_>>,
+    outputs: [Option<BorrowedFd<'_>>; 2],
+) -> io::Result<i32> {
     let mut command = Command::new(&plan.path);
     command.arg0(&plan.program).args(&plan.args).env_clear().envs(&plan.env);
     command.current_dir(&plan.cwd).process_group(0).stdin(Stdio::null());
@@ -141,6 +148,9 @@ fn fork_and_exec(plan: &Plan, settings: sys::ChildSettings, outputs: [Option<Bor
         None => Ok(Stdio::null()),
     };
     command.stdout(stdio(outputs[0])?).stderr(stdio(outputs[1])?);
+    if let Some(door) = door {
+        sys::enter_group(&mut command, door);
+    }
     // Limits and niceness first: another account may have no right to them.
     sys::apply_in_child(&mut command, settings);
     let Account { uid, gid, groups } = &plan.account;
@@ -148,8 +158,7 @@ fn fork_and_exec(plan: &Plan, settings: sys::ChildSettings, outputs: [Option<Bor
     i32::try_from(command.spawn()?.id()).map_err(io::Error::other)
 }
 
-fn settings(exec: &ExecSpec) -> sys::ChildSettings {
-    let limits = &exec.limits;
+fn settings(exec: &ExecSpec, limits: &Limits) -> sys::ChildSettings {
     let limit = |value: Option<u64>| value.map(|value| libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY));
     sys::ChildSettings {
         umask: exec.umask.map(|mask| mask as libc::mode_t),

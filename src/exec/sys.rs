@@ -1,9 +1,12 @@
 //! The system calls that neither std nor nix has a safe face for.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -137,6 +140,28 @@ fn close_on_exec_one_by_one(first: libc::c_uint) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// An extended attribute of a file (getxattr(2)); `None` if it has none of this name, or a long one.
+pub(super) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let (path, name) = (CString::new(path.as_os_str().as_bytes()).ok()?, CString::new(name).ok()?);
+    let mut value = [0_u8; 16];
+    // SAFETY: both strings end with a NUL and live until the call returns, which writes no more than it is given room for.
+    let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.get(..usize::try_from(length).ok()?).map(<[u8]>::to_vec)
+}
+
+/// Has the child enter the control group whose `cgroup.procs` this is. Before it becomes another account.
+pub(super) fn enter_group(command: &mut Command, door: BorrowedFd<'_>) {
+    let door = door.as_raw_fd();
+    // SAFETY: write(2) is async-signal-safe; the descriptor is open in the parent until `spawn` has returned, and so it is in
+    // the child until its exec.
+    unsafe {
+        command.pre_exec(move || {
+            let written = libc::write(door, c"0".as_ptr().cast(), 1);
+            if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        });
+    }
 }
 
 /// Has the child apply the settings before exec, and begin with no blocked signal and none ignored: std hands on both

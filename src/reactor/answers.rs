@@ -138,15 +138,14 @@ impl<C: Clocks> Reactor<C> {
             warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
         }
         warnings.extend(self.watches.warnings());
-        let limited = |job: &&JobId| {
-            let limits = &self.config.jobs[job.index()].exec.limits;
-            limits.memory.is_some() || limits.pids.is_some()
+        let unkept = |job: &JobId| {
+            let job = &self.config.jobs[job.index()];
+            Some((&job.name, self.children.why_no_group(&job.exec.limits)?))
         };
-        if let Some(job) = jobs.iter().find(limited) {
+        if let Some((name, why)) = jobs.iter().find_map(unkept) {
             warnings.push(format!(
-                "{}: `limits` are kept by rlimits, not by a cgroup: `memory` bounds the address space of each process, `pids` all \
-                 processes of the job's user",
-                self.config.jobs[job.index()].name
+                "{name}: `limits` are kept by rlimits: `memory` bounds the address space of each process, `pids` all processes of \
+                 the job's user ({why})"
             ));
         }
         for job in jobs {

@@ -13,8 +13,10 @@ use super::io::{Io, What};
 use crate::config::Job;
 use crate::control::commands::split_exit;
 use crate::engine::{Spawn, StopSignal};
-use crate::exec::spec::Action;
-use crate::exec::{self, Adopted, Child, Drained, EventDelivery, GroupSignal, Known, Launch, OutputSink};
+use crate::exec::spec::{Action, Limits};
+use crate::exec::{
+    self, Adopted, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
+};
 use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
 use crate::store::log_path;
 
@@ -31,6 +33,8 @@ struct Watched {
     /// The pidfd's registration; absent where the kernel has none.
     exit: Option<Token>,
     output: Option<(OwnedFd, Token)>,
+    /// The control group that it alone is in.
+    cgroup: Option<Cgroup>,
 }
 
 /// What a process is told about its run.
@@ -65,6 +69,8 @@ pub(super) struct Children {
     /// Pipes with more to read.
     readable: HashSet<RunId>,
     buffer: Vec<u8>,
+    /// The control group in which runs get theirs, or why there is none.
+    cgroups: Result<Cgroups, NotDelegated>,
 }
 
 /// How a process ended.
@@ -85,6 +91,7 @@ const LAST_DRAIN: usize = 1 << 20;
 impl Children {
     pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf) -> Children {
         Children {
+            cgroups: Err(NotDelegated::not_needed()),
             state_dir,
             start_dir,
             socket,
@@ -92,6 +99,14 @@ impl Children {
             files: HashMap::new(),
             readable: HashSet::new(),
             buffer: Vec::new(),
+        }
+    }
+
+    /// Looks for the control group in which runs get theirs, if one of these jobs has a use for that: it takes the daemon
+    /// into a leaf.
+    pub fn look_for_groups(&mut self, jobs: &[Job]) {
+        if self.cgroups.is_err() && jobs.iter().any(|job| job.exec.limits.are_of_the_whole_run()) {
+            self.cgroups = Cgroups::open();
         }
     }
 
@@ -116,8 +131,33 @@ impl Children {
         };
         let vars = self.vars(job, &about, event_file.as_deref());
         let vars = borrowed(&vars);
-        let launch = Launch { action: &job.action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars };
+        let rest;
+        let cgroup = match &self.cgroups {
+            Ok(cgroups) if job.exec.limits.are_of_the_whole_run() => {
+                rest = cgroups.rest(&job.exec.limits);
+                let made = cgroups.make(spawn.run, spawn.attempt, &job.exec.limits);
+                Some(made.map_err(|error| format!("its control group can't be made: {error}"))?)
+            }
+            _ => {
+                rest = Limits::default();
+                None
+            }
+        };
+        let launch = Launch {
+            action: &job.action,
+            exec: &job.exec,
+            start_dir: &self.start_dir,
+            vars: &vars,
+            cgroup: cgroup.as_ref().map(|cgroup| (cgroup.door(), &rest)),
+        };
         let spawned = exec::spawn(&launch);
+        let cgroup = match (cgroup, &mut self.cgroups) {
+            (Some(cgroup), Ok(cgroups)) if spawned.is_err() => {
+                cgroups.end(cgroup);
+                None
+            }
+            (cgroup, _) => cgroup,
+        };
         let files = self.files_of(job, spawn.run);
         if event_file.is_some() {
             files.event_file = event_file;
@@ -129,7 +169,7 @@ impl Children {
         let pid = child.pid();
         let watched = watch(io, What::Exit(spawn.run), What::Output(spawn.run), &mut child);
         let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
-        self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output });
+        self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output, cgroup });
         Ok(pid)
     }
 
@@ -189,7 +229,7 @@ impl Children {
         vars.push(("FIRELINK_SIGNAL".to_owned(), signal.unwrap_or_default()));
         vars.push(("FIRELINK_REASON".to_owned(), how.reason.to_owned()));
         let vars = borrowed(&vars);
-        let launch = Launch { action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars };
+        let launch = Launch { action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars, cgroup: None };
         let child = exec::spawn(&launch).map_err(|error| error.to_string())?;
         self.files_of(job, about.run).sink.begin(how.hook.word());
         Ok(child)
@@ -226,7 +266,8 @@ impl Children {
         }
         let event_file = Some(exec::event_path(&self.state_dir.join("events"), run)).filter(|path| path.exists());
         self.files.insert(run, RunFiles { sink, event_file, told: false });
-        self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output });
+        let cgroup = self.cgroups.as_ref().ok().and_then(|cgroups| cgroups.find(run));
+        self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output, cgroup });
         Ok(())
     }
 
@@ -317,7 +358,8 @@ impl Children {
         }
         self.close_output(io, run);
         self.readable.remove(&run);
-        if let Some(watched) = self.watched.remove(&run)
+        let watched = self.watched.remove(&run);
+        if let Some(watched) = &watched
             && let Some(token) = watched.exit
         {
             let fd = match &watched.process {
@@ -328,8 +370,48 @@ impl Children {
                 io.forget(fd, token);
             }
         }
+        if let Some(cgroup) = watched.and_then(|watched| watched.cgroup) {
+            self.end_group(run, cgroup);
+        }
         self.rest();
         Some(ended)
+    }
+
+    /// What is left in the control group of a run that is over is ended.
+    fn end_group(&mut self, run: RunId, cgroup: Cgroup) {
+        let Ok(cgroups) = &mut self.cgroups else { return };
+        if cgroups.end(cgroup) {
+            log::warn!("run {run}: the kernel ended it, because its memory limit was reached");
+            if let Some(files) = self.files.get_mut(&run) {
+                files.sink.begin("its memory limit was reached: the kernel ended it");
+            }
+        }
+    }
+
+    /// Removes the control groups of which everything has died by now; true if there are others.
+    pub fn bury_groups(&mut self) -> bool {
+        self.cgroups.as_mut().is_ok_and(|cgroups| {
+            cgroups.bury();
+            cgroups.has_dying()
+        })
+    }
+
+    /// Ends what daemons before this one left in control groups of runs that are not watched.
+    pub fn end_groups_of_others(&mut self) {
+        let mine: Vec<RunId> = self.watched.keys().copied().collect();
+        if let Ok(cgroups) = &mut self.cgroups {
+            cgroups.end_leftovers(&mine);
+        }
+    }
+
+    /// Why these limits are not kept by a control group; `None` if they are, or need none.
+    pub fn why_no_group(&self, limits: &Limits) -> Option<String> {
+        match &self.cgroups {
+            _ if !limits.are_of_the_whole_run() => None,
+            Ok(cgroups) if cgroups.keeps(limits) => None,
+            Ok(_) => Some("the daemon's cgroup has no controller for them".into()),
+            Err(why) => Some(why.to_string()),
+        }
     }
 
     /// Lets go of every process: they go on, and the next daemon finds them.

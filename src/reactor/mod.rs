@@ -234,6 +234,7 @@ impl<C: Clocks> Reactor<C> {
         late_warnings.iter().for_each(|warning| log::error!("{warning}"));
         let mut engine = Engine::new(std::mem::take(&mut config.rules), seed).map_err(|_| RunError::Cycle)?;
         let mut children = Children::new(state_dir.clone(), surroundings.start_dir.clone(), socket_file);
+        children.look_for_groups(&config.jobs);
         for (record, process) in &mut restored.running {
             let pid = match &record.state {
                 RunState::Running(running) if same_boot => running.pid.or_else(|| children.find(record.id, record.attempt)),
@@ -248,6 +249,7 @@ impl<C: Clocks> Reactor<C> {
             }
         }
         source_child::end_leftovers(&children);
+        children.end_groups_of_others();
         let mut effects = Vec::new();
         engine.start(now, restored, &mut effects);
         let mut reactor = Reactor {
@@ -433,6 +435,9 @@ impl<C: Clocks> Reactor<C> {
     fn sweep(&mut self) {
         if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
             return;
+        }
+        if self.children.bury_groups() {
+            self.sweep_at = Some(self.now.elapsed + SWEEP_AGAIN);
         }
         let known: Vec<Known> = self.children.known().chain(self.hooks.known()).chain(self.watches.known()).collect();
         match crate::exec::sweep(&known) {

@@ -184,6 +184,7 @@ impl<C: Clocks> Reactor<C> {
         next.path = std::mem::take(&mut self.config.path);
         self.config = next;
         (self.configured, self.wait_for_clock) = (configured, wait_for_clock);
+        self.children.look_for_groups(&self.config.jobs);
         self.apply(effects, Vec::new());
         self.start_missing_sources();
         drop(old);

@@ -44,7 +44,7 @@ impl SourceChild {
         let vars = super::children::borrowed(&vars);
         // CPU time bounds a run; what lives as long as the daemon uses up any amount of it.
         let exec = ExecSpec { limits: Limits { cpu_secs: None, ..whose.exec.limits.clone() }, ..whose.exec.clone() };
-        let launch = Launch { action, exec: &exec, start_dir: children.start_dir(), vars: &vars };
+        let launch = Launch { action, exec: &exec, start_dir: children.start_dir(), vars: &vars, cgroup: None };
         let Apart { child, stdout, stderr } = exec::spawn_apart(&launch).map_err(|error| error.to_string())?;
         let exit = match child.pidfd() {
             Some(fd) => {

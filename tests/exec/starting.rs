@@ -48,7 +48,7 @@ fn a_relative_program_and_a_relative_directory_start_from_where_they_should() {
     file(&dir.path().join("sub"), "here", 0o755, "#!/bin/sh\npwd\n");
     let spec = ExecSpec { cwd: Some("sub".into()), ..ExecSpec::default() };
     let action = argv(&["./here"]);
-    let launch = firelink::exec::Launch { action: &action, exec: &spec, start_dir: dir.path(), vars: &[] };
+    let launch = firelink::exec::Launch { action: &action, exec: &spec, start_dir: dir.path(), vars: &[], cgroup: None };
     let child = firelink::exec::spawn(&launch).unwrap();
     let finished = Run::of(child, Capture::All, None).finish();
     let expected = dir.path().canonicalize().unwrap().join("sub");

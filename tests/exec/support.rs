@@ -26,7 +26,7 @@ pub fn argv(words: &[&str]) -> Action {
 /// Starts in `/`, with these variables.
 pub fn spawn_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result<Child, SpawnError> {
     let vars: Vec<(&str, Cow<'_, str>)> = vars.iter().map(|(name, value)| (*name, Cow::from(*value))).collect();
-    exec::spawn(&Launch { action, exec: spec, start_dir: Path::new("/"), vars: &vars })
+    exec::spawn(&Launch { action, exec: spec, start_dir: Path::new("/"), vars: &vars, cgroup: None })
 }
 
 /// Starts in `/`, without variables.

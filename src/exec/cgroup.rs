@@ -1,0 +1,310 @@
+//! Control groups (cgroups(7), version 2), where one was delegated to the daemon.
+//!
+//! A run with `limits` then gets a group of its own: `memory` and `pids` bound the whole run instead of each process or
+//! all processes of its user, and nothing of the run gets away at its end, whatever group, session or environment it
+//! has put on: `cgroup.kill` (Linux 5.14) meets all of it.
+//!
+//! The daemon touches no group that was not given to it: one whose extended attribute `user.delegate` or
+//! `trusted.delegate` says so (systemd's `Delegate=yes`; see systemd's "Control Group APIs and Delegation"), or, for a
+//! daemon without root's rights, one that belongs to its user. In it, processes may only be in leaves, so the daemon
+//! moves itself into one.
+//!
+//! Runs without `limits` get none: entering a group takes a fork and a write, for which posix_spawn(3) has no room.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, Uid, access};
+
+use super::spec::Limits;
+use super::sys;
+use crate::model::{Attempt, RunId};
+
+/// The leaf that the daemon itself is in.
+const LEAF: &str = "daemon";
+
+/// What the groups of runs are called, before their numbers.
+const RUN: &str = "run-";
+
+/// The group that was delegated to the daemon.
+#[derive(Debug)]
+pub struct Cgroups {
+    root: PathBuf,
+    memory: bool,
+    pids: bool,
+    /// Groups of runs that are over, of which something has yet to die.
+    dying: Vec<PathBuf>,
+}
+
+/// Why there is none, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotDelegated(String);
+
+impl NotDelegated {
+    /// None was looked for.
+    #[must_use]
+    pub fn not_needed() -> NotDelegated {
+        NotDelegated("no job needs one".into())
+    }
+}
+
+impl fmt::Display for NotDelegated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotDelegated {}
+
+/// The group of one attempt.
+#[derive(Debug)]
+pub struct Cgroup {
+    dir: PathBuf,
+    procs: File,
+}
+
+impl Cgroup {
+    /// Where a process writes `0` to enter.
+    #[must_use]
+    pub fn door(&self) -> BorrowedFd<'_> {
+        self.procs.as_fd()
+    }
+}
+
+impl Cgroups {
+    /// Finds the daemon's group and makes it ready: the daemon goes into a leaf, and the controllers are handed down.
+    ///
+    /// # Errors
+    /// Why it is not the daemon's to use.
+    pub fn open() -> Result<Cgroups, NotDelegated> {
+        let read = |path: &str| fs::read_to_string(path).map_err(|error| NotDelegated(format!("{path} can't be read: {error}")));
+        let own = own_group(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
+            .ok_or_else(|| NotDelegated("no cgroup file system of version 2 is mounted".into()))?;
+        // A daemon that has replaced itself is in its leaf already.
+        let above = own.parent().filter(|_| own.ends_with(LEAF)).filter(|above| is_delegated(above));
+        let root = above.map_or_else(|| own.clone(), Path::to_owned);
+        if !is_delegated(&root) {
+            return Err(NotDelegated(format!(
+                "the cgroup {} is not delegated to the daemon, which `Delegate=yes` in its systemd unit does",
+                root.display()
+            )));
+        }
+        Cgroups::prepare(root)
+    }
+
+    fn prepare(root: PathBuf) -> Result<Cgroups, NotDelegated> {
+        let failed = |what: &str, error: io::Error| NotDelegated(format!("{what} {}: {error}", root.display()));
+        let leaf = root.join(LEAF);
+        match fs::create_dir(&leaf) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("no group can be made in", error));
+            }
+            _ => {}
+        }
+        // Whoever else is there came with the daemon: what a daemon before it left running, for example.
+        let inside =
+            fs::read_to_string(root.join("cgroup.procs")).map_err(|error| failed("can't read the processes of", error))?;
+        for pid in inside.lines() {
+            // One that has ended meanwhile needs no place.
+            let _ = fs::write(leaf.join("cgroup.procs"), pid);
+        }
+        let has = |controller: &str| {
+            let control = root.join("cgroup.subtree_control");
+            let handed_down =
+                || fs::read_to_string(&control).is_ok_and(|list| list.split_whitespace().any(|name| name == controller));
+            handed_down() || (fs::write(&control, format!("+{controller}")).is_ok() && handed_down())
+        };
+        let (memory, pids) = (has("memory"), has("pids"));
+        Ok(Cgroups { root, memory, pids, dying: Vec::new() })
+    }
+
+    /// True if a group keeps every limit of these that is about the whole run.
+    #[must_use]
+    pub fn keeps(&self, limits: &Limits) -> bool {
+        (limits.memory.is_none() || self.memory) && (limits.pids.is_none() || self.pids)
+    }
+
+    /// Which limits are left to the rlimits of each process: a group's limit is exact, so the rlimit beside it, which
+    /// counts address space or all processes of the user, would only refuse what the person has allowed.
+    #[must_use]
+    pub fn rest(&self, limits: &Limits) -> Limits {
+        Limits { memory: limits.memory.filter(|_| !self.memory), pids: limits.pids.filter(|_| !self.pids), ..limits.clone() }
+    }
+
+    /// Makes the group of an attempt.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn make(&self, run: RunId, attempt: Attempt, limits: &Limits) -> io::Result<Cgroup> {
+        let dir = self.root.join(format!("{RUN}{run}.{attempt}"));
+        match fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        if let Some(bytes) = limits.memory.filter(|_| self.memory) {
+            fs::write(dir.join("memory.max"), bytes.to_string())?;
+            // What is short of memory ends as a whole (Linux 4.19): half a pipeline is worse than none.
+            let _ = fs::write(dir.join("memory.oom.group"), "1");
+        }
+        if let Some(count) = limits.pids.filter(|_| self.pids) {
+            fs::write(dir.join("pids.max"), count.to_string())?;
+        }
+        let procs = OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
+        Ok(Cgroup { dir, procs })
+    }
+
+    /// The group of an attempt that an earlier daemon started, if it has one.
+    #[must_use]
+    pub fn find(&self, run: RunId) -> Option<Cgroup> {
+        let prefix = format!("{RUN}{run}.");
+        let dir =
+            groups(&self.root).find(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))?;
+        let procs = OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok()?;
+        Some(Cgroup { dir, procs })
+    }
+
+    /// Ends whatever is left in the group of an attempt that is over; true if the kernel had ended some of it because the
+    /// memory ran out.
+    pub fn end(&mut self, cgroup: Cgroup) -> bool {
+        let killed_for_memory = oom_kills(&cgroup.dir) > 0;
+        kill(&cgroup.dir);
+        self.dying.push(cgroup.dir);
+        self.bury();
+        killed_for_memory
+    }
+
+    /// Removes the groups of which nothing is left.
+    pub fn bury(&mut self) {
+        // EBUSY while something of it has yet to die, or to be reaped.
+        self.dying.retain(|dir| fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
+    }
+
+    /// True if groups wait to be removed.
+    #[must_use]
+    pub fn has_dying(&self) -> bool {
+        !self.dying.is_empty()
+    }
+
+    /// Ends and removes what earlier daemons left, but for the groups of these runs.
+    pub fn end_leftovers(&mut self, but: &[RunId]) {
+        let kept: Vec<String> = but.iter().map(|run| format!("{RUN}{run}.")).collect();
+        let left = groups(&self.root).filter(|dir| {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            !kept.iter().any(|prefix| name.starts_with(prefix))
+        });
+        let left: Vec<PathBuf> = left.collect();
+        left.iter().for_each(|dir| kill(dir));
+        self.dying.extend(left);
+        self.bury();
+    }
+}
+
+/// The groups of runs in a group.
+fn groups(root: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN)).map(|entry| entry.path())
+}
+
+/// SIGKILL to all of a group; one by one where the kernel has no cgroup.kill, until nobody new is found.
+fn kill(dir: &Path) {
+    const LOOKS: usize = 8;
+    let all_at_once = OpenOptions::new().write(true).open(dir.join("cgroup.kill")).and_then(|mut file| file.write_all(b"1"));
+    if all_at_once.is_ok() {
+        return;
+    }
+    for _ in 0..LOOKS {
+        let inside = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        let pids: Vec<i32> = inside.lines().filter_map(|line| line.parse().ok()).collect();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            // Through a pidfd, and asked once more where it is: its number may have been given to another since.
+            if let Ok(fd) = sys::pidfd_open(pid)
+                && is_in(dir, pid)
+            {
+                let _ = sys::pidfd_send_signal(fd.as_fd(), nix::sys::signal::Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+fn is_in(dir: &Path, pid: i32) -> bool {
+    fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|inside| inside.lines().any(|line| line.parse() == Ok(pid)))
+}
+
+fn oom_kills(dir: &Path) -> u64 {
+    let events = fs::read_to_string(dir.join("memory.events")).unwrap_or_default();
+    events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Where this process's group of version 2 is mounted, from `/proc/self/mountinfo` and `/proc/self/cgroup` (proc(5)).
+fn own_group(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    mountinfo.lines().find_map(|line| {
+        let (mount, rest) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (rest.split(' ').next() == Some("cgroup2")).then_some(())?;
+        let below = Path::new(path).strip_prefix(root).ok()?;
+        Some(Path::new(point).join(below))
+    })
+}
+
+fn is_delegated(dir: &Path) -> bool {
+    if ["user.delegate", "trusted.delegate"].iter().any(|name| sys::attribute(dir, name).is_some_and(|value| value == b"1")) {
+        return true;
+    }
+    let me = Uid::effective();
+    let writable = |name: &str| access(&dir.join(name), AccessFlags::W_OK).is_ok();
+    !me.is_root()
+        && fs::metadata(dir).is_ok_and(|meta| meta.uid() == me.as_raw())
+        && writable("")
+        && writable("cgroup.procs")
+        && writable("cgroup.subtree_control")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "22 1 0:20 / /proc rw - proc proc rw\n\
+        41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_own_group_is_found_in_hybrid_and_in_contained_trees() {
+        let found = |mounts: &str, own: &str| own_group(mounts, own).map(|path| path.display().to_string());
+        assert_eq!(
+            found(MOUNTS, "4:memory:/x\n0::/system.slice/firelink.service\n").as_deref(),
+            Some("/sys/fs/cgroup/unified/system.slice/firelink.service")
+        );
+        let contained = "41 31 0:38 /docker/7 /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        assert_eq!(found(contained, "0::/docker/7/app\n").as_deref(), Some("/sys/fs/cgroup/app"));
+        assert_eq!(found(contained, "0::/elsewhere\n"), None);
+        assert_eq!(found(MOUNTS, "4:memory:/x\n"), None);
+    }
+
+    /// A directory stands in for the kernel's, which may have no such controllers here.
+    #[test]
+    fn a_run_with_limits_gets_a_group_that_keeps_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroups = Cgroups { root: dir.path().to_owned(), memory: true, pids: false, dying: Vec::new() };
+        let limits = Limits { memory: Some(1 << 20), pids: Some(7), open_files: Some(9), ..Limits::default() };
+        fs::create_dir(dir.path().join("run-5.1")).unwrap();
+        fs::write(dir.path().join("run-5.1/cgroup.procs"), "").unwrap();
+        let cgroup = cgroups.make(RunId(5), Attempt(1), &limits).unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("run-5.1/memory.max")).unwrap(), "1048576");
+        assert!(!dir.path().join("run-5.1/pids.max").exists());
+        assert!(!cgroups.keeps(&limits));
+        assert!(cgroups.keeps(&Limits { pids: None, ..limits.clone() }));
+        assert_eq!(cgroups.rest(&limits), Limits { memory: None, ..limits });
+        fs::write(dir.path().join("run-5.1/memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();
+        assert_eq!(oom_kills(&cgroup.dir), 2);
+        assert!(cgroups.find(RunId(5)).is_some());
+        assert!(cgroups.find(RunId(50)).is_none());
+    }
+}
