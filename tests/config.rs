@@ -50,15 +50,16 @@ fn every_wrong_configuration_is_told_as_its_snapshot_says() {
 }
 
 #[test]
-fn every_message_has_a_place_and_none_holds_a_control_character() {
+fn every_message_has_a_place_a_reason_and_a_way_out_and_none_holds_a_control_character() {
     for (name, text) in cases() {
         let Err(Refused(diagnostics)) = load_text(Path::new("f.yaml"), &text, &nobody()) else {
-            assert_eq!(name, "warnings", "{name} should be refused");
+            assert!(["warnings", "doubts"].contains(&&*name), "{name} should be refused");
             continue;
         };
         assert!(!diagnostics.is_empty(), "{name} is refused without a word");
         let lines = text.lines().count().max(1);
         for one in &diagnostics {
+            assert!(!one.message.is_empty() && !one.help.is_empty(), "{name}: no reason or no way out: {one:?}");
             assert!((1..=lines + 1).contains(&one.line) && one.column >= 1, "{name}: {one:?}");
             assert!(!one.rendered.chars().any(|c| c.is_control() && c != '\n'), "{name}: {one:?}");
         }
@@ -87,6 +88,37 @@ fn every_example_loads() {
         }
     }
     assert_eq!(count, 5);
+}
+
+#[test]
+fn what_others_may_change_or_read_is_doubted() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, mode: u32| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("open", 0o777);
+    file("plain", 0o644);
+    file("secret", 0o600);
+    std::fs::create_dir(dir.path().join("folder")).unwrap();
+    let told = |line: &str, uid: u32| {
+        let here = Surroundings { start_dir: dir.path().into(), machine_seed: 1, uid };
+        let config = load_text(Path::new("f"), &format!("jobs: [{{ name: a, trigger: manual, {line} }}]"), &here);
+        let warnings = config.expect("a right file").warnings;
+        let told: Vec<String> = warnings.iter().map(|warning| warning.message.clone()).collect();
+        told.join("\n").replace(&format!("{}/", dir.path().display()), "")
+    };
+    assert_eq!(told("command: [./open]", 0), "everybody may write ./open, and it runs as root");
+    assert_eq!(told("executor: { type: sh, script: open }", 0), "everybody may write open, and it runs as root");
+    assert_eq!(told("command: [./open]", 1000), "");
+    assert_eq!(told("command: [./plain]", 1000), "./plain is not executable");
+    assert_eq!(told("executor: { type: sh, script: plain }", 0), "");
+    assert_eq!(told("executor: { type: sh, script: folder }", 0), "folder is not a file");
+    assert_eq!(told("env_file: secret", 0), "");
+    assert_eq!(told("env_file: plain", 0), "everybody may read plain, which is a place for secrets");
+    assert_eq!(told("env_file: none", 0), "none does not exist");
 }
 
 #[test]

@@ -279,7 +279,11 @@ impl<'t, 'f> Builder<'t, 'f> {
             }
             _ => {
                 let message = format!("the file has more than {MAX_VALUES} values");
-                self.findings.error(Place { start, end: start + 1 }, message, "");
+                self.findings.error(
+                    Place { start, end: start + 1 },
+                    message,
+                    "split the jobs over several daemons, each with a file",
+                );
                 None
             }
         }
@@ -357,7 +361,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         let Some(Anchored { node, weight }) = self.anchors.get(anchor).copied().flatten() else {
             let message =
                 format!("the alias {} stands inside the very value that it names", quoted(&self.text[place.start..place.end]));
-            self.findings.error(place, message, "");
+            self.findings.error(place, message, "an alias stands behind the value of its anchor: write the value out here");
             return None;
         };
         self.aliased = self.aliased.saturating_add(weight);
@@ -433,7 +437,8 @@ impl<'t, 'f> Builder<'t, 'f> {
 
     fn report_depth(&self, place: Place) {
         let message = format!("lists and maps nest deeper than {MAX_DEPTH} levels here");
-        self.findings.error(Place { start: place.start, end: place.start + 1 }, message, "");
+        let help = "no key needs more than a few: look for brackets or spaces that are too many";
+        self.findings.error(Place { start: place.start, end: place.start + 1 }, message, help);
     }
 
     fn report_syntax(&self, error: &ScanError) {
@@ -458,9 +463,10 @@ impl<'t, 'f> Builder<'t, 'f> {
             | ErrorKind::TabInPlainScalar
             | ErrorKind::TabInIndentation
             | ErrorKind::TabAtBlockScalarStart => ("a tab can't indent YAML".into(), "use spaces"),
-            ErrorKind::UnexpectedCharacter { character } if character.is_control() => {
-                (format!("the control character U+{:04X} can't stand in YAML", u32::from(*character)).into(), "")
-            }
+            ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
+                format!("the control character U+{:04X} can't stand in YAML", u32::from(*character)).into(),
+                "remove it, or write it as an escape in double quotes",
+            ),
             ErrorKind::UnexpectedCharacter { character } => {
                 (format!("a value can't begin with `{character}`").into(), "quote the value")
             }
@@ -468,13 +474,21 @@ impl<'t, 'f> Builder<'t, 'f> {
                 "`:` makes a key here, and a key can't stand here".into(),
                 "look at the indentation; quote a value that holds `: `",
             ),
-            ErrorKind::UnclosedFlowCollection { open } => (format!("this `{open}` is never closed").into(), ""),
-            ErrorKind::UnclosedQuotedScalar => ("this quote is never closed".into(), ""),
+            ErrorKind::UnclosedFlowCollection { open } => (
+                format!("this `{open}` is never closed").into(),
+                "close it where its list or map ends; quote a value that begins with a bracket",
+            ),
+            ErrorKind::UnclosedQuotedScalar => {
+                ("this quote is never closed".into(), "close it; within double quotes `\\\"` is one that does not count")
+            }
             ErrorKind::BlockSequenceEntryNotAllowed => ("a list can't begin here".into(), "begin it on a line of its own"),
             ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey => {
                 ("the indentation fits nothing above it".into(), "keys of one map, and items of one list, begin in one column")
             }
-            _ => (format!("this is not YAML: {}", error.info()).into(), ""),
+            _ => (
+                format!("this is not YAML: {}", error.info()).into(),
+                "look at the indentation, and quote what is not a plain word",
+            ),
         };
         self.findings.error(place, message, help);
     }

@@ -1,12 +1,12 @@
 //! The keys that say how a run is executed: of a job, or of `defaults`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
 use super::document::Value;
-use super::fields::{Cx, Fields};
+use super::fields::Fields;
 use super::render::quoted;
 use super::{Surroundings, words};
 use crate::engine::rules::{Backoff, Concurrency, Retry};
@@ -18,7 +18,7 @@ use crate::triggers::Place;
 pub(super) struct Execution {
     pub(super) action: Option<Action>,
     env: Vec<(String, String)>,
-    env_file: Option<PathBuf>,
+    pub(super) env_file: Option<PathBuf>,
     pub(super) cwd: Option<PathBuf>,
     user: Option<String>,
     group: Option<String>,
@@ -72,9 +72,9 @@ impl Execution {
             concurrency: fields.choice("concurrency", CONCURRENCY),
             max_parallel: fields.number("max_parallel", 1..=10_000),
             hooks: Hooks {
-                on_success: read_command(fields, "on_success", ""),
-                on_failure: read_command(fields, "on_failure", ""),
-                on_retry: read_command(fields, "on_retry", ""),
+                on_success: read_command(fields, "on_success", "leave the key out if nothing is to follow"),
+                on_failure: read_command(fields, "on_failure", "leave the key out if nothing is to follow"),
+                on_retry: read_command(fields, "on_retry", "leave the key out if nothing is to follow"),
             },
             ..Execution::default()
         };
@@ -89,7 +89,11 @@ impl Execution {
         self.capture = output.choice("capture", &captures);
         self.max_size = output.size("max_size");
         if self.max_size.is_some_and(|size| size < SMALLEST_LOG) {
-            output.cx.findings.error(output.place_of("max_size"), "a log must have room for at least 4KiB", "");
+            output.cx.findings.error(
+                output.place_of("max_size"),
+                "a log must have room for at least 4KiB",
+                "`capture: none` keeps no log at all",
+            );
         }
         self.keep_runs = output.number("keep_runs", 0..=1_000_000);
         self.keep_for = output.positive_duration("keep_for");
@@ -101,7 +105,12 @@ impl Execution {
             let (first, second) = if command.key.place.start < own.key.place.start { (command, own) } else { (own, command) };
             let also = super::findings::Also { place: first.key.place, label: "this is one already" };
             let message = "a job has a `command` or an `executor`, not both".to_owned();
-            fields.cx.findings.error_of_two(second.key.place, message, also);
+            fields.cx.findings.error_of_two(
+                second.key.place,
+                message,
+                "a script needs an executor, anything else a command",
+                also,
+            );
         }
         // The executor's own settings are nearer to the process than the job's.
         for (name, value) in read_env(&executor, "env") {
@@ -199,7 +208,8 @@ pub(super) fn read_command(fields: &Fields<'_>, key: &str, help_if_empty: &str) 
         return match argv.first() {
             Some(program) if !program.value.is_empty() => Some(Action::Argv(boxed(argv.iter().map(|arg| arg.value)))),
             Some(program) => {
-                fields.cx.findings.error(program.place, "the program's name is empty", "");
+                let help = "the first word of the list is the program, like `[/usr/bin/backup, --all]`";
+                fields.cx.findings.error(program.place, "the program's name is empty", help);
                 None
             }
             None => {
@@ -226,7 +236,8 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
             );
         }
         if words.first().is_none_or(|word| word.value.is_empty()) {
-            executor.cx.findings.error(executor.place_of("interpreter"), "`interpreter` names no program", "");
+            let help = "name the program and its options: `interpreter: [lua, -W]`";
+            executor.cx.findings.error(executor.place_of("interpreter"), "`interpreter` names no program", help);
             return None;
         }
         return Some(boxed(words.iter().map(|word| word.value)));
@@ -263,16 +274,17 @@ fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {
     let mut places: Vec<(&str, Place)> = Vec::new();
     for (name, value) in pairs.iter() {
         let Some(name) = cx.doc.scalar(name) else {
-            cx.findings.error(cx.doc.place(name), "the name of a variable must be a word", "");
+            cx.findings.error(cx.doc.place(name), "the name of a variable must be a word", "for example `LOGLEVEL: DEBUG`");
             continue;
         };
         if name.value.is_empty() || name.value.contains(['=', '\0']) {
-            cx.findings.error(name.place, format!("{} can't be the name of a variable", quoted(name.value)), "");
+            let message = format!("{} can't be the name of a variable", quoted(name.value));
+            cx.findings.error(name.place, message, "a name is not empty and holds no `=`");
             continue;
         }
         if let Some((_, first)) = places.iter().find(|(known, _)| *known == name.value) {
             let message = format!("the variable {} stands here twice", quoted(name.value));
-            cx.findings.error_of_two(name.place, message, super::findings::Also::first(*first));
+            cx.findings.error_of_two(name.place, message, "remove one of them", super::findings::Also::first(*first));
             continue;
         }
         places.push((name.value, name.place));
@@ -391,34 +403,4 @@ fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
 fn retry_delay(retry: &Fields<'_>) -> Duration {
     let text = retry.get("delay").and_then(|field| retry.cx.doc.scalar(field.node));
     text.and_then(|text| crate::model::parse_duration(text.value).ok()).unwrap_or_default()
-}
-
-/// Warns of a script or program that will not start, and of one that others may change while it runs as root. `role`
-/// says what will fail.
-pub(super) fn look_at_files(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, role: &str, surroundings: &Surroundings) {
-    use std::os::unix::fs::MetadataExt;
-    let (path, must_execute) = match action {
-        Action::Script { script, .. } => (cwd.join(script), false),
-        Action::Argv(argv) => match argv.first() {
-            Some(program) if program.contains('/') => (cwd.join(&**program), true),
-            _ => return,
-        },
-        Action::Milestone | Action::Shell(_) => return,
-    };
-    let shown = path.display();
-    match std::fs::metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let help = format!("{role} will fail until it is there; a relative path starts from the job's `cwd`");
-            cx.findings.warn(place, format!("{shown} does not exist"), help);
-        }
-        Err(error) => cx.findings.warn(place, format!("{shown} can't be looked at: {error}"), ""),
-        Ok(meta) if !meta.is_file() => cx.findings.warn(place, format!("{shown} is not a file"), ""),
-        Ok(meta) if must_execute && meta.mode() & 0o111 == 0 => {
-            cx.findings.warn(place, format!("{shown} is not executable"), "chmod +x it, or run it by an `executor`");
-        }
-        Ok(meta) if surroundings.is_root() && meta.mode() & 0o002 != 0 => {
-            cx.findings.warn(place, format!("everybody may write {shown}, and it runs as root"), "chmod o-w it");
-        }
-        Ok(_) => {}
-    }
 }

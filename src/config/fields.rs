@@ -65,20 +65,20 @@ impl<'a> Cx<'a> {
         let doc = self.doc;
         let Value::Map(pairs) = doc.value(node) else {
             let message = format!("{what} must be a map, but {} stands here", self.kind(node));
-            self.findings.error(doc.place(node), message, "");
+            self.findings.error(doc.place(node), message, "a map is `key: value`, a line for each, or `{ key: value }`");
             return None;
         };
         let mut fields: Vec<Field<'a>> = Vec::with_capacity(pairs.len().min(known.len()));
         for (key, value) in pairs.iter() {
             let Some(key) = doc.scalar(key) else {
-                self.findings.error(doc.place(key), "a key must be a word", "");
+                self.findings.error(doc.place(key), "a key must be a word", "a list or a map can't name anything here");
                 continue;
             };
             if !known.contains(&key.value) {
                 unknown(key);
             } else if let Some(first) = fields.iter().find(|field| field.key.value == key.value) {
                 let message = format!("the key {} stands here twice", quoted(key.value));
-                self.findings.error_of_two(key.place, message, Also::first(first.key.place));
+                self.findings.error_of_two(key.place, message, "remove one of them", Also::first(first.key.place));
             } else {
                 fields.push(Field { key, node: value });
             }
@@ -89,14 +89,18 @@ impl<'a> Cx<'a> {
     pub(super) fn report_unknown(self, key: Scalar<'_>, known: &[&str]) {
         let message = format!("unknown key {}{}", quoted(key.value), words::did_you_mean(key.value, known.iter().copied()));
         let help = format!("known here: {}", words::listed(known, ", "));
-        self.findings.error(key.place, message, if known.len() <= 12 { help } else { String::new() });
+        self.findings.error(
+            key.place,
+            message,
+            if known.len() <= 12 { help } else { "`firelink schema` prints every key that there is".into() },
+        );
     }
 
     /// A scalar that is something. `what` names it in messages: "`timeout`", "an item of `args`".
     pub(super) fn text(self, node: NodeId, what: impl Fn() -> String, fallback: Place) -> Option<Scalar<'a>> {
         let Some(scalar) = self.doc.scalar(node) else {
             let message = format!("{} must be a single value, but {} stands here", what(), self.kind(node));
-            self.findings.error(self.doc.place(node), message, "");
+            self.findings.error(self.doc.place(node), message, "write one word, number or quoted text");
             return None;
         };
         if scalar.is_null() {
@@ -129,8 +133,9 @@ impl<'a> Cx<'a> {
     fn number(self, scalar: Scalar<'_>, what: &str, range: &RangeInclusive<i64>) -> Option<i64> {
         let number = scalar.value.parse::<i64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            let range = format!("a whole number from {} to {}", range.start(), range.end());
-            self.findings.error(scalar.place, format!("{what} must be {range}, not {}", quoted(scalar.value)), "");
+            let message = format!("{what} can't be {}", quoted(scalar.value));
+            let help = format!("write a whole number from {} to {}", range.start(), range.end());
+            self.findings.error(scalar.place, message, help);
         }
         number
     }
@@ -172,7 +177,7 @@ impl<'a> Fields<'a> {
     pub(super) fn word(&self, key: &str) -> Option<Scalar<'a>> {
         let text = self.text(key)?;
         if text.value.is_empty() {
-            self.cx.findings.error(text.place, format!("`{key}` is empty"), "");
+            self.cx.findings.error(text.place, format!("`{key}` is empty"), "give it a value, or leave the key out");
             return None;
         }
         Some(text)
@@ -207,7 +212,7 @@ impl<'a> Fields<'a> {
             Value::Scalar(_) => self.text(key).map(|text| vec![text]),
             Value::Map(_) => {
                 let message = format!("`{key}` must be a single value or a list, but a map stands here");
-                self.cx.findings.error(self.place_of(key), message, "");
+                self.cx.findings.error(self.place_of(key), message, format!("for example `{key}: [one, two]`"));
                 None
             }
         }
@@ -223,7 +228,7 @@ impl<'a> Fields<'a> {
     pub(super) fn positive_duration(&self, key: &str) -> Option<Duration> {
         let duration = self.duration(key)?;
         if duration.is_zero() {
-            self.cx.findings.error(self.place_of(key), format!("`{key}` must be longer than nothing"), "");
+            self.cx.findings.error(self.place_of(key), format!("`{key}` must be longer than nothing"), "for example `30s`");
             return None;
         }
         Some(duration)
@@ -243,7 +248,11 @@ impl<'a> Fields<'a> {
             "false" | "False" | "FALSE" => Some(false),
             other => {
                 let message = format!("`{key}` must be `true` or `false`, not {}", quoted(other));
-                self.cx.findings.error(text.place, message, "");
+                self.cx.findings.error(
+                    text.place,
+                    message,
+                    "`yes`, `on` and `1` mean different things to different readers of YAML",
+                );
                 None
             }
         }

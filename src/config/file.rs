@@ -25,14 +25,16 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
                     "name the configuration's file, or write one: examples/quickstart.yaml is a start"
                 }
                 std::io::ErrorKind::PermissionDenied => "make it readable for the user who runs firelink",
-                _ => "",
+                _ => "look at the file, its folder and the disk below them",
             };
             return refuse(format!("the configuration can't be read: {error}"), help);
         }
     };
     let meta = match file.metadata() {
         Ok(meta) => meta,
-        Err(error) => return refuse(format!("the configuration can't be read: {error}"), ""),
+        Err(error) => {
+            return refuse(format!("the configuration can't be read: {error}"), "look at the file and the disk below it");
+        }
     };
     if meta.is_dir() {
         return refuse("this is a directory, not a configuration".into(), "name the file in it");
@@ -46,10 +48,15 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(LARGEST_FILE)).unwrap_or(0));
     match file.take(LARGEST_FILE + 1).read_to_end(&mut bytes) {
         Ok(read) if read as u64 > LARGEST_FILE => {
-            return refuse(format!("the file is larger than {}", format_size(LARGEST_FILE)), "");
+            return refuse(
+                format!("the file is larger than {}", format_size(LARGEST_FILE)),
+                "split the jobs over several daemons, each with a file",
+            );
         }
         Ok(_) => {}
-        Err(error) => return refuse(format!("the configuration can't be read: {error}"), ""),
+        Err(error) => {
+            return refuse(format!("the configuration can't be read: {error}"), "look at the file and the disk below it");
+        }
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();

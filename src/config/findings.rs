@@ -54,8 +54,8 @@ impl Findings {
     }
 
     /// An error of two places that don't go together.
-    pub(super) fn error_of_two(&self, place: Place, message: String, also: Also) {
-        self.add(Finding { severity: Severity::Error, place, message, help: String::new(), also: Some(also) });
+    pub(super) fn error_of_two(&self, place: Place, message: String, help: impl Into<String>, also: Also) {
+        self.add(Finding { severity: Severity::Error, place, message, help: help.into(), also: Some(also) });
     }
 
     /// Something that is legal but likely wrong.
@@ -90,7 +90,8 @@ impl Findings {
         for (severity, count, word) in [(Severity::Error, errors, "errors"), (Severity::Warning, warnings, "warnings")] {
             if let Some(more) = count.checked_sub(LIMIT).filter(|more| *more > 0) {
                 let message = format!("{more} more {word} are not shown");
-                let finding = Finding { severity, place: last, message, help: String::new(), also: None };
+                let help = "they show once these are mended".to_owned();
+                let finding = Finding { severity, place: last, message, help, also: None };
                 diagnostics.push(to_diagnostic(&finding, source));
             }
         }

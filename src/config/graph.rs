@@ -48,7 +48,8 @@ fn number<'a>(cx: Cx<'_>, drafts: &[Draft<'a>]) -> HashMap<&'a str, JobId> {
             Some(first) => {
                 let message = format!("there are two jobs with the name {}", quoted(name.value));
                 let first = drafts[first.index()].name.map_or_else(Default::default, |name| name.place);
-                cx.findings.error_of_two(name.place, message, Also::first(first));
+                let help = "a name stands for one job, in `depends_on` and in the history: rename one of them";
+                cx.findings.error_of_two(name.place, message, help, Also::first(first));
             }
         }
     }
@@ -58,7 +59,12 @@ fn number<'a>(cx: Cx<'_>, drafts: &[Draft<'a>]) -> HashMap<&'a str, JobId> {
 fn find(cx: Cx<'_>, names: &HashMap<&str, JobId>, own: JobId, name: Scalar<'_>) -> Option<JobId> {
     match names.get(name.value) {
         Some(id) if *id == own => {
-            cx.findings.error(name.place, format!("{} can't depend on itself", quoted(name.value)), "");
+            let message = format!("{} can't depend on itself", quoted(name.value));
+            cx.findings.error(
+                name.place,
+                message,
+                "remove it; `retry` repeats what failed, a `cron` or `interval` trigger what went well",
+            );
             None
         }
         Some(id) => Some(*id),
@@ -67,7 +73,8 @@ fn find(cx: Cx<'_>, names: &HashMap<&str, JobId>, own: JobId, name: Scalar<'_>) 
             let mut known: Vec<&str> = names.keys().copied().collect();
             known.sort_unstable();
             let near = words::did_you_mean(name.value, known);
-            cx.findings.error(name.place, format!("there is no job {}{near}", quoted(name.value)), "");
+            let message = format!("there is no job {}{near}", quoted(name.value));
+            cx.findings.error(name.place, message, "`depends_on` takes names of jobs of this file");
             None
         }
     }
@@ -87,5 +94,15 @@ fn report_cycle(cx: Cx<'_>, drafts: &[Draft<'_>], cycle: &[JobId]) {
     let at = drafts[first.index()].depends_on.iter().find(|dependency| dependency.value == waits_for);
     let place = at.map_or_else(Default::default, |dependency| dependency.place);
     let message = format!("these jobs wait for each other: {}", path.join(" -> "));
-    cx.findings.error(place, message, "remove one of the dependencies");
+    // The other end: where the second job waits for the first.
+    let back = cycle
+        .get(1)
+        .and_then(|second| drafts[second.index()].depends_on.iter().find(|dependency| dependency.value == name(first)));
+    let help = "remove one of the dependencies";
+    match back {
+        Some(back) => {
+            cx.findings.error_of_two(place, message, help, Also { place: back.place, label: "and this goes on from there" })
+        }
+        None => cx.findings.error(place, message, help),
+    }
 }

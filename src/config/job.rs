@@ -1,18 +1,17 @@
 //! One entry of `jobs:`.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::document::{NodeId, Scalar};
-use super::execution::{Execution, look_at_files};
+use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::render::quoted;
 use super::trigger::{self, Chosen};
-use super::{Job, Surroundings, words};
+use super::{Job, Surroundings, doubts, words};
 use crate::dag::Condition;
-use crate::engine::rules::{Concurrency, JobRules, Timing};
+use crate::engine::rules::JobRules;
 use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::cron::Zone;
@@ -42,6 +41,8 @@ pub(super) struct Draft<'a> {
     pub(super) name: Option<Scalar<'a>>,
     /// The names it depends on.
     pub(super) depends_on: Vec<Scalar<'a>>,
+    /// Whether it says what triggers it.
+    pub(super) has_trigger: bool,
     /// The rest, if all of it is sound.
     pub(super) whole: Option<(Job, JobRules)>,
 }
@@ -63,7 +64,7 @@ impl<'a> Shared<'a> {
         let cx = self.cx;
         let known = &self.known;
         let fields = cx.map_with(node, "a job", known, |key| match words::not_yet(key.value) {
-            Some(message) => cx.findings.error(key.place, message, ""),
+            Some(message) => cx.findings.error(key.place, message, words::NOT_YET_HELP),
             None => cx.report_unknown(key, known),
         })?;
         let name = read_name(&fields);
@@ -82,11 +83,12 @@ impl<'a> Shared<'a> {
         let context =
             JobContext { job: name.map_or("", |name| name.value), zone, cwd: &cwd, machine_seed: self.surroundings.machine_seed };
         let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context, self.surroundings));
-        let draft = |whole| Draft { name, depends_on: depends_on.clone(), whole };
+        let has_trigger = fields.has("trigger");
+        let draft = |whole| Draft { name, depends_on: depends_on.clone(), has_trigger, whole };
         let (Some(name), Some(trigger)) = (name, trigger) else { return Some(draft(None)) };
 
         let action = execution.action.clone().unwrap_or(Action::Milestone);
-        self.warn_of(&fields, &action, &execution, &cwd);
+        doubts::about_files(&fields, &action, &execution, &cwd, self.surroundings);
         let kind = trigger.kind();
         if kind == TriggerWord::AfterDeps && !fields.has("depends_on") {
             let help = "add `depends_on`, or make it `trigger: manual`";
@@ -109,7 +111,7 @@ impl<'a> Shared<'a> {
             retry: execution.retry.take(),
             success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
         };
-        warn_of_overlap(&fields, &rules);
+        doubts::about_time(&fields, &rules);
         let job = Job {
             name: Arc::clone(&rules.name),
             description: description.map(|text| text.value.into()),
@@ -137,16 +139,6 @@ impl<'a> Shared<'a> {
         self.specs.insert(Arc::clone(&spec));
         spec
     }
-
-    fn warn_of(&self, fields: &Fields<'_>, action: &Action, execution: &Execution, cwd: &Path) {
-        let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
-        let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
-        look_at_files(self.cx, action, cwd, place, "runs", self.surroundings);
-        if execution.cwd.is_some() && !cwd.is_dir() {
-            let help = "runs will fail until it is there";
-            self.cx.findings.warn(fields.place_of("cwd"), format!("there is no directory {}", cwd.display()), help);
-        }
-    }
 }
 
 /// Reads a zone's name.
@@ -162,7 +154,7 @@ pub(super) fn parse_zone(cx: Cx<'_>, text: Scalar<'_>) -> Option<Zone> {
 
 fn read_name<'a>(fields: &Fields<'a>) -> Option<Scalar<'a>> {
     if !fields.has("name") {
-        fields.cx.findings.error(fields.place, "a job needs a `name`", "");
+        fields.cx.findings.error(fields.place, "a job needs a `name`", "for example `- name: backup`");
         return None;
     }
     let name = fields.word("name")?;
@@ -187,7 +179,7 @@ fn read_dependencies<'a>(fields: &Fields<'a>) -> Vec<Scalar<'a>> {
     for name in &names {
         if let Some((_, first)) = known.iter().find(|(other, _)| *other == name.value) {
             let message = format!("the dependency {} stands here twice", quoted(name.value));
-            fields.cx.findings.error_of_two(name.place, message, super::findings::Also::first(*first));
+            fields.cx.findings.error_of_two(name.place, message, "remove one of them", super::findings::Also::first(*first));
         } else {
             known.push((name.value, name.place));
         }
@@ -200,7 +192,7 @@ fn read_condition(fields: &Fields<'_>, chosen: Option<&Chosen<'_>>) -> Option<Co
     if let (Some(keys), Some(own)) = (in_trigger, fields.get("condition")) {
         let also = super::findings::Also::first(own.key.place);
         let message = "`condition` stands both in the job and in its trigger".to_owned();
-        fields.cx.findings.error_of_two(keys.place_of("condition"), message, also);
+        fields.cx.findings.error_of_two(keys.place_of("condition"), message, "remove one of them", also);
     }
     let at = in_trigger.unwrap_or(fields);
     if at.has("condition") && !fields.has("depends_on") {
@@ -208,12 +200,4 @@ fn read_condition(fields: &Fields<'_>, chosen: Option<&Chosen<'_>>) -> Option<Co
         fields.cx.findings.error(at.place_of("condition"), "`condition` is of no use without `depends_on`", help);
     }
     at.choice("condition", Condition::WORDS)
-}
-
-fn warn_of_overlap(fields: &Fields<'_>, rules: &JobRules) {
-    let (Timing::Every { period, .. }, Some(timeout)) = (&rules.timing, rules.timeout) else { return };
-    if rules.concurrency == Concurrency::Forbid && timeout > *period && fields.has("timeout") {
-        let message = "the timeout is longer than the interval: a slow run makes the next one `skipped`";
-        fields.cx.findings.warn(fields.place_of("timeout"), message, "`concurrency: queue` makes them wait instead");
-    }
 }

@@ -7,6 +7,7 @@
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
 mod document;
+mod doubts;
 mod execution;
 mod fields;
 mod file;

@@ -10,7 +10,7 @@ use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
-use super::{Config, Durability, OnStop, Surroundings, Sync, graph, words};
+use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, words};
 use crate::engine::rules::Rules;
 use crate::triggers::cron::Zone;
 
@@ -23,7 +23,7 @@ const DEFAULT_SYNC_EVERY: Duration = Duration::from_secs(3_600);
 pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
     let cx = Cx { doc, findings };
     let fields = cx.map_with(doc.root(), "a configuration", words::TOP, |key| match words::not_yet(key.value) {
-        Some(message) => findings.error(key.place, message, ""),
+        Some(message) => findings.error(key.place, message, words::NOT_YET_HELP),
         None => cx.report_unknown(key, words::TOP),
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
@@ -39,6 +39,9 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), specs: HashSet::new() };
     let drafts = read_jobs(&fields, &mut shared);
     let edges = graph::resolve(cx, &drafts);
+    if findings.errors() == 0 {
+        doubts::about_jobs(cx, &drafts);
+    }
     let mut jobs = Vec::with_capacity(drafts.len());
     let mut rules = Vec::with_capacity(drafts.len());
     for (draft, depends_on) in drafts.into_iter().zip(edges) {
@@ -79,7 +82,11 @@ fn read_jobs<'a>(fields: &Fields<'a>, shared: &mut Shared<'a>) -> Vec<Draft<'a>>
         return Vec::new();
     };
     if items.is_empty() {
-        cx.findings.warn(fields.place_of("jobs"), "the list of jobs is empty: nothing will ever run", "");
+        cx.findings.warn(
+            fields.place_of("jobs"),
+            "the list of jobs is empty: nothing will ever run",
+            "begin a job with `- name: ...`",
+        );
     }
     items.iter().filter_map(|item| shared.read(*item)).collect()
 }
@@ -89,10 +96,10 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution 
     let cx = fields.cx;
     let jobs = known_keys();
     let defaults = cx.map_with(field.node, "`defaults`", words::EXECUTION, |key| match words::not_yet(key.value) {
-        Some(message) => cx.findings.error(key.place, message, ""),
+        Some(message) => cx.findings.error(key.place, message, words::NOT_YET_HELP),
         None if jobs.contains(&key.value) => {
             let message = format!("{} belongs to one job and can't be a default", quoted(key.value));
-            cx.findings.error(key.place, message, "");
+            cx.findings.error(key.place, message, "move it into the jobs that need it");
         }
         None => cx.report_unknown(key, words::EXECUTION),
     });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fields::{Cx, Field, Fields};
 use super::render::quoted;
-use super::{Surroundings, execution, words};
+use super::{Surroundings, doubts, execution, words};
 use crate::exec::spec::Action;
 use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
 
@@ -88,7 +88,7 @@ fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
     if found.is_none() {
         let types = type_words();
         let (message, help) = match words::not_yet(word.value) {
-            Some(message) => (message, String::new()),
+            Some(message) => (message, words::NOT_YET_HELP.to_owned()),
             None => {
                 let near = words::did_you_mean(word.value, types.iter().copied());
                 (
@@ -170,7 +170,7 @@ impl Keys for TriggerKeys<'_> {
     fn texts(&mut self, key: &str) -> Vec<Text> {
         let Some(field) = self.fields.get(key) else { return Vec::new() };
         if matches!(self.fields.cx.doc.value(field.node), Value::List([])) {
-            self.fields.cx.findings.error(self.fields.place_of(key), format!("the list of `{key}` is empty"), "");
+            self.fields.cx.findings.error(self.fields.place_of(key), format!("the list of `{key}` is empty"), "give it an item");
         }
         self.fields.one_or_more(key).unwrap_or_default().into_iter().map(to_text).collect()
     }
@@ -184,9 +184,9 @@ impl Keys for TriggerKeys<'_> {
     }
 
     fn command(&mut self, key: &str) -> Option<Action> {
-        let action = execution::read_command(&self.fields, key, "")?;
+        let action = execution::read_command(&self.fields, key, "name the program that tells of events")?;
         let place = self.fields.place_of(key);
-        execution::look_at_files(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
+        doubts::about_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
         Some(action)
     }
 

@@ -62,6 +62,9 @@ pub(super) const STATE: &[&str] = &["durability", "commit_every", "sync_to", "sy
 /// word leaves this list when its room is there.
 pub(super) const NOT_YET: &[&str] = &["web", "metrics", "notify"];
 
+/// The way out of a word of [`NOT_YET`].
+pub(super) const NOT_YET_HELP: &str = "leave it out, or look for a newer version";
+
 /// What is said of a word of [`NOT_YET`].
 pub(super) fn not_yet(word: &str) -> Option<String> {
     NOT_YET.contains(&word).then(|| format!("`{word}` is not supported by this version"))

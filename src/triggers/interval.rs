@@ -26,7 +26,7 @@ fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
     let jitter = keys.duration("jitter").unwrap_or_default();
     let period = keys.duration("every")?;
     if period < SHORTEST {
-        keys.error(keys.place("every"), "an interval must be at least 1ms".into(), String::new());
+        keys.error(keys.place("every"), "an interval must be at least 1ms".into(), "for example `every: 10s`".into());
         return None;
     }
     Some(Box::new(Interval { period, offset: stable_offset(jitter.min(period), cx) }))

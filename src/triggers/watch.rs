@@ -44,6 +44,9 @@ const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// A listing costs money and radio time; more often than this is a mistake of units.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// From here on the polls of a month cost less than a dollar and a half.
+const CHEAP_POLL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// A server across the world, on a link that has to be set up first, takes about as long.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,10 @@ fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
     let batch = if keys.has("batch") { keys.flag("batch") } else { Some(false) };
     let ordered = if keys.has("ordered") { keys.flag("ordered") } else { Some(false) };
     let (address, client) = source?;
+    // A server of one's own asks for no money.
+    if let (Some(interval), None) = (poll_interval, &client.endpoint) {
+        warn_of_cost(keys, interval);
+    }
     Some(S3Watch {
         bucket: address.bucket,
         prefix: address.prefix,
@@ -172,7 +179,11 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
         }
     }
     if client.anonymous && client.profile.is_some() {
-        keys.warn(keys.place("profile"), "`profile` is of no use beside `anonymous: true`".into(), String::new());
+        keys.warn(
+            keys.place("profile"),
+            "`profile` is of no use beside `anonymous: true`".into(),
+            "leave one of them out".into(),
+        );
     }
     address.map(|address| (address, client))
 }
@@ -245,6 +256,25 @@ fn read_poll_interval(keys: &mut dyn Keys) -> Option<Duration> {
         return None;
     }
     Some(interval)
+}
+
+/// Warns of polls that cost more than they need to. The price is Amazon's for the first page of a listing (standard
+/// storage, us-east-1, in November 2026); it is said with its date because it changes.
+fn warn_of_cost(keys: &mut dyn Keys, interval: Duration) {
+    const DOLLARS_PER_REQUEST: f64 = 0.005 / 1_000.0;
+    const MONTH_SECS: f64 = 30.0 * 86_400.0;
+    if interval >= CHEAP_POLL_INTERVAL {
+        return;
+    }
+    let requests = MONTH_SECS / interval.as_secs_f64();
+    let message =
+        format!("a poll every {} is about {:.1} million LIST requests a month", format_duration(interval), requests / 1e6);
+    let dollars = requests * DOLLARS_PER_REQUEST;
+    let help = format!(
+        "Amazon takes about ${dollars:.2} for them ($0.005 a thousand, November 2026), and as much again for each further \
+         1,000 keys below the prefix; poll less often"
+    );
+    keys.warn(keys.place("poll_interval"), message, help);
 }
 
 fn read_existing(keys: &mut dyn Keys) -> Option<Existing> {

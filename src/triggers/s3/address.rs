@@ -58,7 +58,11 @@ impl Address {
         }
         if prefix.len() > LONGEST_KEY {
             let message = format!("the prefix has {} bytes, and no key has more than {LONGEST_KEY}", prefix.len());
-            return Err(Mistake { at: bucket.len() + 1..text.len(), message, help: "" });
+            return Err(Mistake {
+                at: bucket.len() + 1..text.len(),
+                message,
+                help: "shorten it: a prefix is the beginning of keys",
+            });
         }
         Ok(Address { bucket: bucket.into(), prefix: prefix.into() })
     }
