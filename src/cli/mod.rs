@@ -9,6 +9,7 @@ mod logging;
 pub mod next;
 mod out;
 pub mod run;
+pub mod schema;
 pub mod simulate;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Check(check::Args),
     Next(next::Args),
     Simulate(simulate::Args),
+    Schema(schema::Args),
     History(history::Args),
     Ctl(ctl::Args),
     Status(ctl::status::Args),
@@ -53,12 +55,13 @@ pub fn main(args: &[String]) -> ExitCode {
     let done = match cli.command {
         _ if cli.version => out::print(concat!("firelink ", env!("CARGO_PKG_VERSION"), "\n")),
         None => Err(Failure::usage(
-            "a command is needed: run, check, next, simulate, history, ctl, status or stop; see firelink --help",
+            "a command is needed: run, check, next, simulate, schema, history, ctl, status or stop; see firelink --help",
         )),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Next(args)) => next::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::Ctl(args)) => ctl::run(&args),
         Some(Command::Status(args)) => ctl::status::run(&args),

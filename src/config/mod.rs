@@ -14,6 +14,7 @@ mod file;
 mod findings;
 mod graph;
 mod job;
+pub mod reference;
 mod render;
 mod report;
 mod source;

@@ -1,0 +1,91 @@
+//! The keys of the file.
+
+use super::{EXECUTION, Key, Kind, Section, key};
+
+/// The file.
+pub static TOP: Section = Section {
+    name: "file",
+    about: "What holds for the whole file.",
+    needs: &["jobs"],
+    keys: &[
+        key("jobs", Kind::Jobs, "", "What to run and when: a list with a map for each job."),
+        key(
+            "defaults",
+            Kind::Map(&EXECUTION),
+            "",
+            "Keys of execution for each job that does not set them. Variables of `env` are put together, the job's own winning.",
+        ),
+        key(
+            "timezone",
+            Kind::Text,
+            "the system's zone",
+            "The zone in which schedules are read and instants are shown, by its IANA name, like `Europe/Berlin`.",
+        ),
+        key(
+            "max_parallel",
+            Kind::Number(1, 10_000),
+            "`32`",
+            "How many attempts run at once, all jobs together. The rest wait their turn.",
+        ),
+        key(
+            "grace",
+            Kind::Duration,
+            "`60s`",
+            "How late a deadline of the clock may still be met. What is later was missed, and `catch_up` decides.",
+        ),
+        key(
+            "wait_for_clock",
+            Kind::Either(&[Kind::Duration, Kind::Word(&["off"])]),
+            "`off`",
+            "For boxes without a battery for their clock: until the kernel says that the clock is synchronized, or for so long, no deadline of the clock fires.",
+        ),
+        key(
+            "shutdown_timeout",
+            Kind::Duration,
+            "`30s`",
+            "How long running jobs get when the daemon is asked to stop, before they are ended.",
+        ),
+        key(
+            "on_stop",
+            Kind::Word(&["wait", "leave"]),
+            "`wait`",
+            "What becomes of running jobs at a stop: they are waited for, or left to the next daemon, for upgrades.",
+        ),
+        key(
+            "state_dir",
+            Kind::Text,
+            "`/var/lib/firelink` for root, else `$XDG_STATE_HOME/firelink`",
+            "The directory of the state and of the logs. `--state-dir` wins.",
+        ),
+        STATE_KEY,
+    ],
+};
+
+const STATE_KEY: Key = key("state", Kind::Map(&STATE), "", "How the state is kept.");
+
+static STATE: Section = Section {
+    name: "state",
+    about: "How the state is kept: the history, what triggers remember, paused jobs.",
+    needs: &[],
+    keys: &[
+        key(
+            "durability",
+            Kind::Word(&["normal", "full"]),
+            "`normal`",
+            "`normal` survives any crash of the process; `full` also presses each change onto the disk, against power cuts.",
+        ),
+        key(
+            "commit_every",
+            Kind::Duration,
+            "`0s`",
+            "Gathers changes for so long into one write, for memory that wears. That much history may be lost, never an event that was acted on twice.",
+        ),
+        key(
+            "sync_to",
+            Kind::Text,
+            "",
+            "A directory to which the state is copied, for a `state_dir` in memory. At the start the copy is taken back.",
+        ),
+        key("sync_every", Kind::Duration, "`1h`", "How long a change may be without a copy. The daemon's end makes one, too."),
+    ],
+};

@@ -1,0 +1,78 @@
+//! docs/configuration.md.
+
+use std::fmt::Write as _;
+
+use firelink::config::reference::{EXECUTION, JOB, Key, Section, TOP, TRIGGERS};
+
+const INTRODUCTION: &str = "\
+<!-- Made of src/config/reference by `FIRELINK_UPDATE=1 cargo test --test reference`; what is changed here is lost. -->
+# Configuration
+
+One YAML file. Every key that there is stands here; an unknown one is an error that names the nearest. `firelink check FILE`
+shows every mistake of a file at once and, if there is none, what will run when. `firelink schema` prints all of this as a
+JSON Schema, with which editors complete and check a file while it is written:
+
+```yaml
+# yaml-language-server: $schema=./firelink.schema.json
+jobs:
+  - name: hello
+    trigger: { type: interval, every: 10s }
+    command: echo hello
+```
+
+* A **duration** is `250ms`, `10s`, `5m`, `1h30m` or `2d`; a **size** is `64KiB`, `10MiB` or `1MB`. A number without a unit
+  is an error.
+* A **text** is what stands there, whatever YAML calls its type: `PORT: 8080` and `PORT: \"8080\"` are the same.
+* A **command** is a text, which `/bin/sh -c` runs, or a list of texts, which is run directly.
+* Relative paths start from the job's `cwd`.
+* Anchors, aliases and `<<` work.
+";
+
+/// The whole page.
+fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    section(&mut page, &TOP, "##");
+    below(&mut page, &TOP);
+    section(&mut page, &JOB, "##");
+    section(&mut page, &EXECUTION, "##");
+    below(&mut page, &EXECUTION);
+    page.push_str("\n## triggers\n\nA trigger is a word with its keys beside it in the job, or a map; both mean the same:\n");
+    page.push_str("\n```yaml\njobs:\n  - name: flat\n    trigger: cron\n    schedule: \"0 18 * * *\"\n");
+    page.push_str("  - name: map\n    trigger: { type: cron, schedule: \"0 18 * * *\" }\n```\n");
+    for trigger in TRIGGERS {
+        section(&mut page, trigger, "###");
+        below(&mut page, trigger);
+    }
+    page
+}
+
+fn below(page: &mut String, section_above: &'static Section) {
+    for map in section_above.keys.iter().flat_map(|key| key.kind.maps()).filter(|map| !std::ptr::eq(*map, &raw const EXECUTION)) {
+        section(page, map, "###");
+    }
+}
+
+fn section(page: &mut String, section: &Section, level: &str) {
+    let _ = write!(page, "\n{level} {}\n\n{}\n", section.name, section.about);
+    if section.keys.is_empty() {
+        page.push_str("\nIt has no keys.\n");
+        return;
+    }
+    page.push_str("\n| key | what stands there | default | what it is for |\n| --- | --- | --- | --- |\n");
+    for key in section.keys {
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", key.name, key.kind.in_words(), default(section, key), key.about);
+    }
+}
+
+fn default(section: &Section, key: &Key) -> &'static str {
+    match key.default {
+        "" if section.needs.contains(&key.name) => "needed",
+        "" => "–",
+        default => default,
+    }
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_up_to_date() {
+    super::assert_current("docs/configuration.md", &page());
+}
