@@ -6,10 +6,16 @@
 
 use std::path::{Path, PathBuf};
 
+// Without S3 the reader refuses every bucket.
+#[cfg(feature = "s3")]
+#[path = "reference/agreement.rs"]
+mod agreement;
 #[path = "reference/commands.rs"]
 mod commands;
 #[path = "reference/completions.rs"]
 mod completions;
+#[path = "support/daemon.rs"]
+mod daemon;
 #[path = "reference/man.rs"]
 mod man;
 #[path = "reference/markdown.rs"]

@@ -1,5 +1,5 @@
 # Made by FIRELINK_UPDATE=1 cargo test --test reference; what is changed here is lost.
-_firelink_jobs() { firelink status 2>/dev/null | sed -n '1d;/^$/q;s/ .*//p'; }
+_firelink_jobs() { firelink status --format json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d '"' -f 4; }
 
 _firelink() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path='' words='' value='' i
@@ -31,6 +31,7 @@ _firelink() {
     'run:--log-format') words='text json' ;;
     'run:--state-dir') value=directory ;;
     'run:--socket') value=file ;;
+    'check:--state-dir') value=directory ;;
     'check:--format') words='text json' ;;
     'next:--job') words=$(_firelink_jobs) ;;
     'next:--schedule') return ;;
@@ -43,7 +44,11 @@ _firelink() {
     'simulate:--format') words='text json' ;;
     'history:--job') words=$(_firelink_jobs) ;;
     'history:--state') words='pending running succeeded failed timed_out cancelled skipped lost missed' ;;
+    'history:--since') return ;;
+    'history:--until') return ;;
     'history:--limit') return ;;
+    'history:--run') return ;;
+    'history:--tail') return ;;
     'history:--format') words='text json' ;;
     'history:--state-dir') value=directory ;;
     'history:--config') value=file ;;
@@ -69,11 +74,11 @@ _firelink() {
         case "$path" in
         '') words='run check next simulate schema history ctl status stop --version --help' ;;
         'run') words='--log-level --log-format --state-dir --socket --help' value=file ;;
-        'check') words='--format --help' value=file ;;
+        'check') words='--state --state-dir --format --help' value=file ;;
         'next') words='--job --schedule --timezone --after --count --format --help' value=file ;;
         'simulate') words='--from --to --format --help' value=file ;;
         'schema') words='--help' ;;
-        'history') words='--job --state --limit --format --state-dir --config --help' ;;
+        'history') words='--job --state --since --until --limit --run --tail --format --state-dir --config --help' ;;
         'ctl') words='status trigger cancel retry logs events pause resume reload stop --help' ;;
         'ctl status') words='--format --socket --help'$' '$(_firelink_jobs) ;;
         'ctl trigger') words='--wait --force --with-deps --format --socket --help'$' '$(_firelink_jobs) ;;

@@ -1,6 +1,6 @@
 # Made by FIRELINK_UPDATE=1 cargo test --test reference; what is changed here is lost.
 function __firelink_jobs
-    firelink status 2>/dev/null | sed -n '1d;/^$/q;s/ .*//p'
+    firelink status --format json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d '"' -f 4
 end
 
 # The words of the command so far, without options.
@@ -25,7 +25,7 @@ end
 
 complete -c firelink -f
 complete -c firelink -n '__firelink_at' -a run -d 'run the daemon in the foreground'
-complete -c firelink -n '__firelink_at' -a check -d 'check a configuration and show when each job fires next'
+complete -c firelink -n '__firelink_at' -a check -d 'check a configuration and show when each job fires next; with --state, check the state instead'
 complete -c firelink -n '__firelink_at' -a next -d 'show when a schedule, or each cron job of a configuration, fires next'
 complete -c firelink -n '__firelink_at' -a simulate -d 'show what would run when, by the real engine in virtual time: no process is started, each attempt succeeds at once, and nothing comes from buckets, files or plugins'
 complete -c firelink -n '__firelink_at' -a schema -d 'print the JSON Schema of the configuration, with which editors complete and check it'
@@ -40,6 +40,8 @@ complete -c firelink -n '__firelink_at run' -l log-format -x -a 'text json' -d '
 complete -c firelink -n '__firelink_at run' -l state-dir -x -a '(__fish_complete_directories)' -d 'where the state is kept, instead of the configuration\'s or the default place'
 complete -c firelink -n '__firelink_at run' -l socket -r -F -d 'the control socket, instead of $FIRELINK_SOCKET or the default place'
 complete -c firelink -n '__firelink_at check' -F
+complete -c firelink -n '__firelink_at check' -l state -d 'check the database in the state directory: the configuration\'s, that of --state-dir, or the default place'
+complete -c firelink -n '__firelink_at check' -l state-dir -x -a '(__fish_complete_directories)' -d 'where the state is kept, for --state'
 complete -c firelink -n '__firelink_at check' -l format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at next' -F
 complete -c firelink -n '__firelink_at next' -l job -x -a '(__firelink_jobs)' -d 'only this job of the configuration'
@@ -54,7 +56,11 @@ complete -c firelink -n '__firelink_at simulate' -l to -x -d 'the instant at whi
 complete -c firelink -n '__firelink_at simulate' -l format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at history' -l job -x -a '(__firelink_jobs)' -d 'of this job only'
 complete -c firelink -n '__firelink_at history' -l state -x -a 'pending running succeeded failed timed_out cancelled skipped lost missed' -d 'in this state only: pending, running, succeeded, failed, timed_out, cancelled, skipped, lost or missed'
+complete -c firelink -n '__firelink_at history' -l since -x -d 'due then or later: an instant in RFC 3339, or how long ago, like 2h'
+complete -c firelink -n '__firelink_at history' -l until -x -d 'due before then: an instant in RFC 3339, or how long ago, like 2h'
 complete -c firelink -n '__firelink_at history' -l limit -x -d 'at most this many; 20 if not given'
+complete -c firelink -n '__firelink_at history' -l run -x -d 'this run alone, with its attempts and the end of its output'
+complete -c firelink -n '__firelink_at history' -l tail -x -d 'how many lines of the output --run shows; 10 if not given'
 complete -c firelink -n '__firelink_at history' -l format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at history' -l state-dir -x -a '(__fish_complete_directories)' -d 'where the state is kept, if not in the default place'
 complete -c firelink -n '__firelink_at history' -l config -r -F -d 'the configuration, for its state_dir and its time zone'

@@ -4,8 +4,12 @@ use std::fmt::Write as _;
 use std::process::Command as Process;
 
 use super::commands::{Command, Opt, tree};
+use super::daemon::Place;
 
 const MADE: &str = "# Made by FIRELINK_UPDATE=1 cargo test --test reference; what is changed here is lost.";
+
+/// Prints the names of the daemon's jobs, a line for each; nothing if there is no daemon.
+const JOBS: &str = r#"firelink status --format json 2>/dev/null | grep -o '"name":"[^"]*"' | cut -d '"' -f 4"#;
 
 /// What an argument or the value of an option is, for a shell.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,8 +41,7 @@ fn options(command: &Command) -> Vec<&str> {
 }
 
 fn bash(tree: &Command) -> String {
-    let mut text =
-        format!("{MADE}\n_firelink_jobs() {{ firelink status 2>/dev/null | sed -n '1d;/^$/q;s/ .*//p'; }}\n\n_firelink() {{\n");
+    let mut text = format!("{MADE}\n_firelink_jobs() {{ {JOBS}; }}\n\n_firelink() {{\n");
     text.push_str("    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} path='' words='' value='' i\n");
     text.push_str("    for ((i = 1; i < COMP_CWORD; i++)); do\n        case \"$path ${COMP_WORDS[i]}\" in\n");
     let below: Vec<&Command> = tree.all().into_iter().filter(|command| !command.path.is_empty()).collect();
@@ -96,7 +99,7 @@ fn zsh_action(name: &str) -> &'static str {
 
 fn zsh(tree: &Command) -> String {
     let mut text = format!("#compdef firelink\n{MADE}\n_firelink_jobs() {{\n    local -a jobs\n");
-    text.push_str("    jobs=(${(f)\"$(firelink status 2>/dev/null | sed -n '1d;/^$/q;s/ .*//p')\"})\n    compadd -a jobs\n}\n");
+    let _ = write!(text, "    jobs=(${{(f)\"$({JOBS})\"}})\n    compadd -a jobs\n}}\n");
     for command in tree.all() {
         let name = command.path.iter().map(|word| format!("_{word}")).collect::<String>();
         let _ = write!(text, "\n_firelink{name}() {{\n");
@@ -148,8 +151,7 @@ fn fish_text(text: &str) -> String {
 }
 
 fn fish(tree: &Command) -> String {
-    let mut text =
-        format!("{MADE}\nfunction __firelink_jobs\n    firelink status 2>/dev/null | sed -n '1d;/^$/q;s/ .*//p'\nend\n\n");
+    let mut text = format!("{MADE}\nfunction __firelink_jobs\n    {JOBS}\nend\n\n");
     text.push_str("# The words of the command so far, without options.\nfunction __firelink_at\n");
     text.push_str("    set -l words (commandline -opc | string match -v -- '-*')[2..]\n");
     text.push_str("    set -l depth (count $argv)\n    if test $depth -gt 0; and test \"$words[1..$depth]\" != \"$argv\"\n");
@@ -203,12 +205,32 @@ fn the_completions_are_up_to_date() {
     super::assert_current("packaging/completions/firelink.fish", &fish(&tree));
 }
 
-/// What bash offers behind these words.
-fn offered(words: &[&str]) -> Vec<String> {
-    let script = "source packaging/completions/firelink.bash; firelink() { :; }; COMP_WORDS=(firelink \"$@\"); COMP_CWORD=$#; \
+/// What bash offers behind these words, when `firelink` itself prints what `status` says.
+fn offered_with(status: &str, words: &[&str]) -> Vec<String> {
+    let script = "source packaging/completions/firelink.bash; firelink() { cat \"$STATUS\"; }; COMP_WORDS=(firelink \"$@\"); COMP_CWORD=$#; \
                   _firelink; printf '%s\\n' \"${COMPREPLY[@]}\"";
-    let output = Process::new("bash").args(["-c", script, "bash"]).args(words).current_dir(super::root()).output().expect("bash");
+    let output = Process::new("bash")
+        .args(["-c", script, "bash"])
+        .args(words)
+        .env("STATUS", status)
+        .current_dir(super::root())
+        .output()
+        .expect("bash");
     String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).filter(|word| !word.is_empty()).collect()
+}
+
+fn offered(words: &[&str]) -> Vec<String> {
+    offered_with("/dev/null", words)
+}
+
+#[test]
+fn bash_offers_the_names_of_the_jobs_of_a_daemon() {
+    let place = Place::new("jobs: [{ name: backup, trigger: manual }, { name: report, depends_on: backup }]");
+    let daemon = place.start();
+    let status = place.write("status.json", &place.prints(&["status", "--format", "json"])).display().to_string();
+    assert_eq!(offered_with(&status, &["ctl", "trigger", "b"]), ["backup"]);
+    assert_eq!(offered_with(&status, &["history", "--job", ""]), ["backup", "report"]);
+    daemon.terminate();
 }
 
 #[test]
