@@ -44,6 +44,8 @@ pub mod dag;
 pub mod engine;
 pub mod exec;
 pub mod model;
+#[doc(hidden)]
+pub mod planted;
 pub mod reactor;
 pub mod store;
 pub mod triggers;

@@ -12,6 +12,7 @@ use super::timers::Timer;
 use super::{Engine, Mode, Tracked, WINDOW};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};
+use crate::planted::{self, Bug};
 
 /// How a run comes to be.
 #[derive(Debug)]
@@ -160,7 +161,8 @@ impl Engine {
             return false;
         }
         let mut any = false;
-        while self.alive < self.rules.max_parallel {
+        let slots = self.rules.max_parallel + u32::from(planted::is(Bug::OneTooMany));
+        while self.alive < slots {
             let Some((_, _, run)) = self.ready.first().copied() else { break };
             self.begin(now, run);
             any = true;
@@ -191,7 +193,9 @@ impl Engine {
                 memory.waiting.push_front(run);
                 return;
             }
-            self.take_in(job);
+            if !planted::is(Bug::CreditsKept) {
+                self.take_in(job);
+            }
         }
         self.touch(run);
         let rules = self.rules_of(job);
@@ -434,7 +438,7 @@ impl Engine {
         match self.runs.get(&run).map(|tracked| (&tracked.record.state, tracked.record.job)) {
             Some((RunState::Running(_), _)) => self.ask_to_end(now, run, cause),
             Some((RunState::Pending(_), job)) => {
-                self.memory(job).waiting.retain(|waiting| *waiting != run);
+                self.memory(job).waiting.retain(|waiting| *waiting != run || planted::is(Bug::CancelledStillWaits));
                 self.end(now, run, Outcome::Cancelled, None, Some(stop_reason(cause)));
             }
             Some((RunState::Ended(_), _)) | None => {}

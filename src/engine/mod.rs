@@ -31,6 +31,7 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use crate::dag::{Credits, Graph};
 use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
+use crate::planted::{self, Bug};
 pub use event::{Change, Effect, Event, Payload, Request, Spawn, StopSignal, Story};
 pub use restore::{Restored, RestoredJob, RestoredProcess};
 use rules::{Concurrency, JobRules, Rules};
@@ -304,7 +305,7 @@ fn timer_applies<'a>(
         match timer {
             Timer::Interval(job) => jobs[job.index()].interval.is_some() && mode == Mode::Open,
             Timer::Timeout(run, attempt) => {
-                matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_none())
+                matches!(state(run), Some((RunState::Running(p), now)) if (now == *attempt || planted::is(Bug::OldTimeout)) && p.stop.is_none())
             }
             Timer::Kill(run, attempt) => {
                 matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_some())

@@ -16,6 +16,7 @@ mod bridge;
 mod children;
 pub mod clocks;
 mod diary;
+pub mod gather;
 mod hooks;
 mod io;
 mod memory;
@@ -43,7 +44,7 @@ use nix::sys::signalfd::SignalFd;
 use crate::config::{self, Config, OnStop};
 use crate::control::Bound;
 use crate::control::protocol::Reply;
-use crate::engine::{Change, Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
+use crate::engine::{Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId};
 use crate::store::{JobKey, Lock, Store};
@@ -51,6 +52,7 @@ use crate::triggers::Readiness;
 use bridge::Bridge;
 use children::{Children, Ended};
 use clocks::{Clocks, WallWake};
+use gather::Held;
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
@@ -173,9 +175,7 @@ pub struct Reactor<C> {
     warnings: Vec<String>,
     /// Engine events for the next turn.
     inbox: VecDeque<Event>,
-    /// Changes that `commit_every` holds back, and until when.
-    held: Vec<Change>,
-    held_until: Option<Elapsed>,
+    held: Held,
     tickets: HashMap<u64, Ticket>,
     next_ticket: u64,
     waiters: Vec<Waiter>,
@@ -272,8 +272,7 @@ impl<C: Clocks> Reactor<C> {
             now,
             warnings: warnings.into_iter().chain(late_warnings).collect(),
             inbox: VecDeque::new(),
-            held: Vec::new(),
-            held_until: None,
+            held: Held::default(),
             tickets: HashMap::new(),
             next_ticket: 0,
             waiters: Vec::new(),
@@ -371,7 +370,7 @@ impl<C: Clocks> Reactor<C> {
             self.watches.next_wake(),
             self.peers.next_deadline(),
             self.hooks.next_deadline(),
-            self.held_until,
+            self.held.until(),
             self.sync_at,
             self.sweep_at,
         ];

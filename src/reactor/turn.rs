@@ -2,6 +2,7 @@
 
 use super::children::{About, remove_logs};
 use super::clocks::Clocks;
+use super::gather::{self, Acts};
 use super::hooks::{How, Which};
 use super::{Reactor, WaitFor, diary};
 use crate::control::commands::{logs, stop, trigger};
@@ -37,18 +38,15 @@ impl<C: Clocks> Reactor<C> {
     }
 
     pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
-        let mut changes = Vec::new();
-        let mut rest = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Record(change) => changes.push(change),
-                other => rest.push(other),
-            }
-        }
+        let Acts { changes, rest, presses } = gather::sort(effects);
         let ended: Vec<StoredRun> = changes.iter().filter_map(ended_run).collect();
         let (watches, records): (Vec<u32>, Vec<WatchRecord>) = batches.into_iter().unzip();
-        let spawns = rest.iter().any(|effect| matches!(effect, Effect::Spawn(_) | Effect::Load { .. } | Effect::Stopped));
-        self.commit(changes, records, spawns);
+        let presses = presses || !records.is_empty();
+        if let Some(changes) = self.held.gather(self.now.elapsed, self.config.commit_every, changes, presses)
+            && !(changes.is_empty() && records.is_empty())
+        {
+            self.write(changes, records);
+        }
         for watch in watches {
             self.call_source(watch, Readiness::Recorded);
         }
@@ -58,34 +56,12 @@ impl<C: Clocks> Reactor<C> {
         self.prune();
     }
 
-    /// One transaction, or none yet where `commit_every` may gather more: only what can be lost without an event being
-    /// acted on twice is held back, which is how running runs go on and end.
-    fn commit(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>, spawns: bool) {
-        let every = self.config.commit_every;
-        let harmless = |change: &Change| matches!(change, Change::Run { new: false, .. } | Change::AttemptFailed { .. });
-        let due = self.held_until.is_some_and(|until| until <= self.now.elapsed);
-        self.held.extend(changes);
-        if self.held.is_empty() && records.is_empty() {
-            return;
-        }
-        if !every.is_zero() && !spawns && !due && records.is_empty() && self.held.iter().all(harmless) {
-            self.held_until.get_or_insert(self.now.elapsed + every);
-            return;
-        }
-        self.write_held(records);
-    }
-
     /// What was held back is written.
     pub(super) fn commit_held(&mut self) {
         if !self.held.is_empty() || self.store.trouble().is_some() {
-            self.write_held(Vec::new());
+            let held = self.held.take();
+            self.write(held, Vec::new());
         }
-    }
-
-    fn write_held(&mut self, records: Vec<WatchRecord>) {
-        self.held_until = None;
-        let held = std::mem::take(&mut self.held);
-        self.write(held, records);
     }
 
     /// Writes; true if the disk takes it, and with it what it refused before. Each change of its mind is told once.
