@@ -5,7 +5,8 @@ use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
 use super::{ClockMode, Engine, Timeline, Tracked};
-use crate::model::{Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
+use crate::model::{Attempt, Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
+use crate::planted::{self, Bug};
 
 /// What the store knows, in the terms of the present configuration.
 #[derive(Clone, Debug, Default)]
@@ -98,14 +99,16 @@ impl Engine {
         for record in known.pending {
             let id = record.id;
             self.next_run = self.next_run.max(id.0 + 1);
-            let (state, forced) = (record.state.clone(), record.forced);
+            // One that has been tried before keeps its turn, and what it took in: its retry was due and had no slot.
+            let claimed = record.forced || record.attempt != Attempt::default();
+            let state = record.state.clone();
             self.runs.insert(id, Tracked { record, new: false, dirty: false });
             match state {
                 RunState::Pending(Waiting::Retry { not_before, .. }) => {
                     self.memory(job).claimed.push(id);
                     self.retry_at(now, id, not_before.since(now.wall));
                 }
-                RunState::Pending(_) if forced => self.claim(job, id),
+                RunState::Pending(_) if claimed => self.claim(job, id),
                 RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => self.memory(job).waiting.push_back(id),
             }
         }
@@ -127,7 +130,7 @@ impl Engine {
         record.state = RunState::Running(Process { pid, since, begun, stop: None, adopted: true });
         self.runs.insert(id, Tracked { record, new: false, dirty: false });
         self.memory(job).claimed.push(id);
-        self.alive += 1;
+        self.alive += u32::from(!planted::is(Bug::AdoptedNotCounted));
         match process {
             RestoredProcess::Alive(_) => {
                 if let Some(timeout) = self.rules_of(job).timeout {

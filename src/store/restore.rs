@@ -9,7 +9,7 @@ use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
 use super::{JobKey, Store};
 use crate::engine::{Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
-use crate::model::{JobId, Now, Outcome, RunId, StateWord, WallTime};
+use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime};
 
 impl Store {
     /// Gives each job of the configuration its row, by name, and reads what is known of it. The runs that were running
@@ -132,7 +132,7 @@ impl Store {
     pub fn load_pending(&self, job: JobId, from: RunId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("read {}", self.path.display()), &error);
         let sql = format!(
-            "SELECT {COLUMNS} FROM runs WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND not_before IS NULL
+            "SELECT {COLUMNS} FROM runs WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND attempt = 0
              ORDER BY id LIMIT ?3"
         );
         let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
@@ -167,7 +167,8 @@ fn read_active(
             let run = StoredRun::from_row(row)?;
             if run.state == StateWord::Running {
                 running.push((run.into_record(job_id(index)), RestoredProcess::Gone));
-            } else if run.forced || run.not_before.is_some() {
+            } else if run.forced || run.attempt != Attempt::default() {
+                // Those have their turn; the window is for those that wait for it.
                 jobs[index].pending.push(run.into_record(job_id(index)));
             } else if waiting[index] < WINDOW {
                 waiting[index] += 1;

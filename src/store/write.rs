@@ -7,6 +7,7 @@ use super::schema::StoreError;
 use super::{BACKLOG, Store, WatchRecord, seen};
 use crate::engine::{Change, RunRecord};
 use crate::model::{Exit, JobId, StateWord};
+use crate::planted::{self, Bug};
 
 /// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
 const BOUND_EVERY: u32 = 256;
@@ -71,7 +72,7 @@ impl Store {
         for change in changes {
             rows.apply(&tx, change)?;
         }
-        for watch in watches {
+        for watch in watches.iter().filter(|_| !planted::is(Bug::SeenNotWritten)) {
             seen::write(&tx, rows.of(watch.job), &watch.batch)?;
         }
         tx.commit()
@@ -187,6 +188,7 @@ impl Rows<'_> {
                 .execute(params![self.of(*job), at.as_nanos(), reason])?;
                 Ok(())
             }
+            Change::Cursor { .. } if planted::is(Bug::CursorNotWritten) => Ok(()),
             Change::Cursor { job, at } => {
                 tx.prepare_cached("UPDATE jobs SET cursor = ?2 WHERE id = ?1")?.execute(params![self.of(*job), at.as_nanos()])?;
                 Ok(())
@@ -204,6 +206,7 @@ impl Rows<'_> {
                 ])?;
                 Ok(())
             }
+            Change::Credit { outcome: None, .. } if planted::is(Bug::TakeInNotWritten) => Ok(()),
             Change::Credit { job, upstream, outcome: None } => {
                 tx.prepare_cached("DELETE FROM credits WHERE job = ?1 AND upstream = ?2")?
                     .execute(params![self.of(*job), self.of(*upstream)])?;
@@ -212,7 +215,7 @@ impl Rows<'_> {
             Change::SkipStored { job, from, at, reason } => {
                 let mut skip = tx.prepare_cached(
                     "UPDATE runs SET state = 'skipped', ended_at = ?3, reason = ?4
-                      WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND not_before IS NULL",
+                      WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND attempt = 0",
                 )?;
                 let count = skip.execute(params![self.of(*job), integer(from.0), at.as_nanos(), reason])?;
                 let mut ended = tx.prepare_cached("UPDATE jobs SET ended = ended + ?2 WHERE id = ?1")?;
