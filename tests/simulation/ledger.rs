@@ -422,6 +422,9 @@ impl Ledger {
         let again = active.iter().find(|run| run.attempt.0 > 0 && run.state == RunState::Pending(Waiting::Turn));
         hold!(again.is_none(), "a run that was tried before waits for its turn once more: {again:?}");
         for (job, index) in rules.jobs.iter().zip(0..) {
+            let unended = self.runs.values().filter(|run| !run.state.is_end() && *run.job == *job.name).count();
+            let known = engine.unended(JobId(index));
+            hold!(unended == known, "{unended} runs of {} have not ended, and the engine thinks that {known} have not", job.name);
             let of_job: Vec<_> = active.iter().filter(|run| run.job == JobId(index)).collect();
             let name = &job.name;
             if self.paused.contains(&**name) {

@@ -535,11 +535,13 @@ impl<'c> World<'c> {
         }
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let presses = presses || !records.is_empty();
+        let made: Vec<RunId> = changes.iter().filter_map(new_run).collect();
         if let Some(changes) = daemon.held.gather(now, daemon.config.commit_every, changes, presses)
             && !(changes.is_empty() && records.is_empty())
         {
             self.commit(changes, records)?;
         }
+        self.look_up(&made)?;
         if self.death == Some(Death::AfterCommit) {
             return Err(Halt::Died);
         }
@@ -559,6 +561,17 @@ impl<'c> World<'c> {
                 }
             }
             self.act(effect)?;
+        }
+        Ok(())
+    }
+
+    /// A run that was made is in the state before anybody hears of it.
+    fn look_up(&self, made: &[RunId]) -> Result<(), Halt> {
+        let Some(daemon) = self.daemon.as_ref().filter(|daemon| daemon.store.trouble().is_none()) else { return Ok(()) };
+        for run in made {
+            if daemon.store.run(*run).map_err(|error| error.to_string())?.is_none() {
+                return Err(format!("run {run} was made, and the state does not know").into());
+            }
         }
         Ok(())
     }
@@ -948,4 +961,11 @@ impl<'c> World<'c> {
 
 fn watch_event(job: &str, key: u128, version: u64) -> String {
     format!("{{\"job\":\"{job}\",\"key\":{key},\"version\":{version}}}")
+}
+
+fn new_run(change: &Change) -> Option<RunId> {
+    match change {
+        Change::Run { new: true, record } => Some(record.id),
+        _ => None,
+    }
 }
