@@ -93,7 +93,7 @@ pub static EXECUTION: Section = Section {
             "How many runs of this job at once, with `concurrency: allow`.",
         ),
         key("output", Kind::Map(&OUTPUT), "", "What is kept of its output and of its runs."),
-        key("limits", Kind::Map(&LIMITS), "", "Bounds on what its processes may use (setrlimit(2))."),
+        key("limits", Kind::Map(&LIMITS), "", "Bounds on what its runs may use."),
         key("on_success", COMMAND, "", "A command after a run that succeeded."),
         key("on_failure", COMMAND, "", "A command after a run that failed for good."),
         key("on_retry", COMMAND, "", "A command after a failed attempt that another one follows."),
@@ -159,13 +159,13 @@ static OUTPUT: Section = Section {
 
 static LIMITS: Section = Section {
     name: "limits",
-    about: "Bounds on each process of a run, kept by the kernel (setrlimit(2)).",
+    about: "Bounds that the kernel keeps. Where a control group was delegated to the daemon, as the unit of the packages does, `memory` and `pids` bound the whole run; else they are those of setrlimit(2).",
     needs: &[],
     keys: &[
-        key("memory", Kind::Size, "the daemon's", "Its address space."),
-        key("pids", Kind::Number(1, 2_147_483_647), "the daemon's", "Processes of its user."),
-        key("cpu", Kind::Duration, "the daemon's", "Its time on the processor, in whole seconds."),
-        key("open_files", Kind::Number(3, 2_147_483_647), "the daemon's", "Its open files."),
+        key("memory", Kind::Size, "the daemon's", "The memory of the run, else the address space of each process."),
+        key("pids", Kind::Number(1, 2_147_483_647), "the daemon's", "The processes of the run, else all of its user."),
+        key("cpu", Kind::Duration, "the daemon's", "The time of each process on the processor, in whole seconds."),
+        key("open_files", Kind::Number(3, 2_147_483_647), "the daemon's", "The open files of each process."),
     ],
 };
 
