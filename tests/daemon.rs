@@ -13,6 +13,8 @@ mod commands;
 mod files;
 #[path = "daemon/groups.rs"]
 mod groups;
+#[path = "daemon/graph.rs"]
+mod graph;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/plugins.rs"]

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod ctl;
+pub mod graph;
 pub mod history;
 mod load;
 mod logging;
@@ -11,6 +12,7 @@ mod out;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+mod terminal;
 
 use std::process::ExitCode;
 
@@ -36,6 +38,7 @@ enum Command {
     Next(next::Args),
     Simulate(simulate::Args),
     Schema(schema::Args),
+    Graph(graph::Args),
     History(history::Args),
     Ctl(ctl::Args),
     Status(ctl::status::Args),
@@ -55,13 +58,14 @@ pub fn main(args: &[String]) -> ExitCode {
     let done = match cli.command {
         _ if cli.version => out::print(concat!("firelink ", env!("CARGO_PKG_VERSION"), "\n")),
         None => Err(Failure::usage(
-            "a command is needed: run, check, next, simulate, schema, history, ctl, status or stop; see firelink --help",
+            "a command is needed: run, check, next, simulate, graph, schema, history, ctl, status or stop; see firelink --help",
         )),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Next(args)) => next::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
+        Some(Command::Graph(args)) => graph::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::Ctl(args)) => ctl::run(&args),
         Some(Command::Status(args)) => ctl::status::run(&args),

@@ -37,7 +37,7 @@ pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use search::find_leader;
 pub use start::{Apart, Launch, SpawnError, spawn, spawn_apart};
 pub use strays::{Known, Stray, Swept, sweep};
-pub use sys::{become_subreaper, has_pidfd};
+pub use sys::{become_subreaper, has_pidfd, terminal_size};
 
 /// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.
 #[must_use]

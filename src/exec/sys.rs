@@ -45,6 +45,17 @@ pub fn has_pidfd() -> bool {
     pidfd_open(me).is_ok()
 }
 
+/// Columns and lines of a terminal (ioctl_tty(2), `TIOCGWINSZ`); none for what is no terminal or does not know.
+#[must_use]
+pub fn terminal_size(fd: BorrowedFd<'_>) -> Option<(u16, u16)> {
+    let mut size = MaybeUninit::<libc::winsize>::zeroed();
+    // SAFETY: the descriptor is borrowed and so open; the kernel fills in a local of the right type that outlives the call.
+    let code = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, size.as_mut_ptr()) };
+    // SAFETY: all-zero is a valid winsize, which the call has filled in or left so.
+    let size = unsafe { size.assume_init() };
+    (code == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// Children whose parent ends come to this process instead of init (prctl(2), `PR_SET_CHILD_SUBREAPER`). Also gives
 /// SIGCHLD back its default meaning: ignored, as whoever started the daemon may have left it, it lets the kernel throw
 /// exit statuses away (wait(2)). And ignores SIGXFSZ: where whoever started the daemon has limited the size of files, a
