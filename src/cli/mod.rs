@@ -5,6 +5,7 @@ pub mod check;
 pub mod ctl;
 pub mod graph;
 pub mod history;
+pub mod import;
 mod load;
 mod logging;
 pub mod next;
@@ -39,6 +40,7 @@ enum Command {
     Simulate(simulate::Args),
     Schema(schema::Args),
     Graph(graph::Args),
+    Import(import::Args),
     History(history::Args),
     Ctl(ctl::Args),
     Status(ctl::status::Args),
@@ -58,7 +60,7 @@ pub fn main(args: &[String]) -> ExitCode {
     let done = match cli.command {
         _ if cli.version => out::print(concat!("firelink ", env!("CARGO_PKG_VERSION"), "\n")),
         None => Err(Failure::usage(
-            "a command is needed: run, check, next, simulate, graph, schema, history, ctl, status or stop; see firelink --help",
+            "a command is needed: run, check, next, simulate, graph, import, schema, history, ctl, status or stop; see firelink --help",
         )),
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Check(args)) => check::run(&args),
@@ -66,6 +68,7 @@ pub fn main(args: &[String]) -> ExitCode {
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Schema(args)) => schema::run(&args),
         Some(Command::Graph(args)) => graph::run(&args),
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::History(args)) => history::run(&args),
         Some(Command::Ctl(args)) => ctl::run(&args),
         Some(Command::Status(args)) => ctl::status::run(&args),
