@@ -17,7 +17,7 @@ use firelink::control::bind;
 use firelink::engine::Deadlines;
 use firelink::model::{Elapsed, Now, WallTime};
 use firelink::reactor::clocks::{Clocks, WallWake};
-use firelink::reactor::{Parts, Reactor};
+use firelink::reactor::{Parts, Reactor, Service};
 use firelink::store::{Lock, Store};
 use firelink::triggers::cron::parse_rfc3339;
 
@@ -168,6 +168,7 @@ impl Daemon {
                 clocks: its_clock,
                 seed: 1,
                 warnings: opened.warnings,
+                service: Service::default(),
             };
             let reactor = Reactor::new(parts).expect("a reactor");
             ready.send(()).unwrap();

@@ -23,6 +23,8 @@ mod plugins;
 mod reload;
 #[path = "daemon/runs.rs"]
 mod runs;
+#[path = "daemon/service.rs"]
+mod service;
 #[path = "daemon/signals.rs"]
 mod signals;
 #[path = "daemon/socket.rs"]

@@ -10,6 +10,7 @@ mod load;
 mod logging;
 pub mod next;
 mod out;
+mod pid_file;
 pub mod run;
 pub mod schema;
 pub mod simulate;

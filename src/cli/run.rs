@@ -1,6 +1,6 @@
-//! `firelink run`: the daemon, in the foreground.
+//! `firelink run`: the daemon, in the foreground or not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 use log::LevelFilter;
@@ -8,19 +8,34 @@ use log::LevelFilter;
 use super::load::{load, state_dir};
 use super::logging;
 use super::out::{Done, Failure, Format, parse_format};
+use super::pid_file::PidFile;
 use crate::config::Surroundings;
-use crate::control::{bind, socket_path};
+use crate::control::{Bound, bind, socket_path};
+use crate::exec::{Detached, Readiness, detach};
 use crate::reactor::clocks::KernelClocks;
-use crate::reactor::{After, Parts, Reactor, exec};
+use crate::reactor::{After, LogFile, Notify, Parts, Reactor, Service, exec, passed_socket};
 use crate::store::{Lock, Opened, Store, bring_back};
 
-/// run the daemon in the foreground
+/// run the daemon, in the foreground unless --detach is given
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "run")]
 pub struct Args {
     /// the configuration, a YAML file
     #[argh(positional)]
     config: PathBuf,
+    /// go on in the background once everything is armed; the log is then firelink.log in the state's directory, if not
+    /// --log-file
+    #[argh(switch)]
+    detach: bool,
+    /// has detached already, before it replaced itself
+    #[argh(switch, hidden_help)]
+    detached: bool,
+    /// a file to hold the daemon's pid while it runs
+    #[argh(option)]
+    pid_file: Option<PathBuf>,
+    /// a file for the log instead of stderr; SIGUSR1 opens it anew
+    #[argh(option)]
+    log_file: Option<PathBuf>,
     /// off, error, warn, info (default), debug or trace
     #[argh(option, default = "LevelFilter::Info", from_str_fn(logging::parse_level))]
     log_level: LevelFilter,
@@ -36,11 +51,24 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Done {
+    if !args.detach {
+        return serve(args, None);
+    }
+    match detach().map_err(|error| Failure::failed(format!("can't detach: {error}")))? {
+        Detached::Child(readiness) => serve(args, Some(readiness)),
+        Detached::Parent(None) => Ok(()),
+        // It has said why itself.
+        Detached::Parent(Some(code)) => Err(Failure::silent(u8::try_from(code).unwrap_or(1).max(1))),
+    }
+}
+
+fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     let surroundings = Surroundings::of_this_process();
     let config = load(&args.config, &surroundings)?;
-    logging::start(args.log_level, args.log_format)?;
     let dir = state_dir(args.state_dir.as_deref(), Some(&config))?;
     let lock = Lock::take(&dir).map_err(|error| Failure::failed(error.to_string()))?;
+    let log_file = open_log(args, &dir)?;
+    logging::start(args.log_level, args.log_format, log_file.clone())?;
     if let Some(sync) = &config.sync
         && bring_back(&dir, &sync.to)
             .map_err(|error| Failure::failed(format!("the state can't be brought back from {}: {error}", sync.to.display())))?
@@ -52,8 +80,8 @@ pub(super) fn run(args: &Args) -> Done {
     for warning in &warnings {
         log::error!("{warning}");
     }
-    let path = socket_path(args.socket.as_deref());
-    let socket = bind(&path).map_err(|error| Failure::failed(error.to_string()))?;
+    let socket = listen(args)?;
+    let path = socket.path().to_owned();
     let clocks = KernelClocks::new().map_err(|error| Failure::failed(format!("can't make a timer: {error}")))?;
     // Grandchildren that leave their run's process group come to the daemon instead of init, which reaps and ends them.
     if let Err(error) = crate::exec::become_subreaper() {
@@ -61,8 +89,10 @@ pub(super) fn run(args: &Args) -> Done {
     }
     let (jobs, pid) = (config.jobs.len(), std::process::id());
     let seed = surroundings.machine_seed ^ u64::from(pid);
-    let parts = Parts { store, lock, state_dir: dir.clone(), surroundings, socket, clocks, seed, warnings, config };
+    let service = Service { notify: Notify::of_this_process(), log_file };
+    let parts = Parts { store, lock, state_dir: dir.clone(), surroundings, socket, clocks, seed, warnings, config, service };
     let reactor = Reactor::new(parts).map_err(|error| Failure::failed(error.to_string()))?;
+    let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     log::info!(
         "firelink {} runs {jobs} jobs of {} (pid {pid}, state in {})",
         env!("CARGO_PKG_VERSION"),
@@ -71,15 +101,45 @@ pub(super) fn run(args: &Args) -> Done {
     );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
     log::info!("ask it from another terminal: {} ctl status{socket_arg}", called());
-    match reactor.run().map_err(|error| Failure::failed(error.to_string()))? {
+    if let Some(parent) = parent {
+        parent.tell().map_err(|error| Failure::failed(format!("can't let go of the terminal: {error}")))?;
+    }
+    let ended = reactor.run().map_err(|error| error.to_string()).and_then(|after| match after {
         After::Exit => Ok(()),
         After::Replace(program) => {
+            // The pid stays, and so does its file.
+            if let Some(file) = pid_file {
+                file.keep();
+            }
             let error = exec(&program);
-            Err(Failure::failed(format!(
-                "can't become {}: {error}; what runs goes on and is watched at the next start",
-                program.display()
-            )))
+            Err(format!("can't become {}: {error}; what runs goes on and is watched at the next start", program.display()))
         }
+    });
+    ended.map_err(|why| {
+        if args.detach || args.detached {
+            // Nobody reads stderr.
+            log::error!("{why}");
+        }
+        Failure::failed(why)
+    })
+}
+
+/// The file that the log goes to, if not stderr.
+fn open_log(args: &Args, state_dir: &Path) -> Result<Option<LogFile>, Failure> {
+    let in_background = args.detach || args.detached;
+    let path = args.log_file.clone().or_else(|| in_background.then(|| state_dir.join("firelink.log")));
+    let opened = path.map(|path| {
+        LogFile::open(&path).map_err(|error| Failure::failed(format!("the log {} can't be opened: {error}", path.display())))
+    });
+    opened.transpose()
+}
+
+/// The socket that a supervisor has handed over, else the daemon's own.
+fn listen(args: &Args) -> Result<Bound, Failure> {
+    let passed = passed_socket().and_then(|listener| listener.map(Bound::passed).transpose());
+    match passed.map_err(|error| Failure::failed(format!("the socket that was handed over can't be used: {error}")))? {
+        Some(bound) => Ok(bound),
+        None => bind(&socket_path(args.socket.as_deref())).map_err(|error| Failure::failed(error.to_string())),
     }
 }
 

@@ -25,9 +25,21 @@ pub struct Bound {
     /// The listener, non-blocking.
     pub listener: UnixListener,
     path: PathBuf,
+    /// Whoever made it removes it.
+    is_ours: bool,
 }
 
 impl Bound {
+    /// A socket that a supervisor made, listens on, and keeps.
+    ///
+    /// # Errors
+    /// What the OS said of it.
+    pub fn passed(listener: UnixListener) -> std::io::Result<Bound> {
+        listener.set_nonblocking(true)?;
+        let path = listener.local_addr()?.as_pathname().map_or_else(|| "(passed)".into(), Path::to_owned);
+        Ok(Bound { listener, path, is_ours: false })
+    }
+
     /// The socket's file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -37,8 +49,10 @@ impl Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        // Nothing can be done about a failure, and the next daemon replaces a stale socket.
-        let _ = std::fs::remove_file(&self.path);
+        if self.is_ours {
+            // Nothing can be done about a failure, and the next daemon replaces a stale socket.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -92,7 +106,7 @@ pub fn bind(path: &Path) -> Result<Bound, BindError> {
     let listener = UnixListener::bind(path);
     umask(before);
     let listener = listener.map_err(refused)?;
-    let bound = Bound { listener, path: path.into() };
+    let bound = Bound { listener, path: path.into(), is_ours: true };
     bound.listener.set_nonblocking(true).map_err(refused)?;
     Ok(bound)
 }

@@ -9,11 +9,12 @@
 //! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
 //! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
-//! into [`spec`]. Unsafe code lives in `posix` and `sys` alone.
+//! into [`spec`]. Unsafe code lives in `detach`, `posix` and `sys` alone.
 
 mod adopted;
 mod cgroup;
 mod child;
+mod detach;
 mod env;
 mod event;
 mod leftovers;
@@ -31,6 +32,7 @@ mod sys;
 pub use adopted::Adopted;
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use child::{Child, GroupSignal};
+pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path};
 pub use leftovers::{Daemon, PLUGIN, kill_plugins};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};

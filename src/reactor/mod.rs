@@ -22,6 +22,7 @@ mod io;
 mod memory;
 mod peers;
 mod reload;
+mod service;
 mod signals;
 mod source_child;
 mod tokens;
@@ -57,6 +58,7 @@ use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
 pub use reload::exec;
+pub use service::{LogFile, Notify, Service, passed_socket};
 use watches::{Surroundings, Watches};
 
 /// How soon an orphan is looked at again of which nobody could tell whose it is.
@@ -86,6 +88,8 @@ pub struct Parts<C> {
     pub seed: u64,
     /// What a person should hear about the start, shown in `status`.
     pub warnings: Vec<String>,
+    /// Who started the daemon and wants to hear of it.
+    pub service: Service,
 }
 
 /// Why the loop could not begin, or had to end. All of these are the machine's refusals; no job can cause one.
@@ -196,6 +200,8 @@ pub struct Reactor<C> {
     wait_for_clock: Option<Duration>,
     /// A configuration that is taken over at the end of the turn, and who waits for that.
     next_config: Option<(Box<Config>, Option<PeerId>)>,
+    /// Who wants to hear how the daemon is.
+    service: Service,
     /// The program that the daemon is.
     program: Option<PathBuf>,
     /// Whether the daemon replaces itself when it ends, and what is said of it.
@@ -213,7 +219,7 @@ impl<C: Clocks> Reactor<C> {
     /// # Errors
     /// When the machine refuses what the loop can't do without.
     pub fn new(parts: Parts<C>) -> Result<Reactor<C>, RunError> {
-        let Parts { mut config, mut store, lock, state_dir, surroundings, socket, clocks, seed, warnings } = parts;
+        let Parts { mut config, mut store, lock, state_dir, surroundings, socket, clocks, seed, warnings, service } = parts;
         let poll = Poll::new().map_err(refused("make an epoll instance"))?;
         let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
         let signals = signals::open().map_err(refused("open a signalfd"))?;
@@ -285,6 +291,7 @@ impl<C: Clocks> Reactor<C> {
             configured,
             wait_for_clock,
             next_config: None,
+            service,
             program: reload::own_program(),
             replace: false,
             exec_answer: None,
@@ -330,6 +337,7 @@ impl<C: Clocks> Reactor<C> {
     pub fn run(mut self) -> Result<After, RunError> {
         let mut events = mio::Events::with_capacity(EVENTS);
         memory::give_back();
+        self.tell_ready();
         while !self.done {
             let hungry = self.peers.take_hungry();
             let busy = self.watches.has_batch()
@@ -373,6 +381,7 @@ impl<C: Clocks> Reactor<C> {
             self.held.until(),
             self.sync_at,
             self.sweep_at,
+            self.service.notify.next_wake(),
         ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
@@ -478,7 +487,7 @@ impl<C: Clocks> Reactor<C> {
                 }
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal.as_str()),
                 Signal::SIGHUP => self.hang_up(),
-                Signal::SIGUSR1 => log::info!("SIGUSR1: the log goes to stderr, there is no file to reopen"),
+                Signal::SIGUSR1 => self.reopen_log(),
                 _ => {
                     self.sweep_at = Some(self.now.elapsed);
                     for run in self.children.without_pidfd() {
@@ -496,9 +505,26 @@ impl<C: Clocks> Reactor<C> {
         Ok(())
     }
 
+    fn tell_ready(&mut self) {
+        let jobs = self.configured;
+        let status = format!("{jobs} job{} of {}", if jobs == 1 { "" } else { "s" }, self.config.path.display());
+        self.service.notify.ready(&status);
+    }
+
+    fn reopen_log(&self) {
+        match &self.service.log_file {
+            None => log::info!("SIGUSR1: the log goes to stderr, there is no file to reopen"),
+            Some(file) => match file.reopen() {
+                Ok(()) => log::info!("SIGUSR1: the log goes on in this file"),
+                Err(error) => log::error!("SIGUSR1: {} can't be opened: {error}; the log goes on here", file.path().display()),
+            },
+        }
+    }
+
     fn stop(&mut self, why: &str) {
         let patience = self.config.shutdown_timeout;
         let alive = self.engine.alive();
+        self.service.notify.stopping(&format!("stopping, {alive} running"));
         if self.config.on_stop == OnStop::Leave {
             log::info!("stopping ({why}): {alive} running, which go on; the next start watches them");
             return self.inbox.push_back(Event::Ask(Request::Leave));
@@ -511,6 +537,7 @@ impl<C: Clocks> Reactor<C> {
 
     /// Everything ends at once.
     fn stop_now(&mut self) {
+        self.service.notify.stopping("stopping, running jobs are killed");
         let (watches, mut around) = self.watching();
         watches.close(&mut around);
         watches.kill_children();
@@ -519,6 +546,7 @@ impl<C: Clocks> Reactor<C> {
 
     /// Everything that is to be handled at this instant.
     fn turn(&mut self) {
+        self.service.notify.wake_due(self.now.elapsed);
         self.sweep();
         self.children.pump(&mut self.io);
         self.hooks.pump(&mut self.io, &mut self.children);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::clocks::Clocks;
 use super::io::PeerId;
 use super::watches::{Owner, Surroundings as Around};
-use super::{Reactor, WaitFor, Waiter, memory};
+use super::{Reactor, WaitFor, Waiter, memory, service};
 use crate::config::{Config, Job, Refused, load};
 use crate::control::commands::reload::{Reloaded, Request, summary};
 use crate::control::protocol::{ErrorCode, Reply};
@@ -34,6 +34,7 @@ impl<C: Clocks> Reactor<C> {
                 Ok(()) => {
                     self.exec_answer = Some(Reply::done(&self.compare(&config)));
                     self.waiters.push(Waiter { peer, what: WaitFor::Stop });
+                    self.service.notify.reloading();
                     log::info!("asked to replace itself: what runs goes on");
                     self.replace = true;
                     self.inbox.push_back(Event::Ask(engine::Request::Leave));
@@ -43,6 +44,7 @@ impl<C: Clocks> Reactor<C> {
             },
             Ok(config) if request.dry_run => Reply::done(&self.compare(&config)),
             Ok(config) => {
+                self.service.notify.reloading();
                 self.next_config = Some((Box::new(config), Some(peer)));
                 return;
             }
@@ -53,10 +55,15 @@ impl<C: Clocks> Reactor<C> {
     /// SIGHUP.
     pub(super) fn hang_up(&mut self) {
         log::info!("SIGHUP: reading {} again", self.config.path.display());
+        self.service.notify.reloading();
         match self.read_again() {
             Ok(config) => self.next_config = Some((Box::new(config), None)),
-            Err(Reply::Failed { error, .. }) => error.lines().for_each(|line| log::error!("{line}")),
-            Err(Reply::Done(_)) => {}
+            Err(refusal) => {
+                if let Reply::Failed { error, .. } = refusal {
+                    error.lines().for_each(|line| log::error!("{line}"));
+                }
+                self.tell_ready();
+            }
         }
     }
 
@@ -137,6 +144,7 @@ impl<C: Clocks> Reactor<C> {
             }
             Err(why) => log::error!("the configuration was not reloaded: {why}"),
         }
+        self.tell_ready();
         if let Some(peer) = peer {
             let reply = answer.map_or_else(|why| Reply::failed(ErrorCode::Refused, why), |done| Reply::done(&done));
             self.peers.reply(peer, &reply, self.now.elapsed, &mut self.io);
@@ -244,11 +252,16 @@ pub fn own_program() -> Option<PathBuf> {
     std::env::current_exe().ok()
 }
 
+/// The option that a daemon which has detached hands on instead of `--detach`: it has its session, and its pid stays.
+pub const DETACHED: &str = "--detached";
+
 /// Becomes this program, with the arguments with which the daemon was called. Returns only if that fails.
 #[must_use]
 pub fn exec(program: &Path) -> std::io::Error {
     let nul = |_| std::io::Error::other("an argument contains a NUL byte");
-    let args: Result<Vec<CString>, _> = std::env::args_os().map(|arg| CString::new(arg.as_bytes()).map_err(nul)).collect();
+    service::pass_on();
+    let called = std::env::args_os().map(|arg| if arg == "--detach" { DETACHED.into() } else { arg });
+    let args: Result<Vec<CString>, _> = called.map(|arg| CString::new(arg.as_bytes()).map_err(nul)).collect();
     match (CString::new(program.as_os_str().as_bytes()).map_err(nul), args) {
         (Ok(path), Ok(args)) => match nix::unistd::execv(&path, &args) {
             Ok(never) => match never {},

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::clocks::KernelClocks;
-use super::{Parts, Reactor};
+use super::{Parts, Reactor, Service};
 use crate::config::{Surroundings, load_text};
 use crate::control::{bind, socket_path};
 use crate::model::StateWord;
@@ -24,7 +24,18 @@ fn daemon(dir: &Path, text: &str) -> JoinHandle<()> {
         let Opened { store, .. } = Store::open(&dir, config.durability, String::new()).expect("a store");
         let socket = bind(&socket_path(Some(&dir.join("socket")))).expect("a socket");
         let clocks = KernelClocks::new().expect("clocks");
-        let parts = Parts { config, store, lock, state_dir: dir, surroundings, socket, clocks, seed: 1, warnings: Vec::new() };
+        let parts = Parts {
+            config,
+            store,
+            lock,
+            state_dir: dir,
+            surroundings,
+            socket,
+            clocks,
+            seed: 1,
+            warnings: Vec::new(),
+            service: Service::default(),
+        };
         Reactor::new(parts).expect("a reactor").run().expect("a good end");
     })
 }

@@ -75,10 +75,12 @@ impl<C: Clocks> Reactor<C> {
             Ok(()) if self.trouble_told => {
                 self.trouble_told = false;
                 log::warn!("the state can be written again; nothing of it is missing");
+                self.service.notify.status("the state can be written again");
             }
             Ok(()) => {}
             Err(error) if !self.trouble_told => {
                 self.trouble_told = true;
+                self.service.notify.status(&format!("jobs go on, but {error}"));
                 log::error!("{error}; jobs go on in memory, and what was not written is tried again with each change");
             }
             Err(_) => {}

@@ -142,7 +142,12 @@ impl Place {
     pub fn start_with(&self, more: &[&str]) -> Daemon<'_> {
         let state = self.state_dir().display().to_string();
         let args = [&["run", "firelink.yaml", "--state-dir", &state], more].concat();
-        let mut child = self.command(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("firelink starts");
+        self.start_by(self.command(&args))
+    }
+
+    /// Starts the daemon by a command of one's own, whose standard error must be the daemon's.
+    pub fn start_by(&self, mut command: Command) -> Daemon<'_> {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("firelink starts");
         let stderr = child.stderr.take().expect("a pipe");
         let mut daemon = Daemon { place: self, child, log: lines_of(stderr), told: Vec::new() };
         daemon.wait_for_log("ask it from another terminal");
