@@ -2,6 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and says why it is skipped")]
 
+#[path = "support/own_process.rs"]
+mod own_process;
+#[path = "support/pty.rs"]
+mod pty;
 #[path = "support/daemon.rs"]
 mod support;
 
@@ -31,3 +35,5 @@ mod signals;
 mod socket;
 #[path = "daemon/state.rs"]
 mod state;
+#[path = "daemon/terminal.rs"]
+mod terminal;

@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use super::support::Place;
+use super::own_process::in_own_process;
+use super::support::{Daemon, Place};
 
 const QUICK: &str = "jobs: [{ name: quick, trigger: manual, command: \"true\" }]";
 
@@ -77,4 +78,141 @@ fn a_reader_that_never_reads_does_not_slow_the_daemon() {
     for _ in 0..5 {
         assert_eq!(daemon.trigger("quick")["state"], "succeeded");
     }
+}
+
+/// Fires all the time; nothing that a peer does may keep it from doing so.
+const FIRING: &str = "
+defaults: { output: { keep_runs: 1000000 } }
+jobs:
+  - { name: quick, trigger: manual, command: \"true\" }
+  - { name: beat, trigger: interval, every: 50ms, concurrency: queue }
+";
+
+/// The beat goes on: that many more runs of it end, each one well.
+fn expect_beats(daemon: &Daemon<'_>, count: usize) {
+    let mut events = daemon.follow();
+    for _ in 0..count {
+        assert_eq!(events.ended("beat")["state"], "succeeded");
+    }
+}
+
+/// Every beat that the grid named since the start was run once, whatever else went on.
+fn expect_no_beat_lost(place: &Place, daemon: Daemon<'_>) {
+    daemon.terminate();
+    let beats = place.states("beat");
+    assert!(beats.len() >= 3 && beats.iter().all(|state| state == "succeeded"), "{beats:?}");
+}
+
+#[test]
+fn a_thousand_idle_peers_and_deaf_followers_keep_no_job_from_firing() {
+    let place = Place::new(FIRING);
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    if hard < 2_000 {
+        eprintln!("skipped: only {hard} descriptors may be open here");
+        return;
+    }
+    let daemon = place.start();
+    let mut idle: Vec<UnixStream> = (0..1_000).map(|_| UnixStream::connect(place.socket()).unwrap()).collect();
+    expect_beats(&daemon, 3);
+    // Each asks for the stream and reads nothing of it; half of them leave a request half sent besides.
+    for (number, peer) in idle.iter_mut().enumerate() {
+        let request: &[u8] = if number % 2 == 0 { b"{\"v\":1,\"cmd\":\"events\"}\n" } else { b"{\"v\":1," };
+        // Those that the daemon has let go of to make room learn it here.
+        let _ = peer.write_all(request);
+    }
+    assert_eq!(daemon.trigger("quick")["state"], "succeeded");
+    expect_beats(&daemon, 3);
+    let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    assert!(open < 300, "a daemon that keeps {open} descriptors keeps every peer");
+    drop(idle);
+    expect_no_beat_lost(&place, daemon);
+}
+
+/// `FIRELINK_FUZZ_REQUESTS=n` sends that many.
+#[test]
+fn requests_with_random_damage_are_each_answered_or_end_their_peer_and_no_job_misses_a_beat() {
+    let count: usize = std::env::var("FIRELINK_FUZZ_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000);
+    let seed: u64 = std::env::var("FIRELINK_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(8);
+    eprintln!("FIRELINK_SEED={seed}");
+    let mut random = seed;
+    let mut below = move |limit: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % limit
+    };
+    let place = Place::new(FIRING);
+    let daemon = place.start();
+    let right: [&[u8]; 5] = [
+        b"{\"v\":1,\"cmd\":\"status\",\"job\":\"quick\"}",
+        b"{\"v\":1,\"cmd\":\"trigger\",\"job\":\"quick\",\"wait\":false}",
+        b"{\"v\":1,\"cmd\":\"cancel\",\"run\":999999}",
+        b"{\"v\":1,\"cmd\":\"logs\",\"of\":\"quick\"}",
+        b"{\"v\":1,\"cmd\":\"reload\",\"dry_run\":true}",
+    ];
+    let mut sent = 0;
+    while sent < count {
+        let batch: Vec<Vec<u8>> = (0..50)
+            .map(|_| {
+                let mut line = right[below(right.len())].to_vec();
+                for _ in 0..below(4) {
+                    let at = below(line.len());
+                    match below(5) {
+                        0 => line.truncate(at.max(1)),
+                        1 => line[at] = u8::try_from(below(256)).unwrap(),
+                        2 => line.insert(at, u8::try_from(below(256)).unwrap()),
+                        3 => drop(line.remove(at)),
+                        _ => line.extend_from_within(at..),
+                    }
+                    line.push(b' ');
+                }
+                line.retain(|byte| *byte != b'\n');
+                line
+            })
+            .collect();
+        let answers = ask(&place, &batch.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<u8>>());
+        assert_eq!(answers.len(), batch.len(), "one answer a request");
+        assert!(answers.iter().all(|answer| answer["ok"] == true || answer["error"].is_string()), "{answers:?}");
+        sent += batch.len();
+    }
+    assert_eq!(daemon.trigger("quick")["state"], "succeeded");
+    expect_no_beat_lost(&place, daemon);
+}
+
+#[test]
+fn a_peer_of_another_user_is_refused() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    // The user is the process's, and other tests want to keep theirs.
+    if !in_own_process("socket::a_peer_of_another_user_is_refused") {
+        return;
+    }
+    let place = Place::new(FIRING);
+    let daemon = place.start();
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    let as_nobody = |request: &[u8]| {
+        nix::unistd::seteuid(nobody).unwrap();
+        let connected = UnixStream::connect(place.socket());
+        nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
+        let mut stream = connected?;
+        stream.write_all(request)?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        std::io::Result::Ok(answer)
+    };
+    let status = b"{\"v\":1,\"cmd\":\"stop\",\"now\":true}\n";
+    // The directory is its owner's; and if it were not, the socket is.
+    std::fs::set_permissions(place.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(as_nobody(status).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    // And if it were not, the daemon asks the kernel who speaks.
+    std::fs::set_permissions(place.socket(), PermissionsExt::from_mode(0o666)).unwrap();
+    match as_nobody(status) {
+        Ok(answer) => assert!(answer.is_empty() || answer.contains("answers its own user and root only"), "{answer}"),
+        Err(error) => {
+            assert!(matches!(error.kind(), std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset), "{error}")
+        }
+    }
+    expect_beats(&daemon, 3);
+    expect_no_beat_lost(&place, daemon);
 }

@@ -1,7 +1,5 @@
 //! `status`: how the daemon and its jobs stand.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RunView, TriggerWord};
@@ -70,43 +68,13 @@ pub enum JobWord {
 }
 
 impl JobWord {
-    const fn as_str(self) -> &'static str {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             JobWord::Idle => "idle",
             JobWord::Pending => "pending",
             JobWord::Running => "running",
         }
     }
-}
-
-/// The answer for a terminal of 80 columns: a line a job, then what is active, then what is wrong.
-#[must_use]
-pub fn render(status: &Status) -> String {
-    let mut text = format!("firelink {}  pid {}  since {}\n{}\n\n", status.version, status.pid, status.started_at, status.config);
-    let width = status.jobs.iter().map(|job| job.name.chars().count()).max().unwrap_or(3).clamp(3, 24);
-    let _ = writeln!(text, "{:<width$}  {:<10}  {:<8}  {:<10}  NEXT / WAITING FOR", "JOB", "TRIGGER", "STATE", "LAST");
-    for job in &status.jobs {
-        let state = match (job.enabled, job.paused) {
-            (false, _) => "disabled",
-            (true, true) => "paused",
-            (true, false) => job.state.as_str(),
-        };
-        let last = job.last_run.as_ref().map_or("-", |run| run.state.as_str());
-        let next = match (&job.next_at, job.waiting_for.is_empty()) {
-            (_, false) => job.waiting_for.join(", "),
-            (Some(at), true) => at.clone(),
-            (None, true) => "-".into(),
-        };
-        let _ = writeln!(text, "{:<width$}  {:<10}  {state:<8}  {last:<10}  {next}", job.name, job.trigger);
-    }
-    if !status.active.is_empty() {
-        text.push_str("\nActive runs\n");
-        for run in &status.active {
-            let _ = writeln!(text, "{}", super::run_line(run));
-        }
-    }
-    for warning in &status.warnings {
-        let _ = write!(text, "\nwarning: {warning}\n");
-    }
-    text
 }
