@@ -15,10 +15,10 @@ mod calendar;
 mod commands;
 #[path = "daemon/files.rs"]
 mod files;
-#[path = "daemon/groups.rs"]
-mod groups;
 #[path = "daemon/graph.rs"]
 mod graph;
+#[path = "daemon/groups.rs"]
+mod groups;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/plugins.rs"]

@@ -10,6 +10,8 @@ _firelink() {
         ' next') path='next' ;;
         ' simulate') path='simulate' ;;
         ' schema') path='schema' ;;
+        ' graph') path='graph' ;;
+        ' import') path='import' ;;
         ' history') path='history' ;;
         ' ctl') path='ctl' ;;
         'ctl status') path='ctl status' ;;
@@ -27,6 +29,8 @@ _firelink() {
         esac
     done
     case "$path:$prev" in
+    'run:--pid-file') value=file ;;
+    'run:--log-file') return ;;
     'run:--log-level') words='off error warn info debug trace' ;;
     'run:--log-format') words='text json' ;;
     'run:--state-dir') value=directory ;;
@@ -42,6 +46,7 @@ _firelink() {
     'simulate:--from') return ;;
     'simulate:--to') return ;;
     'simulate:--format') words='text json' ;;
+    'graph:--format') words='text dot mermaid svg' ;;
     'history:--job') words=$(_firelink_jobs) ;;
     'history:--state') words='pending running succeeded failed timed_out cancelled skipped lost missed' ;;
     'history:--since') return ;;
@@ -72,15 +77,17 @@ _firelink() {
     'stop:--socket') value=file ;;
     *)
         case "$path" in
-        '') words='run check next simulate schema history ctl status stop --version --help' ;;
-        'run') words='--log-level --log-format --state-dir --socket --help' value=file ;;
+        '') words='run check next simulate schema graph import history ctl status stop --version --help' ;;
+        'run') words='--detach --pid-file --log-file --log-level --log-format --state-dir --socket --help' value=file ;;
         'check') words='--state --state-dir --format --help' value=file ;;
         'next') words='--job --schedule --timezone --after --count --format --help' value=file ;;
         'simulate') words='--from --to --format --help' value=file ;;
         'schema') words='--help' ;;
+        'graph') words='--format --help' value=file ;;
+        'import') words='--system --user --help' value=file ;;
         'history') words='--job --state --since --until --limit --run --tail --format --state-dir --config --help' ;;
         'ctl') words='status trigger cancel retry logs events pause resume reload stop --help' ;;
-        'ctl status') words='--format --socket --help'$' '$(_firelink_jobs) ;;
+        'ctl status') words='--watch --format --socket --help'$' '$(_firelink_jobs) ;;
         'ctl trigger') words='--wait --force --with-deps --format --socket --help'$' '$(_firelink_jobs) ;;
         'ctl cancel') words='--format --socket --help' ;;
         'ctl retry') words='--downstream --wait --format --socket --help' ;;
@@ -90,7 +97,7 @@ _firelink() {
         'ctl resume') words='--socket --help'$' '$(_firelink_jobs) ;;
         'ctl reload') words='--dry-run --exec --format --socket --help' ;;
         'ctl stop') words='--now --socket --help' ;;
-        'status') words='--format --socket --help'$' '$(_firelink_jobs) ;;
+        'status') words='--watch --format --socket --help'$' '$(_firelink_jobs) ;;
         'stop') words='--now --socket --help' ;;
         esac
         ;;

@@ -17,24 +17,29 @@ end
 function __firelink_below
     switch "$argv"
         case ''
-            printf '%s\n' run check next simulate schema history ctl status stop
+            printf '%s\n' run check next simulate schema graph import history ctl status stop
         case 'ctl'
             printf '%s\n' status trigger cancel retry logs events pause resume reload stop
     end
 end
 
 complete -c firelink -f
-complete -c firelink -n '__firelink_at' -a run -d 'run the daemon in the foreground'
+complete -c firelink -n '__firelink_at' -a run -d 'run the daemon, in the foreground unless --detach is given'
 complete -c firelink -n '__firelink_at' -a check -d 'check a configuration and show when each job fires next; with --state, check the state instead'
 complete -c firelink -n '__firelink_at' -a next -d 'show when a schedule, or each cron job of a configuration, fires next'
 complete -c firelink -n '__firelink_at' -a simulate -d 'show what would run when, by the real engine in virtual time: no process is started, each attempt succeeds at once, and nothing comes from buckets, files or plugins'
 complete -c firelink -n '__firelink_at' -a schema -d 'print the JSON Schema of the configuration, with which editors complete and check it'
+complete -c firelink -n '__firelink_at' -a graph -d 'draw the dependencies of the jobs'
+complete -c firelink -n '__firelink_at' -a import -d 'write a crontab as a configuration, to stdout'
 complete -c firelink -n '__firelink_at' -a history -d 'show past runs, newest first'
 complete -c firelink -n '__firelink_at' -a ctl -d 'talk to the daemon'
 complete -c firelink -n '__firelink_at' -a status -d 'show how the daemon and its jobs stand'
 complete -c firelink -n '__firelink_at' -a stop -d 'end the daemon: nothing new starts, running jobs get shutdown_timeout, then SIGTERM, then SIGKILL'
 complete -c firelink -n '__firelink_at' -l version -d 'print the version'
 complete -c firelink -n '__firelink_at run' -F
+complete -c firelink -n '__firelink_at run' -l detach -d 'go on in the background once everything is armed; the log is then firelink.log in the state\'s directory, if not --log-file'
+complete -c firelink -n '__firelink_at run' -l pid-file -r -F -d 'a file to hold the daemon\'s pid while it runs'
+complete -c firelink -n '__firelink_at run' -l log-file -x -d 'a file for the log instead of stderr; SIGUSR1 opens it anew'
 complete -c firelink -n '__firelink_at run' -l log-level -x -a 'off error warn info debug trace' -d 'off, error, warn, info (default), debug or trace'
 complete -c firelink -n '__firelink_at run' -l log-format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at run' -l state-dir -x -a '(__fish_complete_directories)' -d 'where the state is kept, instead of the configuration\'s or the default place'
@@ -54,6 +59,11 @@ complete -c firelink -n '__firelink_at simulate' -F
 complete -c firelink -n '__firelink_at simulate' -l from -x -d 'the first instant, in RFC 3339, like 2026-10-25T00:00:00+02:00'
 complete -c firelink -n '__firelink_at simulate' -l to -x -d 'the instant at which to stop, which is not part of it'
 complete -c firelink -n '__firelink_at simulate' -l format -x -a 'text json' -d 'text (default) or json'
+complete -c firelink -n '__firelink_at graph' -F
+complete -c firelink -n '__firelink_at graph' -l format -x -a 'text dot mermaid svg' -d 'text (default), dot, mermaid or svg'
+complete -c firelink -n '__firelink_at import' -F
+complete -c firelink -n '__firelink_at import' -l system -d 'each line names a user before its command, like /etc/crontab, which is known by its path'
+complete -c firelink -n '__firelink_at import' -l user -d 'no line names a user'
 complete -c firelink -n '__firelink_at history' -l job -x -a '(__firelink_jobs)' -d 'of this job only'
 complete -c firelink -n '__firelink_at history' -l state -x -a 'pending running succeeded failed timed_out cancelled skipped lost missed' -d 'in this state only: pending, running, succeeded, failed, timed_out, cancelled, skipped, lost or missed'
 complete -c firelink -n '__firelink_at history' -l since -x -d 'due then or later: an instant in RFC 3339, or how long ago, like 2h'
@@ -75,6 +85,7 @@ complete -c firelink -n '__firelink_at ctl' -a resume -d 'let a paused job, or a
 complete -c firelink -n '__firelink_at ctl' -a reload -d 'read the configuration anew; a wrong one changes nothing'
 complete -c firelink -n '__firelink_at ctl' -a stop -d 'end the daemon: nothing new starts, running jobs get shutdown_timeout, then SIGTERM, then SIGKILL'
 complete -c firelink -n '__firelink_at ctl status' -a '(__firelink_jobs)'
+complete -c firelink -n '__firelink_at ctl status' -l watch -d 'stay, and draw anew what changes; Ctrl-C ends it'
 complete -c firelink -n '__firelink_at ctl status' -l format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at ctl status' -l socket -r -F -d 'the daemon\'s socket, instead of $FIRELINK_SOCKET or the default place'
 complete -c firelink -n '__firelink_at ctl trigger' -a '(__firelink_jobs)'
@@ -105,6 +116,7 @@ complete -c firelink -n '__firelink_at ctl reload' -l socket -r -F -d 'the daemo
 complete -c firelink -n '__firelink_at ctl stop' -l now -d 'kill running jobs at once'
 complete -c firelink -n '__firelink_at ctl stop' -l socket -r -F -d 'the daemon\'s socket, instead of $FIRELINK_SOCKET or the default place'
 complete -c firelink -n '__firelink_at status' -a '(__firelink_jobs)'
+complete -c firelink -n '__firelink_at status' -l watch -d 'stay, and draw anew what changes; Ctrl-C ends it'
 complete -c firelink -n '__firelink_at status' -l format -x -a 'text json' -d 'text (default) or json'
 complete -c firelink -n '__firelink_at status' -l socket -r -F -d 'the daemon\'s socket, instead of $FIRELINK_SOCKET or the default place'
 complete -c firelink -n '__firelink_at stop' -l now -d 'kill running jobs at once'
