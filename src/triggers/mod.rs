@@ -25,6 +25,8 @@ mod keys;
 mod manual;
 mod plugin;
 pub mod s3;
+#[doc(hidden)]
+pub mod seams;
 mod seen;
 mod source;
 mod startup;

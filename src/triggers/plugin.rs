@@ -22,6 +22,7 @@ use super::s3::Spread;
 use super::{JobContext, Keys, Source, Trigger, TriggerType, stable_offset};
 use crate::exec::spec::Action;
 use crate::model::TriggerWord;
+pub(super) use lines::Lines;
 use source::PluginSource;
 
 /// The type's line for the registry.

@@ -2,7 +2,7 @@
 
 /// Lines of what was pushed so far.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(in crate::triggers) struct Lines {
     limit: usize,
     buffer: Vec<u8>,
     /// What comes before was handed out.
@@ -17,7 +17,7 @@ pub(super) struct Lines {
 
 /// One line, its newline not included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(in crate::triggers) struct Line<'a> {
     /// Counted from 1.
     pub number: u64,
     /// Its bytes; of one that is too long the first, as many as the limit allows.

@@ -188,3 +188,9 @@ impl fmt::Display for S3Watch {
         Ok(())
     }
 }
+
+/// Whether an answer is a whole listing.
+#[cfg(feature = "s3")]
+pub(super) fn is_whole(body: &[u8]) -> bool {
+    whole::check(body).is_ok()
+}
