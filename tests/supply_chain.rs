@@ -2,7 +2,7 @@
 //!
 //! `cargo deny check` with the deny.toml beside Cargo.toml asks more (advisories, yanked versions), where it is installed.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
