@@ -21,6 +21,7 @@ mod hooks;
 mod io;
 mod memory;
 mod peers;
+mod prune;
 mod reload;
 mod service;
 mod signals;
@@ -57,6 +58,7 @@ use gather::Held;
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use peers::Peers;
+use prune::Pruning;
 pub use reload::exec;
 pub use service::{LogFile, Notify, Service, passed_socket};
 use watches::{Surroundings, Watches};
@@ -183,8 +185,7 @@ pub struct Reactor<C> {
     tickets: HashMap<u64, Ticket>,
     next_ticket: u64,
     waiters: Vec<Waiter>,
-    /// Ended runs of each job since its history was last pruned.
-    unpruned: HashMap<JobId, u32>,
+    pruning: Pruning,
     /// Whether the store's trouble was told.
     trouble_told: bool,
     /// When the state is copied, and why the last copy failed.
@@ -282,7 +283,7 @@ impl<C: Clocks> Reactor<C> {
             tickets: HashMap::new(),
             next_ticket: 0,
             waiters: Vec::new(),
-            unpruned: HashMap::new(),
+            pruning: Pruning::default(),
             trouble_told: false,
             sync_at: None,
             sync_trouble: None,
@@ -382,6 +383,7 @@ impl<C: Clocks> Reactor<C> {
             self.sync_at,
             self.sweep_at,
             self.service.notify.next_wake(),
+            self.pruning.next(),
         ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
@@ -561,6 +563,7 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
+        self.prune();
         self.reload_if_asked();
         if self.sync_at.is_some_and(|at| at <= self.now.elapsed) {
             self.copy_state();

@@ -181,9 +181,8 @@ impl<C: Clocks> Reactor<C> {
         self.hand_over_sources(&old, &next);
         next.jobs.extend(retired.iter().filter_map(|job| old[job.index()].take()));
         let ids: HashMap<&str, JobId> = next.jobs.iter().zip(0..).map(|(job, index)| (&*job.name, JobId(index))).collect();
-        let unpruned = std::mem::take(&mut self.unpruned).into_iter();
         let still = |job: JobId| old.get(job.index())?.as_ref().and_then(|job| ids.get(&*job.name)).copied();
-        self.unpruned = unpruned.filter_map(|(job, count)| Some((still(job)?, count))).collect();
+        self.pruning.renumber(still);
         if next.durability != self.config.durability
             && let Err(error) = self.store.set_durability(next.durability)
         {

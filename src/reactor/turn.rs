@@ -1,6 +1,6 @@
 //! Effects become acts, in one place: records, then sources, then processes, then words.
 
-use super::children::{About, remove_logs};
+use super::children::About;
 use super::clocks::Clocks;
 use super::gather::{self, Acts};
 use super::hooks::{How, Which};
@@ -9,11 +9,8 @@ use crate::control::commands::{logs, stop, trigger};
 use crate::control::protocol::Reply;
 use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
 use crate::model::{JobId, Outcome, RunId, RunView, StateWord};
-use crate::store::{PRUNE_AT_ONCE, StoredRun, WatchRecord};
+use crate::store::{StoredRun, WatchRecord};
 use crate::triggers::Readiness;
-
-/// Ended runs of a job between two prunings of its history: a tenth of what is kept by default.
-const PRUNE_EVERY: u32 = 10;
 
 impl<C: Clocks> Reactor<C> {
     /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
@@ -53,7 +50,6 @@ impl<C: Clocks> Reactor<C> {
         for effect in rest {
             self.act(effect, &ended);
         }
-        self.prune();
     }
 
     /// What was held back is written.
@@ -160,7 +156,7 @@ impl<C: Clocks> Reactor<C> {
                 if !follows {
                     self.children.finish(*run, success);
                 }
-                *self.unpruned.entry(*job).or_default() += 1;
+                self.pruning.note(*job);
                 self.answer_waiters(*run, ended);
             }
             Story::WillRetry { run, job, exit, reason, .. } => {
@@ -239,19 +235,6 @@ impl<C: Clocks> Reactor<C> {
         for waiter in std::mem::take(&mut self.waiters) {
             if matches!(waiter.what, WaitFor::Stop) {
                 self.peers.reply(waiter.peer, &done, self.now.elapsed, &mut self.io);
-            }
-        }
-    }
-
-    fn prune(&mut self) {
-        let due: Vec<JobId> = self.unpruned.iter().filter(|(_, count)| **count >= PRUNE_EVERY).map(|(job, _)| *job).collect();
-        for job in due {
-            self.unpruned.remove(&job);
-            let settings = &self.config.jobs[job.index()];
-            let before = settings.keep_for.map(|keep| self.now.wall - keep);
-            match self.store.prune(job, settings.keep_runs, before, PRUNE_AT_ONCE) {
-                Ok(runs) => remove_logs(&self.state_dir, &settings.name, &runs),
-                Err(error) => log::warn!("old runs can't be removed: {error}"),
             }
         }
     }
