@@ -51,7 +51,7 @@ pub enum Event {
         /// How.
         exit: Exit,
     },
-    /// The process of a run that an earlier daemon started has ended; how can't be known.
+    /// The process of a run that an earlier daemon started has ended, and how could not be learnt.
     Vanished {
         /// Which run.
         run: RunId,

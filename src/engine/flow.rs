@@ -252,7 +252,7 @@ impl Engine {
             let (outcome, reason) = match process.stop {
                 Some(StopCause::Timeout) => (Outcome::TimedOut, "ran past its timeout".into()),
                 Some(cause) => (Outcome::Cancelled, stop_reason(cause)),
-                None => (Outcome::Lost, "the daemon that started it died before it ended: its exit status can't be known".into()),
+                None => (Outcome::Lost, "the daemon that started it died before it ended, and how could not be learnt".into()),
             };
             self.end(now, run, outcome, None, Some(reason));
         }

@@ -66,7 +66,7 @@ pub struct Process {
     pub begun: Elapsed,
     /// Set once it has been asked to end.
     pub stop: Option<StopCause>,
-    /// True if an earlier daemon started it: its exit status can't be known.
+    /// True if an earlier daemon started it: how it ends may not be known.
     pub adopted: bool,
 }
 

@@ -1,4 +1,11 @@
 //! The child of a daemon that died, which lives on.
+//!
+//! Its end is seen through a pidfd. How it ended is told to its parent, which is init by then, or a subreaper; but until
+//! the parent has asked, `/proc` shows it to whoever may read the process, and from Linux 6.15 on the pidfd keeps it for
+//! good. So how a run ended that outlived its daemon is nearly always known, and the runs of every day pay nothing for
+//! it. A wrapper around each command, which could leave a record of its end, would cost every run a process, a fork and a
+//! write, for the few whose daemon dies. What is left is the run that ends while no daemon is there, and on an old kernel
+//! the one whose parent is faster: they are `lost`, and the reason says so.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,8 +17,7 @@ use super::proc::{self, Mark};
 use super::{output, strays, sys};
 use crate::model::{Exit, Pid};
 
-/// A process that an earlier daemon started. Its end can be seen; its exit status is its parent's alone, which is this
-/// process only if the daemon has replaced itself by exec.
+/// A process that an earlier daemon started, which is still its parent if it has replaced itself by exec.
 #[derive(Debug)]
 pub struct Adopted {
     pid: Pid,
@@ -22,15 +28,13 @@ pub struct Adopted {
 
 impl Adopted {
     /// The process, if it is still the one that was started: the same pid and the same start time. One that has ended
-    /// counts only if this process is its parent, and so can still learn how.
+    /// counts as long as nobody has reaped it: until then, how it ended can be learnt.
     #[must_use]
     pub fn open(pid: Pid) -> Option<Adopted> {
         let exit = sys::pidfd_open(pid.pid).ok()?;
         // Compared after the pidfd was opened: from then on the number can't come to mean another process unseen.
         let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
-        let adopted = Adopted { pid, exit, mark: Mark::of(pid.pid) };
-        // One's own child keeps its status until it is asked for it, dead or alive.
-        (same && (adopted.is_alive() || proc::is_own_child(pid.pid))).then_some(adopted)
+        same.then(|| Adopted { pid, exit, mark: Mark::of(pid.pid) })
     }
 
     /// Its output, non-blocking, if it can be come by.
@@ -45,10 +49,12 @@ impl Adopted {
         self.pid
     }
 
-    /// After its end: how it ended, if this process is its parent. Reaps it then.
+    /// After its end: how it ended, if that can be known. Reaps it, if this process is its parent.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
-        sys::wait(self.pid.pid, true).ok().flatten()
+        // Its parent may reap it between the second look and the third, whose answer only comes after that.
+        let own = || sys::wait(self.pid.pid, true).ok().flatten();
+        own().or_else(|| proc::exit_of_zombie(self.pid)).or_else(|| sys::pidfd_exit(self.exit.as_fd()))
     }
 
     /// False once it has ended.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 
 use super::plan::DAEMON_PID;
-use crate::model::{Pid, RunId};
+use crate::model::{Exit, Pid, RunId};
 
 /// The part of `/proc/PID/stat` that is of use here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Stat {
     pub group: i32,
     /// Field 22: when it started, in clock ticks since boot.
     pub start_ticks: u64,
+    /// Field 52: how it ended, as wait(2) has it; 0 too where one may not know.
+    exit_status: i32,
 }
 
 impl Stat {
@@ -33,7 +35,8 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
         let start_ticks = fields.nth(22 - 6)?.parse().ok()?;
-        Some(Stat { state, parent, group, start_ticks })
+        let exit_status = fields.nth(52 - 23)?.trim_end().parse().ok()?;
+        Some(Stat { state, parent, group, start_ticks, exit_status })
     }
 
     /// True for one that has ended and waits for its parent to ask.
@@ -47,9 +50,20 @@ pub(super) fn start_ticks(pid: i32) -> Option<u64> {
     Stat::of(pid).map(|stat| stat.start_ticks)
 }
 
-/// True if this process is its parent.
-pub(super) fn is_own_child(pid: i32) -> bool {
-    Stat::of(pid).is_some_and(|stat| stat.parent == nix::unistd::getpid().as_raw())
+/// How a process ended that its parent has not asked for yet, whoever that is.
+pub(super) fn exit_of_zombie(pid: Pid) -> Option<Exit> {
+    // The status is only told to who may read the process (ptrace(2), PTRACE_MODE_READ), which this link asks for too.
+    std::fs::read_link(format!("/proc/{}/ns/user", pid.pid)).ok()?;
+    let stat = Stat::of(pid.pid)?;
+    (stat.is_zombie() && stat.start_ticks == pid.start_ticks).then(|| exit_from_status(stat.exit_status))
+}
+
+/// A status as wait(2) has it.
+pub(super) fn exit_from_status(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code(status >> 8 & 0xff),
+        signal => Exit::Signal(signal),
+    }
 }
 
 /// A process's identity, now.

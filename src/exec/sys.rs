@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 
+use super::proc::exit_from_status;
 use crate::model::Exit;
 
 /// What a child does between fork and exec, besides what [`Command`] does itself. Numbers only, so that nothing is
@@ -36,6 +37,21 @@ pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// How a process ended that a pidfd stood for while it lived, after its parent has reaped it: `PIDFD_GET_INFO` with
+/// `PIDFD_INFO_EXIT`, Linux 6.15. `None` where the kernel does not know that, or before.
+pub(super) fn pidfd_exit(fd: BorrowedFd<'_>) -> Option<Exit> {
+    let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
+    // SAFETY: zeroed, it is a valid value of this struct of integers, whose size is part of the request.
+    unsafe { (*info.as_mut_ptr()).mask = libc::PIDFD_INFO_EXIT.into() };
+    // SAFETY: the descriptor is borrowed and so open; `info` is a local of the type that the request names and outlives
+    // the call.
+    let code = unsafe { libc::ioctl(fd.as_raw_fd(), libc::PIDFD_GET_INFO, info.as_mut_ptr()) };
+    // SAFETY: it was zeroed, and the kernel has filled it in or left it so.
+    let info = unsafe { info.assume_init() };
+    let known = code == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+    known.then(|| exit_from_status(info.exit_code))
 }
 
 /// True if this kernel has pidfd_open(2) (Linux 5.3).

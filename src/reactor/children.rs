@@ -348,8 +348,10 @@ impl Children {
                 if adopted.is_alive() {
                     return None;
                 }
+                // Asked first: its parent may be about to reap it.
+                let exit = adopted.exit();
                 end_rest(run, adopted);
-                adopted.exit().map_or(Ended::Vanished, Ended::Exited)
+                exit.map_or(Ended::Vanished, Ended::Exited)
             }
         };
         let mut read = 0;

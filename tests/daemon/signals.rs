@@ -92,7 +92,13 @@ fn a_process_that_outlives_a_crash_is_watched_to_its_end_and_a_stale_socket_repl
     assert_eq!(daemon.job("sleeper")["state"], "running");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
     let ended = events.ended("sleeper");
-    assert_eq!(ended["state"], "lost", "nobody can know how it ended: {ended}");
     drop(daemon);
-    assert_eq!(place.states("sleeper"), ["lost"]);
+    let run = &place.history(&["--job", "sleeper"])[0];
+    assert_eq!(run["state"], ended["state"]);
+    // On an old kernel whoever reaps orphans may be faster than the daemon.
+    match ended["state"].as_str() {
+        Some("failed") => assert_eq!(run["signal"], "SIGKILL"),
+        Some("lost") => assert!(run["reason"].to_string().contains("could not be learnt"), "{run}"),
+        _ => panic!("{run}"),
+    }
 }

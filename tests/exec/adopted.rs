@@ -36,7 +36,7 @@ fn a_number_that_means_another_process_by_now_is_not_adopted() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_adopted_by_its_parent_alone_who_learns_how_it_ended() {
+fn a_process_that_has_ended_is_adopted_until_it_is_reaped_and_its_parent_reaps_it() {
     let child = spawn(&shell("exit 7"), &ExecSpec::default()).unwrap();
     wait_any(&[child.pidfd().unwrap()]);
     assert_eq!(state_of(child.pid().pid), Some('Z'));
@@ -45,6 +45,41 @@ fn a_process_that_has_ended_is_adopted_by_its_parent_alone_who_learns_how_it_end
     assert_eq!(adopted.exit(), Some(Exit::Code(7)));
     assert!(Adopted::open(child.pid()).is_none(), "it is reaped");
     child.leave();
+}
+
+/// Linux 6.15 keeps the status with a pidfd that was open before.
+fn pidfds_keep_the_status() -> bool {
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    version >= (6, 15)
+}
+
+#[test]
+fn how_a_process_ended_that_is_nobodys_child_here_is_learnt_as_long_as_its_parent_does_not_ask() {
+    for (script, ends) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(9)), ("exit 0", Exit::Code(0))] {
+        // What becomes sleep(1) has a child and never asks after it.
+        let line = format!("sh -c 'echo child=$$; {script}' & exec sleep 1000");
+        let mut parent = Run::of(spawn(&shell(&line), &ExecSpec::default()).unwrap(), Default::default(), None);
+        parent.wait_for("child=");
+        let pid = pid_after(&String::from_utf8(parent.written().unwrap()).unwrap(), "child");
+        wait_gone(pid);
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let start_ticks = stat.rsplit_once(')').unwrap().1.split(' ').nth(20).unwrap().parse().unwrap();
+        let adopted = Adopted::open(Pid { pid, start_ticks }).expect("nobody has reaped it");
+        assert_eq!(adopted.exit(), Some(ends));
+        assert_eq!(adopted.exit(), Some(ends), "it is not ours to reap");
+    }
+}
+
+#[test]
+fn how_a_process_ended_is_learnt_after_its_parent_has_asked_where_the_kernel_keeps_it() {
+    for (script, ends) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(9)), ("exit 0", Exit::Code(0))] {
+        let mut run = Run::start(&shell(script), &ExecSpec::default());
+        let adopted = Adopted::open(run.child.pid()).expect("nobody has reaped it");
+        assert_eq!(run.exit(), ends);
+        assert_eq!(adopted.exit(), pidfds_keep_the_status().then_some(ends));
+    }
 }
 
 #[test]
