@@ -1,10 +1,22 @@
 //! What an uneventful run costs a flash card: the bytes that the state writes for a run that is triggered, started and
-//! ends well, each in a turn of its own as on an idle box. `cargo bench --bench state_writes`.
+//! ends well, each in a turn of its own as on an idle box. `cargo bench --bench state_writes`; with `-- --write` the figures
+//! go into `docs/figures.md`.
 //!
 //! `write_bytes` of `/proc/self/io` (proc(5)) is what was to be written to the block device, in pages, and 0 on a memory
-//! file system; `wchar` is what was handed to write(2), checkpoints included. The directory is below `target/tmp`.
+//! file system; `wchar` is what was handed to write(2), checkpoints included; the device's own count is what it was given by
+//! everybody meanwhile, from one syncfs(2) to the next. The directory is below `target/tmp`. Fails when an uneventful run
+//! costs more than 8 KiB at the default durability.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
+
+#[path = "support/figures.rs"]
+mod figures;
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
@@ -20,6 +32,21 @@ fn io(field: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").expect("/proc/self/io");
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
     line.and_then(|value| value.parse().ok()).expect("a number")
+}
+
+/// What an uneventful run may cost at the default durability.
+const MOST: u64 = 8 * 1024;
+
+/// Bytes that the device of a directory was given so far, by its own count (`Documentation/block/stat.rst`: the seventh
+/// field, in sectors of 512 bytes); `None` where there is no such device.
+fn device(dir: &Path) -> Option<u64> {
+    let file = File::open(dir).expect("the directory");
+    // SAFETY: the descriptor is open; the call takes nothing else.
+    assert_eq!(unsafe { nix::libc::syncfs(file.as_raw_fd()) }, 0, "syncfs");
+    let number = file.metadata().expect("its metadata").dev();
+    let (major, minor) = (nix::libc::major(number), nix::libc::minor(number));
+    let stat = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).ok()?;
+    stat.split_whitespace().nth(6)?.parse::<u64>().ok().map(|sectors| sectors * 512)
 }
 
 fn put(store: &mut Store, new: bool, record: &RunRecord, more: Option<Change>) {
@@ -52,8 +79,9 @@ fn one_run(store: &mut Store, id: u64) {
 }
 
 fn main() {
-    println!("| durability | write_bytes a run | wchar a run |");
-    println!("| --- | ---: | ---: |");
+    let mut table = String::from("| durability | write_bytes a run | wchar a run | the device, a run |\n");
+    table.push_str("| --- | ---: | ---: | ---: |\n");
+    let mut usual = 0;
     for (name, durability) in [("normal", Durability::Normal), ("full", Durability::Full)] {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let mut store = Store::open(dir.path(), durability, "boot".into()).expect("the state").store;
@@ -61,6 +89,7 @@ fn main() {
         store.restore(now, &[JobKey { name: "job".into(), timing: 0 }], None).expect("restore");
         // The first runs, and the first round of the log, are no everyday.
         (1..=200).for_each(|id| one_run(&mut store, id));
+        let device_before = device(dir.path());
         let before = (io("write_bytes"), io("wchar"));
         for id in 201..=200 + RUNS {
             one_run(&mut store, id);
@@ -68,6 +97,14 @@ fn main() {
                 store.prune(JobId(0), 100, None, 200).expect("prune");
             }
         }
-        println!("| {name} | {} | {} |", (io("write_bytes") - before.0) / RUNS, (io("wchar") - before.1) / RUNS);
+        let (pages, bytes) = ((io("write_bytes") - before.0) / RUNS, (io("wchar") - before.1) / RUNS);
+        let given = device_before.zip(device(dir.path())).map(|(before, after)| (after - before) / RUNS);
+        let given = given.map_or_else(|| "not told".into(), |given| given.to_string());
+        let _ = writeln!(table, "| {name} | {pages} | {bytes} | {given} |");
+        if durability == Durability::Normal {
+            usual = pages;
+        }
     }
+    figures::publish("state_writes", &table);
+    assert!(usual <= MOST, "an uneventful run costs {usual} bytes, more than {MOST}");
 }
