@@ -30,8 +30,9 @@ fn a_state_in_memory_is_copied_now_and_then_and_at_the_end_and_brought_back() {
         "state: { sync_to: card/state, sync_every: 100ms }\njobs:\n  - { name: a, trigger: manual }\n  - { name: b, trigger: manual }\n",
     );
     let daemon = place.start();
-    daemon.trigger("a");
     place.prints(&["ctl", "pause", "b"]);
+    // A copy that has the run has the pause too.
+    daemon.trigger("a");
     let copy = place.path("card/state").display().to_string();
     let deadline = std::time::Instant::now() + PATIENCE;
     let copied = || !place.firelink(&["history", "--state-dir", &copy, "--format", "json"]).stdout.starts_with(b"[]");
