@@ -50,6 +50,8 @@ pub enum Event {
         run: RunId,
         /// How.
         exit: Exit,
+        /// What is known of why, should that be a failure.
+        reason: Option<String>,
     },
     /// The process of a run that an earlier daemon started has ended, and how could not be learnt.
     Vanished {

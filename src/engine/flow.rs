@@ -232,13 +232,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn exited(&mut self, now: Now, run: RunId, exit: Exit) {
+    pub(super) fn exited(&mut self, now: Now, run: RunId, exit: Exit, reason: Option<String>) {
         let Some(process) = self.take_process(run) else { return };
         let Some(job) = self.runs.get(&run).map(|tracked| tracked.record.job) else { return };
         let rules = self.rules_of(job);
         match process.stop {
             None if succeeded(exit, &rules.success_exit_codes) => self.end(now, run, Outcome::Succeeded, Some(exit), None),
-            None => self.fail(now, run, Outcome::Failed, Some(exit), None),
+            None => self.fail(now, run, Outcome::Failed, Some(exit), reason.map(Into::into)),
             Some(StopCause::Timeout) => {
                 let limit = rules.timeout.map(format_duration).unwrap_or_default();
                 self.fail(now, run, Outcome::TimedOut, Some(exit), Some(format!("ran longer than {limit}").into()));

@@ -179,7 +179,7 @@ impl Engine {
             Event::Fired { job, events } => self.fired(now, job, events),
             Event::Started { run, pid } => self.started(run, pid),
             Event::NotStarted { run, reason } => self.not_started(now, run, reason),
-            Event::Exited { run, exit } => self.exited(now, run, exit),
+            Event::Exited { run, exit, reason } => self.exited(now, run, exit, reason),
             Event::Vanished { run } => self.vanished(now, run),
             Event::Loaded { job, runs } => self.loaded(job, runs),
             Event::Ask(request) => self.ask(now, request),
@@ -314,5 +314,41 @@ fn timer_applies<'a>(
             Timer::ClockCheck | Timer::ClockLimit => clock != ClockMode::Trusted,
             Timer::Shutdown => matches!(mode, Mode::Stopping { deadline: Some(_) }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, load_text};
+    use crate::model::{Exit, Pid, WallTime};
+
+    #[test]
+    fn what_is_known_of_an_exit_is_the_reason_of_a_failure_and_says_nothing_of_a_success() {
+        let around = Surroundings { start_dir: "/".into(), machine_seed: 0, uid: 65_534 };
+        let text = "jobs: [{ name: a, trigger: manual, command: x }]";
+        let rules = load_text(std::path::Path::new("f"), text, &around).expect("a right file").rules;
+        let mut engine = Engine::new(rules, 1).expect("no cycle");
+        let now = Now { wall: WallTime::from_secs(1_800_000_000), elapsed: Elapsed::default() };
+        engine.start(now, Restored::default(), &mut Vec::new());
+        let mut reason_of = |exit| {
+            let mut effects = Vec::new();
+            let ask = Request::Trigger { job: JobId(0), force: false, with_deps: false, ticket: 0 };
+            engine.handle(now, Event::Ask(ask), &mut effects);
+            let run = effects.iter().find_map(|effect| match effect {
+                Effect::Spawn(spawn) => Some(spawn.run),
+                _ => None,
+            });
+            let run = run.expect("a start");
+            effects.clear();
+            engine.handle(now, Event::Started { run, pid: Pid { pid: 9, start_ticks: 9 } }, &mut effects);
+            engine.handle(now, Event::Exited { run, exit, reason: Some("memory".into()) }, &mut effects);
+            effects.into_iter().find_map(|effect| match effect {
+                Effect::Tell(Story::Ended { reason, .. }) => Some(reason.map(|reason| reason.to_string())),
+                _ => None,
+            })
+        };
+        assert_eq!(reason_of(Exit::Signal(9)), Some(Some("memory".into())));
+        assert_eq!(reason_of(Exit::Code(0)), Some(None));
     }
 }

@@ -127,7 +127,7 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
         // What ended frees its slot before anything else is decided at this instant.
         while self.processes.first_key_value().is_some_and(|((at, _), _)| *at <= now.elapsed) {
             if let Some((_, (run, exit))) = self.processes.pop_first() {
-                self.handle(Event::Exited { run, exit });
+                self.handle(Event::Exited { run, exit, reason: None });
             }
         }
         self.handle(Event::Tick);

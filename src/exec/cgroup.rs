@@ -7,7 +7,8 @@
 //! The daemon touches no group that was not given to it: one whose extended attribute `user.delegate` or
 //! `trusted.delegate` says so (systemd's `Delegate=yes`; see systemd's "Control Group APIs and Delegation"), or, for a
 //! daemon without root's rights, one that belongs to its user. In it, processes may only be in leaves, so the daemon
-//! moves itself into one.
+//! moves itself into one. A group without that attribute counts only while the daemon is alone in it: the shell that a
+//! daemon was started from shares its group, and has asked for none of this.
 //!
 //! Runs without `limits` get none: entering a group takes a fork and a write, for which posix_spawn(3) has no room.
 
@@ -17,6 +18,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{AccessFlags, Uid, access};
 
@@ -30,6 +32,9 @@ const LEAF: &str = "daemon";
 /// What the groups of runs are called, before their numbers.
 const RUN: &str = "run-";
 
+/// When groups whose processes were killed are looked at again for the first time.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The group that was delegated to the daemon.
 #[derive(Debug)]
 pub struct Cgroups {
@@ -38,6 +43,8 @@ pub struct Cgroups {
     pids: bool,
     /// Groups of runs that are over, of which something has yet to die.
     dying: Vec<PathBuf>,
+    /// How often they have been looked at since one was added or removed.
+    looks: u32,
 }
 
 /// Why there is none, for a person.
@@ -86,12 +93,15 @@ impl Cgroups {
             .ok_or_else(|| NotDelegated("no cgroup file system of version 2 is mounted".into()))?;
         // A daemon that has replaced itself is in its leaf already.
         let above = own.parent().filter(|_| own.ends_with(LEAF)).filter(|above| is_delegated(above));
-        let root = above.map_or_else(|| own.clone(), Path::to_owned);
+        let root = above.unwrap_or(&own).to_owned();
         if !is_delegated(&root) {
             return Err(NotDelegated(format!(
                 "the cgroup {} is not delegated to the daemon, which `Delegate=yes` in its systemd unit does",
                 root.display()
             )));
+        }
+        if !is_marked(&root) && above.is_none() && !is_alone(&root) {
+            return Err(NotDelegated(format!("the cgroup {} has processes besides the daemon", root.display())));
         }
         Cgroups::prepare(root)
     }
@@ -119,7 +129,7 @@ impl Cgroups {
             handed_down() || (fs::write(&control, format!("+{controller}")).is_ok() && handed_down())
         };
         let (memory, pids) = (has("memory"), has("pids"));
-        Ok(Cgroups { root, memory, pids, dying: Vec::new() })
+        Ok(Cgroups { root, memory, pids, dying: Vec::new(), looks: 0 })
     }
 
     /// True if a group keeps every limit of these that is about the whole run.
@@ -135,12 +145,16 @@ impl Cgroups {
         Limits { memory: limits.memory.filter(|_| !self.memory), pids: limits.pids.filter(|_| !self.pids), ..limits.clone() }
     }
 
+    fn group(&self, run: RunId, attempt: Attempt) -> PathBuf {
+        self.root.join(format!("{RUN}{run}.{attempt}"))
+    }
+
     /// Makes the group of an attempt.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn make(&self, run: RunId, attempt: Attempt, limits: &Limits) -> io::Result<Cgroup> {
-        let dir = self.root.join(format!("{RUN}{run}.{attempt}"));
+        let dir = self.group(run, attempt);
         match fs::create_dir(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
@@ -159,10 +173,8 @@ impl Cgroups {
 
     /// The group of an attempt that an earlier daemon started, if it has one.
     #[must_use]
-    pub fn find(&self, run: RunId) -> Option<Cgroup> {
-        let prefix = format!("{RUN}{run}.");
-        let dir =
-            groups(&self.root).find(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))?;
+    pub fn find(&self, run: RunId, attempt: Attempt) -> Option<Cgroup> {
+        let dir = self.group(run, attempt);
         let procs = OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok()?;
         Some(Cgroup { dir, procs })
     }
@@ -173,30 +185,29 @@ impl Cgroups {
         let killed_for_memory = oom_kills(&cgroup.dir) > 0;
         kill(&cgroup.dir);
         self.dying.push(cgroup.dir);
+        self.looks = 0;
         self.bury();
         killed_for_memory
     }
 
     /// Removes the groups of which nothing is left.
     pub fn bury(&mut self) {
-        // EBUSY while something of it has yet to die, or to be reaped.
-        self.dying.retain(|dir| fs::remove_dir(dir).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
+        let before = self.dying.len();
+        self.dying.retain(|dir| !is_removed(dir));
+        self.looks = if self.dying.len() == before { self.looks.saturating_add(1) } else { 0 };
     }
 
-    /// True if groups wait to be removed.
+    /// If groups wait to be removed, how long to wait before the next look, which is longer each time: what hangs in the
+    /// kernel, on a disk that is gone, may take for ever, and costs ever less.
     #[must_use]
-    pub fn has_dying(&self) -> bool {
-        !self.dying.is_empty()
+    pub fn look_again_after(&self) -> Option<Duration> {
+        (!self.dying.is_empty()).then(|| LOOK_AGAIN.saturating_mul(1 << self.looks.min(16)))
     }
 
-    /// Ends and removes what earlier daemons left, but for the groups of these runs.
-    pub fn end_leftovers(&mut self, but: &[RunId]) {
-        let kept: Vec<String> = but.iter().map(|run| format!("{RUN}{run}.")).collect();
-        let left = groups(&self.root).filter(|dir| {
-            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            !kept.iter().any(|prefix| name.starts_with(prefix))
-        });
-        let left: Vec<PathBuf> = left.collect();
+    /// Ends and removes what earlier daemons left, but for these.
+    pub fn end_leftovers<'a>(&mut self, but: impl Iterator<Item = &'a Cgroup>) {
+        let kept: Vec<&Path> = but.map(|cgroup| cgroup.dir.as_path()).collect();
+        let left: Vec<PathBuf> = groups(&self.root).filter(|dir| !kept.contains(&dir.as_path())).collect();
         left.iter().for_each(|dir| kill(dir));
         self.dying.extend(left);
         self.bury();
@@ -207,6 +218,20 @@ impl Cgroups {
 fn groups(root: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN)).map(|entry| entry.path())
+}
+
+/// Removes a group, and those that its run has made in it; false while something in it has yet to die or to be reaped.
+fn is_removed(dir: &Path) -> bool {
+    match fs::remove_dir(dir) {
+        Ok(()) => return true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return true,
+        // EBUSY, for either.
+        Err(_) => {}
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let removed = below.filter(|entry| is_removed(&entry.path())).count();
+    removed > 0 && fs::remove_dir(dir).is_ok()
 }
 
 /// SIGKILL to all of a group; one by one where the kernel has no cgroup.kill, until nobody new is found.
@@ -255,8 +280,17 @@ fn own_group(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
     })
 }
 
+fn is_marked(dir: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| sys::attribute(dir, name).is_some_and(|value| value == b"1"))
+}
+
+fn is_alone(dir: &Path) -> bool {
+    let inside = fs::read_to_string(dir.join("cgroup.procs"));
+    inside.is_ok_and(|inside| inside.lines().all(|pid| pid.parse() == Ok(std::process::id())))
+}
+
 fn is_delegated(dir: &Path) -> bool {
-    if ["user.delegate", "trusted.delegate"].iter().any(|name| sys::attribute(dir, name).is_some_and(|value| value == b"1")) {
+    if is_marked(dir) {
         return true;
     }
     let me = Uid::effective();
@@ -292,7 +326,7 @@ mod tests {
     #[test]
     fn a_run_with_limits_gets_a_group_that_keeps_them() {
         let dir = tempfile::tempdir().unwrap();
-        let cgroups = Cgroups { root: dir.path().to_owned(), memory: true, pids: false, dying: Vec::new() };
+        let cgroups = Cgroups { root: dir.path().to_owned(), memory: true, pids: false, dying: Vec::new(), looks: 0 };
         let limits = Limits { memory: Some(1 << 20), pids: Some(7), open_files: Some(9), ..Limits::default() };
         fs::create_dir(dir.path().join("run-5.1")).unwrap();
         fs::write(dir.path().join("run-5.1/cgroup.procs"), "").unwrap();
@@ -304,7 +338,7 @@ mod tests {
         assert_eq!(cgroups.rest(&limits), Limits { memory: None, ..limits });
         fs::write(dir.path().join("run-5.1/memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();
         assert_eq!(oom_kills(&cgroup.dir), 2);
-        assert!(cgroups.find(RunId(5)).is_some());
-        assert!(cgroups.find(RunId(50)).is_none());
+        assert!(cgroups.find(RunId(5), Attempt(1)).is_some());
+        assert!(cgroups.find(RunId(5), Attempt(11)).is_none());
     }
 }

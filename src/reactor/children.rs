@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mio::{Interest, Token};
 
@@ -76,7 +77,11 @@ pub(super) struct Children {
 /// How a process ended.
 pub(super) enum Ended {
     /// With this status.
-    Exited(Exit),
+    Exited {
+        exit: Exit,
+        /// The kernel killed of its processes because they reached their limit of memory.
+        out_of_memory: bool,
+    },
     /// It was adopted: nobody knows.
     Vanished,
 }
@@ -151,13 +156,6 @@ impl Children {
             cgroup: cgroup.as_ref().map(|cgroup| (cgroup.door(), &rest)),
         };
         let spawned = exec::spawn(&launch);
-        let cgroup = match (cgroup, &mut self.cgroups) {
-            (Some(cgroup), Ok(cgroups)) if spawned.is_err() => {
-                cgroups.end(cgroup);
-                None
-            }
-            (cgroup, _) => cgroup,
-        };
         let files = self.files_of(job, spawn.run);
         if event_file.is_some() {
             files.event_file = event_file;
@@ -165,12 +163,21 @@ impl Children {
         if spawn.attempt > Attempt(1) {
             files.sink.begin_attempt(spawn.attempt);
         }
-        let mut child = spawned.map_err(|error| error.to_string())?;
-        let pid = child.pid();
-        let watched = watch(io, What::Exit(spawn.run), What::Output(spawn.run), &mut child);
-        let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
-        self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output, cgroup });
-        Ok(pid)
+        let started = spawned.map_err(|error| error.to_string()).and_then(|mut child| {
+            let watched = watch(io, What::Exit(spawn.run), What::Output(spawn.run), &mut child);
+            Ok((watched.map_err(|error| format!("its process can't be watched: {error}"))?, child))
+        });
+        match started {
+            Ok(((exit, output), child)) => {
+                let pid = child.pid();
+                self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output, cgroup });
+                Ok(pid)
+            }
+            Err(reason) => {
+                cgroup.map(|cgroup| self.end_group(cgroup));
+                Err(reason)
+            }
+        }
     }
 
     /// The variables by which a process knows its run.
@@ -253,7 +260,7 @@ impl Children {
     ///
     /// # Errors
     /// When its end can't be watched.
-    pub fn adopt(&mut self, io: &mut Io, job: &Job, run: RunId, adopted: Adopted) -> io::Result<()> {
+    pub fn adopt(&mut self, io: &mut Io, job: &Job, (run, attempt): (RunId, Attempt), adopted: Adopted) -> io::Result<()> {
         let exit = io.watch(adopted.as_fd().as_raw_fd(), What::Exit(run), Interest::READABLE)?;
         let output = adopted.open_output().and_then(|fd| {
             let token = io.watch(fd.as_raw_fd(), What::Output(run), Interest::READABLE).ok()?;
@@ -266,7 +273,7 @@ impl Children {
         }
         let event_file = Some(exec::event_path(&self.state_dir.join("events"), run)).filter(|path| path.exists());
         self.files.insert(run, RunFiles { sink, event_file, told: false });
-        let cgroup = self.cgroups.as_ref().ok().and_then(|cgroups| cgroups.find(run));
+        let cgroup = self.cgroups.as_ref().ok().and_then(|cgroups| cgroups.find(run, attempt));
         self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output, cgroup });
         Ok(())
     }
@@ -336,12 +343,12 @@ impl Children {
 
     /// The process of a run may have ended: if so, what is left in its pipe is read and everything of it released.
     pub fn reap(&mut self, io: &mut Io, run: RunId) -> Option<Ended> {
-        let ended = match &mut self.watched.get_mut(&run)?.process {
+        let exit = match &mut self.watched.get_mut(&run)?.process {
             Process::Own(child) => match child.try_reap() {
-                Ok(exit) => Ended::Exited(exit?),
+                Ok(exit) => Some(exit?),
                 Err(error) => {
                     log::error!("run {run}: its exit can't be read: {error}");
-                    Ended::Vanished
+                    None
                 }
             },
             Process::Adopted(adopted) => {
@@ -351,17 +358,19 @@ impl Children {
                 // Asked first: its parent may be about to reap it.
                 let exit = adopted.exit();
                 end_rest(run, adopted);
-                exit.map_or(Ended::Vanished, Ended::Exited)
+                exit
             }
         };
+        // Before the last look at the pipe, which whoever is left may hold open.
+        let cgroup = self.watched.get_mut(&run).and_then(|watched| watched.cgroup.take());
+        let out_of_memory = cgroup.is_some_and(|cgroup| self.end_group(cgroup));
         let mut read = 0;
         while read < LAST_DRAIN && matches!(self.drain(run), Some(Drained::More)) {
             read += exec::DRAIN_AT_ONCE;
         }
         self.close_output(io, run);
         self.readable.remove(&run);
-        let watched = self.watched.remove(&run);
-        if let Some(watched) = &watched
+        if let Some(watched) = self.watched.remove(&run)
             && let Some(token) = watched.exit
         {
             let fd = match &watched.process {
@@ -372,37 +381,26 @@ impl Children {
                 io.forget(fd, token);
             }
         }
-        if let Some(cgroup) = watched.and_then(|watched| watched.cgroup) {
-            self.end_group(run, cgroup);
-        }
         self.rest();
-        Some(ended)
+        Some(exit.map_or(Ended::Vanished, |exit| Ended::Exited { exit, out_of_memory }))
     }
 
-    /// What is left in the control group of a run that is over is ended.
-    fn end_group(&mut self, run: RunId, cgroup: Cgroup) {
-        let Ok(cgroups) = &mut self.cgroups else { return };
-        if cgroups.end(cgroup) {
-            log::warn!("run {run}: the kernel ended it, because its memory limit was reached");
-            if let Some(files) = self.files.get_mut(&run) {
-                files.sink.begin("its memory limit was reached: the kernel ended it");
-            }
-        }
+    /// What is left in the control group of a run that is over is ended; true if its memory had run out.
+    fn end_group(&mut self, cgroup: Cgroup) -> bool {
+        self.cgroups.as_mut().is_ok_and(|cgroups| cgroups.end(cgroup))
     }
 
-    /// Removes the control groups of which everything has died by now; true if there are others.
-    pub fn bury_groups(&mut self) -> bool {
-        self.cgroups.as_mut().is_ok_and(|cgroups| {
-            cgroups.bury();
-            cgroups.has_dying()
-        })
+    /// Removes the control groups of which everything has died by now; if there are others, when to look again.
+    pub fn bury_groups(&mut self) -> Option<Duration> {
+        let cgroups = self.cgroups.as_mut().ok()?;
+        cgroups.bury();
+        cgroups.look_again_after()
     }
 
     /// Ends what daemons before this one left in control groups of runs that are not watched.
     pub fn end_groups_of_others(&mut self) {
-        let mine: Vec<RunId> = self.watched.keys().copied().collect();
         if let Ok(cgroups) = &mut self.cgroups {
-            cgroups.end_leftovers(&mine);
+            cgroups.end_leftovers(self.watched.values().filter_map(|watched| watched.cgroup.as_ref()));
         }
     }
 

@@ -48,7 +48,7 @@ use crate::control::Bound;
 use crate::control::protocol::Reply;
 use crate::engine::{Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
-use crate::model::{Elapsed, JobId, Now, RunId};
+use crate::model::{Elapsed, JobId, Now, RunId, format_size};
 use crate::store::{JobKey, Lock, Store};
 use crate::triggers::Readiness;
 use bridge::Bridge;
@@ -249,7 +249,7 @@ impl<C: Clocks> Reactor<C> {
             };
             if let Some(adopted) = pid.and_then(Adopted::open)
                 && let Some(pid) = pid
-                && children.adopt(&mut io, &config.jobs[record.job.index()], record.id, adopted).is_ok()
+                && children.adopt(&mut io, &config.jobs[record.job.index()], (record.id, record.attempt), adopted).is_ok()
             {
                 log::info!("run {} goes on: its process {} outlived the daemon that started it", record.id, pid.pid);
                 *process = RestoredProcess::Alive(pid);
@@ -257,6 +257,7 @@ impl<C: Clocks> Reactor<C> {
         }
         source_child::end_leftovers(&children);
         children.end_groups_of_others();
+        let groups_left = children.bury_groups();
         let mut effects = Vec::new();
         engine.start(now, restored, &mut effects);
         let mut reactor = Reactor {
@@ -287,7 +288,7 @@ impl<C: Clocks> Reactor<C> {
             trouble_told: false,
             sync_at: None,
             sync_trouble: None,
-            sweep_at: None,
+            sweep_at: groups_left.map(|delay| now.elapsed + delay),
             surroundings,
             configured,
             wait_for_clock,
@@ -446,8 +447,8 @@ impl<C: Clocks> Reactor<C> {
         if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
             return;
         }
-        if self.children.bury_groups() {
-            self.sweep_at = Some(self.now.elapsed + SWEEP_AGAIN);
+        if let Some(delay) = self.children.bury_groups() {
+            self.sweep_at = Some(self.now.elapsed + delay);
         }
         let known: Vec<Known> = self.children.known().chain(self.hooks.known()).chain(self.watches.known()).collect();
         match crate::exec::sweep(&known) {
@@ -456,7 +457,8 @@ impl<C: Clocks> Reactor<C> {
                     log::info!("run {}: its process {} had left its group and outlived it, and was killed", stray.run, stray.pid);
                 }
                 if swept.again {
-                    self.sweep_at = Some(self.now.elapsed + SWEEP_AGAIN);
+                    let soon = self.now.elapsed + SWEEP_AGAIN;
+                    self.sweep_at = Some(self.sweep_at.map_or(soon, |at| at.min(soon)));
                 }
             }
             Err(error) => log::warn!("orphans of runs can't be looked for: {error}"),
@@ -465,13 +467,22 @@ impl<C: Clocks> Reactor<C> {
 
     fn reap(&mut self, run: RunId) {
         match self.children.reap(&mut self.io, run) {
-            Some(Ended::Exited(exit)) => {
+            Some(Ended::Exited { exit, out_of_memory }) => {
                 self.sweep_at = Some(self.now.elapsed);
-                self.inbox.push_back(Event::Exited { run, exit });
+                let reason = out_of_memory.then(|| self.memory_reason(run)).flatten();
+                self.inbox.push_back(Event::Exited { run, exit, reason });
             }
-            Some(Ended::Vanished) => self.inbox.push_back(Event::Vanished { run }),
+            Some(Ended::Vanished) => {
+                self.sweep_at = Some(self.now.elapsed);
+                self.inbox.push_back(Event::Vanished { run });
+            }
             None => {}
         }
+    }
+
+    fn memory_reason(&self, run: RunId) -> Option<String> {
+        let limit = self.config.jobs[self.engine.run(run)?.job.index()].exec.limits.memory?;
+        Some(format!("killed by the kernel: memory limit of {} reached", format_size(limit)))
     }
 
     fn reap_hook(&mut self, hook: HookId) {

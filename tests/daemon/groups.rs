@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use super::support::{PATIENCE, Place};
+use super::support::{Daemon, PATIENCE, Place, is_alive};
 
 /// A group of the test's own; its processes are ended and it is removed with it.
 struct Group(PathBuf);
 
 impl Group {
     /// `None`, with the reason printed, where there can be none.
-    fn new() -> Option<Group> {
+    fn new(name: &str) -> Option<Group> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let Some(point) = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4)) else {
             eprintln!("skipped: no cgroup file system of version 2 is mounted");
             return None;
         };
-        let dir = Path::new(point).join(format!("firelink-test-{}", std::process::id()));
+        let dir = Path::new(point).join(format!("firelink-test-{name}-{}", std::process::id()));
         if let Err(error) = std::fs::create_dir(&dir) {
             eprintln!("skipped: no control group can be made: {error}");
             return None;
@@ -66,40 +66,81 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 /// tells whose it is. It says its pid through the pipe.
 const HIDES: &str = "setsid env -i /bin/sh -c 'echo $$ > \"$0\"; exec sleep 1000' \"$PWD/pids\" &";
 
-#[test]
-fn a_run_with_limits_has_a_control_group_of_its_own_from_which_nothing_gets_away() {
-    let Some(group) = Group::new() else { return };
+/// A job with limits, and a run that ends with code 3 once it is told to.
+fn place() -> Place {
     let place = Place::new(&format!(
-        "jobs:\n  - name: limited\n    trigger: manual\n    limits: {{ pids: 100 }}\n    command: |\n      {HIDES}\n      read -r line < go\n"
+        "jobs:\n  - name: limited\n    trigger: manual\n    limits: {{ pids: 100 }}\n    command: |\n      {HIDES}\n      read -r line < go\n      exit 3\n"
     ));
     place.make_pipe("pids");
     place.make_pipe("go");
-    // The daemon enters before it begins, as systemd has it.
+    place
+}
+
+/// A daemon that is in the group before it begins, as systemd has it.
+fn start<'p>(place: &'p Place, group: &Path) -> Daemon<'p> {
     let state = place.state_dir().display().to_string();
-    let shell = place.command(&[]);
-    let firelink = shell.get_program().to_owned();
+    let direct = place.command(&["run", "firelink.yaml", "--state-dir", &state]);
     let mut enter = std::process::Command::new("/bin/sh");
-    enter.arg("-c").arg("echo $$ > \"$0/cgroup.procs\"; exec \"$@\"").arg(&group.0).arg(firelink);
-    enter.args(["run", "firelink.yaml", "--state-dir", &state]).current_dir(place.path("."));
-    for (name, value) in shell.get_envs() {
+    enter.args(["-c", "echo $$ > \"$0\"; exec \"$@\""]).arg(group.join("cgroup.procs"));
+    enter.arg(direct.get_program()).args(direct.get_args()).current_dir(place.path("."));
+    for (name, value) in direct.get_envs() {
         match value {
             Some(value) => enter.env(name, value),
             None => enter.env_remove(name),
         };
     }
-    let mut daemon = enter.stderr(std::process::Stdio::null()).spawn().unwrap();
-    until("the daemon answers", || place.firelink(&["ctl", "status"]).status.success());
-    assert_eq!(group.inside("daemon"), [daemon.id().to_string()], "it has made room for groups of runs");
+    place.start_by(enter)
+}
 
+#[test]
+fn a_run_with_limits_has_a_control_group_of_its_own_from_which_nothing_gets_away() {
+    let Some(group) = Group::new("alone") else { return };
+    let place = place();
+    let daemon = start(&place, &group.0);
+    assert_eq!(group.inside("daemon"), [daemon.pid().to_string()], "it has made room for groups of runs");
+    let mut events = daemon.follow();
     place.prints(&["ctl", "trigger", "limited"]);
     let hidden = place.hear("pids");
     let runs = group.runs();
     assert_eq!(runs, ["run-1.1"]);
     assert!(group.inside(&runs[0]).contains(&hidden), "the hidden process is in it: {:?}", group.inside(&runs[0]));
+    // A group that a job has made in its own does not keep that from being removed.
+    std::fs::create_dir(group.0.join(&runs[0]).join("inner")).unwrap();
     std::fs::write(place.path("go"), "on\n").unwrap();
-    until("the run ends", || place.states("limited") == ["succeeded"]);
+    assert_eq!(events.ended("limited")["state"], "failed");
+    assert_eq!(place.history(&["--job", "limited"])[0]["exit_code"], 3);
     until("the hidden process is gone", || !Path::new("/proc").join(&hidden).exists());
     until("and its group", || group.runs().is_empty());
-    place.prints(&["stop"]);
-    daemon.wait().unwrap();
+    daemon.terminate();
+}
+
+#[test]
+fn a_run_keeps_its_group_when_the_daemon_replaces_itself_and_what_a_dead_daemon_left_in_one_ends_with_the_next() {
+    let Some(group) = Group::new("next") else { return };
+    let place = place();
+    let mut daemon = start(&place, &group.0);
+    place.prints(&["ctl", "trigger", "limited"]);
+    let hidden = place.hear("pids");
+    place.prints(&["ctl", "reload", "--exec"]);
+    daemon.wait_for_log("goes on");
+    daemon.wait_for_log("ask it from another terminal");
+    assert_eq!(group.runs(), ["run-1.1"]);
+    assert!(is_alive(&hidden));
+    let mut events = daemon.follow();
+    std::fs::write(place.path("go"), "on\n").unwrap();
+    assert_eq!(events.ended("limited")["state"], "failed");
+    assert_eq!(place.history(&["--job", "limited"])[0]["exit_code"], 3);
+    until("the hidden process is gone", || !is_alive(&hidden));
+    until("and its group", || group.runs().is_empty());
+
+    place.prints(&["ctl", "trigger", "limited"]);
+    let hidden = place.hear("pids");
+    daemon.crash();
+    // The run ends while there is no daemon; the hidden process does not.
+    std::fs::write(place.path("go"), "on\n").unwrap();
+    until("the run has ended", || group.inside("run-2.1") == [hidden.clone()]);
+    let _daemon = start(&place, &group.0.join("daemon"));
+    until("the hidden process is gone", || !is_alive(&hidden));
+    until("and its group", || group.runs().is_empty());
+    assert_eq!(place.states("limited"), ["failed", "lost"]);
 }

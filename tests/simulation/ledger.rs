@@ -338,7 +338,7 @@ impl Ledger {
                 hold!(forced || !self.paused.contains(&name), "run {id} of {name} goes on, and {name} is paused");
                 self.watch_dependencies(rules, job, id, forced)?;
             } else {
-                let exited = matches!(event, Some(Event::Exited { run, exit: Exit::Code(_) }) if run.0 == id);
+                let exited = matches!(event, Some(Event::Exited { run, exit: Exit::Code(_), .. }) if run.0 == id);
                 hold!(exited, "run {id} of {name} succeeded, and no process of it has just ended well");
             }
         }

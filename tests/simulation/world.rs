@@ -414,7 +414,7 @@ impl<'c> World<'c> {
                 .is_some_and(|record| matches!(&record.state, RunState::Running(process) if process.adopted));
             daemon.inbox.push_back(match adopted {
                 true => Event::Vanished { run },
-                false => Event::Exited { run, exit: process.exit },
+                false => Event::Exited { run, exit: process.exit, reason: None },
             });
         }
     }
