@@ -7,6 +7,8 @@
 mod host;
 #[path = "support/hostile.rs"]
 mod hostile;
+#[path = "support/moto.rs"]
+mod moto_server;
 #[path = "support/s3.rs"]
 mod s3;
 

@@ -158,6 +158,10 @@ impl<C: Clocks> Reactor<C> {
                 }
                 self.pruning.note(*job);
                 self.answer_waiters(*run, ended);
+                if let Some(watch) = self.watches.follower(*job) {
+                    let event = row.and_then(|row| serde_json::from_str(row.event.as_deref()?).ok()).unwrap_or_default();
+                    self.call_source(watch, Readiness::RunEnded { event, state: outcome.word() });
+                }
             }
             Story::WillRetry { run, job, exit, reason, .. } => {
                 if let Some(record) = self.engine.run(*run) {

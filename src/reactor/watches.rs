@@ -15,7 +15,7 @@ use super::source_child::{SourceChild, Whose};
 use crate::engine::{Engine, WINDOW};
 use crate::exec::Known;
 use crate::exec::spec::{Action, ExecSpec};
-use crate::model::{Elapsed, JobId, Now, TriggerWord};
+use crate::model::{Elapsed, JobId, Now, StateWord, TriggerWord};
 use crate::store::Store;
 use crate::triggers::{Batch, ChildPipes, FdId, Mailbox, Readiness, SeenSnapshot, Source, SourceHost};
 
@@ -51,6 +51,8 @@ struct Asked {
     child: Option<SourceChild>,
     /// It is to be told when there is room for runs.
     wants_room: bool,
+    /// It is to be told when a run ends.
+    follows_runs: bool,
 }
 
 /// All of them.
@@ -155,9 +157,17 @@ impl Watches {
         self.watches.iter_mut().filter_map(|watch| watch.asked.child.as_mut()).for_each(SourceChild::kill);
     }
 
-    /// True while a child lives or a batch waits to be stored: not yet the time to go.
+    /// True while a child lives, a batch waits to be stored, or a source has something left to say: not yet the time to
+    /// go.
     pub fn is_ending(&self) -> bool {
-        self.has_batch() || self.watches.iter().any(|watch| watch.asked.child.is_some())
+        let is_busy = |watch: &Watch| watch.asked.child.is_some() || watch.source.as_ref().is_some_and(|s| s.is_busy());
+        self.has_batch() || self.watches.iter().any(is_busy)
+    }
+
+    /// The source of a job that wants to know how its runs end.
+    pub fn follower(&self, job: JobId) -> Option<u32> {
+        let mut watches = (0..).zip(&self.watches);
+        watches.find(|(_, watch)| watch.owner.job == job && watch.asked.follows_runs).map(|(id, _)| id)
     }
 
     /// Tells each source that waits for room that there is some.
@@ -308,6 +318,18 @@ impl SourceHost for Host<'_, '_> {
         let room = WINDOW.saturating_sub(self.around.engine.unended(self.owner.job));
         self.asked.wants_room = room == 0;
         room
+    }
+
+    fn is_written(&self) -> bool {
+        self.around.store.trouble().is_none()
+    }
+
+    fn follow_runs(&mut self) {
+        self.asked.follows_runs = true;
+    }
+
+    fn state_of_run(&mut self, event: &serde_json::Value) -> Result<Option<StateWord>, String> {
+        self.around.store.state_of_event(self.owner.job, &event.to_string()).map_err(|error| error.to_string())
     }
 
     fn mailbox(&mut self) -> Mailbox {

@@ -169,6 +169,19 @@ impl Store {
         run(&self.conn, id)
     }
 
+    /// The state of the latest run that was made of this event.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn state_of_event(&self, job: JobId, event: &str) -> Result<Option<StateWord>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND event = ?2 ORDER BY id DESC LIMIT 1");
+        self.conn
+            .prepare(&sql)
+            .and_then(|mut query| query.query_row((self.row_of(job), event), StoredRun::from_row).optional())
+            .map(|run| run.map(|run| run.state))
+            .map_err(|error| StoreError::from_sqlite("look for the run of an event", &error))
+    }
+
     /// The runs that were skipped at this instant for this reason, or because of one that was.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub mod s3;
 pub mod seams;
 mod seen;
 mod source;
+pub mod sqs;
 mod startup;
 mod watch;
 

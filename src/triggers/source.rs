@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::exec::spec::Action;
-use crate::model::{Elapsed, Exit, Now};
+use crate::model::{Elapsed, Exit, Now, StateWord};
 
 /// The identity of an object within one watch: the first 128 bits of a hash of its key. Aligned as a machine word, so
 /// that a [`SeenObject`] takes 24 bytes and not 32: a restart reads a million of them at once.
@@ -76,6 +76,13 @@ pub enum Readiness {
     Exited(Exit),
     /// There is room for runs again, after [`SourceHost::room`] was 0.
     Room,
+    /// A run of the job has ended, its retries included; told only after [`SourceHost::follow_runs`].
+    RunEnded {
+        /// The payload of the run's event; null if it had none.
+        event: serde_json::Value,
+        /// In which state.
+        state: StateWord,
+    },
 }
 
 /// The read ends of a child's outputs; watched, non-blocking, to be given back with [`SourceHost::drop_fd`].
@@ -160,6 +167,20 @@ pub trait SourceHost {
     /// them. A source that can make whoever sends events wait does so while this is 0; [`Readiness::Room`] follows.
     fn room(&mut self) -> usize;
 
+    /// False while the disk refuses what was recorded, which then is in memory alone: no one outside should be told that
+    /// an event is taken care of. The next batch, empty or not, has it tried again.
+    fn is_written(&self) -> bool;
+
+    /// Asks for [`Readiness::RunEnded`] from now on, for a source that owes someone an answer about its events.
+    fn follow_runs(&mut self);
+
+    /// The state of the latest run that was made of this event, as the store has it; `None` if it knows of none. It
+    /// looks through the job's history, so it is for what is rare.
+    ///
+    /// # Errors
+    /// A sentence, when the store can't be read.
+    fn state_of_run(&mut self, event: &serde_json::Value) -> Result<Option<StateWord>, String>;
+
     /// A way for other threads to reach this source.
     fn mailbox(&mut self) -> Mailbox;
 
@@ -183,8 +204,14 @@ pub trait Source {
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness);
 
     /// The daemon has been asked to stop: what takes time to end should begin to. Events may be handed over until
-    /// [`Source::stop`]; their runs wait for the next start. The daemon waits for the child, and for a batch under way.
+    /// [`Source::stop`]; their runs wait for the next start. The daemon waits for the child, for a batch under way, and
+    /// while the source [is busy](Source::is_busy).
     fn close(&mut self, _host: &mut dyn SourceHost) {}
+
+    /// After [`Source::close`]: true while someone outside must still be told something. It has to end by itself, soon.
+    fn is_busy(&self) -> bool {
+        false
+    }
 
     /// The job is gone or the daemon ends: release what the host does not own.
     fn stop(&mut self, host: &mut dyn SourceHost);

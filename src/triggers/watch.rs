@@ -1,6 +1,7 @@
-//! `watch`: a run for each new or changed object of a bucket, or file of a folder.
+//! `watch`: a run for each new or changed object of a bucket, file of a folder, or message of a queue.
 //!
-//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`] and [`super::files`].
+//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`], [`super::files`] and
+//! [`super::sqs`].
 //!
 //! ```yaml
 //! trigger:
@@ -18,6 +19,12 @@
 //!   recursive: true                  # its folders too
 //!   stable_for: 2s                   # a file counts once it has not changed for so long
 //!   poll_interval: 10s               # only for file systems without inotify
+//!
+//! trigger:
+//!   type: watch
+//!   source: "sqs://host/account/queue"   # or { sqs: "https://host/account/queue", endpoint, region, profile, timeout }
+//!   filter: "*.csv"                  # of messages that tell of objects: which objects
+//!   ack: stored                      # when a message is deleted; or after_success
 //! ```
 
 use std::time::Duration;
@@ -26,18 +33,19 @@ use serde_json::Value;
 
 use super::files::FileWatch;
 use super::s3::{Address, ClientSettings, Existing, NameFilter, S3Watch, Spread};
+use super::sqs::{self, SqsWatch};
 use super::{JobContext, Keys, Source, Text, Trigger, TriggerType, stable_offset};
 use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType {
     word: TriggerWord::Watch.as_str(),
-    keys: &["source", "filter", "poll_interval", "existing", "batch", "ordered", "recursive", "stable_for"],
+    keys: &["source", "filter", "poll_interval", "existing", "batch", "ordered", "recursive", "stable_for", "ack"],
     build,
 };
 
 /// The keys of `source` as a map.
-const SOURCE_KEYS: &[&str] = &["s3", "endpoint", "region", "profile", "path_style", "anonymous", "timeout"];
+pub(super) const SOURCE_KEYS: &[&str] = &["s3", "sqs", "endpoint", "region", "profile", "path_style", "anonymous", "timeout"];
 
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -53,14 +61,33 @@ const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 const SOURCE_HELP: &str = "for example `source: \"s3://bucket/prefix/\"`, or a folder: `source: /srv/inbox`";
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+    // A share of a second rather than of the interval: the same job keeps its place when the interval changes.
+    let spread = Spread::from_offset(stable_offset(Duration::from_secs(1), cx));
+    if is_queue(keys) {
+        let watch = sqs::keys::read(keys, spread)?;
+        return Some(Box::new(Queue { watch }));
+    }
+    if keys.has("ack") {
+        let message = "`ack` is about queues, and this source is none".to_owned();
+        keys.error(keys.place("ack"), message, "objects and files stay where they are: leave the key out".into());
+    }
     if is_folder(keys) {
         let watch = read_folder(keys, cx)?;
         return Some(Box::new(Folder { watch }));
     }
-    // A share of a second rather than of the interval: the same job keeps its place when the interval changes.
-    let spread = Spread::from_offset(stable_offset(Duration::from_secs(1), cx));
     let watch = read(keys, spread)?;
     Some(Box::new(Watch { watch }))
+}
+
+/// True if `source` names a queue.
+fn is_queue(keys: &mut dyn Keys) -> bool {
+    if !keys.has("source") {
+        return false;
+    }
+    if let Some(map) = keys.map("source", SOURCE_KEYS) {
+        return map.has("sqs");
+    }
+    keys.text("source").is_some_and(|text| text.value.starts_with("sqs://"))
 }
 
 /// True if `source` is a text without a scheme.
@@ -158,7 +185,7 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
             read_address(keys, &text, offset)
         })
     } else {
-        keys.error(keys.place("s3"), "a `source` map needs `s3`".into(), "for example `s3: bucket/prefix/`".into());
+        keys.error(keys.place("s3"), "a `source` map needs `s3` or `sqs`".into(), "for example `s3: bucket/prefix/`".into());
         None
     };
     let mut client = ClientSettings {
@@ -189,7 +216,7 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
 }
 
 /// Too short a limit is reported and read as absent.
-fn read_timeout(keys: &mut dyn Keys) -> Option<Duration> {
+pub(super) fn read_timeout(keys: &mut dyn Keys) -> Option<Duration> {
     let timeout = keys.duration("timeout")?;
     if timeout < SHORTEST_TIMEOUT {
         let message = format!("a `timeout` of {} is too short", format_duration(timeout));
@@ -200,7 +227,7 @@ fn read_timeout(keys: &mut dyn Keys) -> Option<Duration> {
 }
 
 /// A word that may not be empty; an empty one is reported and read as absent.
-fn read_word(keys: &mut dyn Keys, key: &str, help: &str) -> Option<String> {
+pub(super) fn read_word(keys: &mut dyn Keys, key: &str, help: &str) -> Option<String> {
     let text = keys.text(key)?;
     if text.value.trim().is_empty() {
         keys.error(text.place, format!("`{key}` is empty"), help.into());
@@ -231,7 +258,7 @@ fn read_address(keys: &mut dyn Keys, text: &Text, offset: usize) -> Option<Addre
 
 /// The outer `None` is a mistake, the inner one an absent key.
 #[expect(clippy::option_option, reason = "absent and wrong are different answers here")]
-fn read_filter(keys: &mut dyn Keys) -> Option<Option<NameFilter>> {
+pub(super) fn read_filter(keys: &mut dyn Keys) -> Option<Option<NameFilter>> {
     if !keys.has("filter") {
         return Some(None);
     }
@@ -314,6 +341,36 @@ impl Trigger for Watch {
 
     // Not reached: without the feature no configuration with a bucket loads.
     #[cfg(not(feature = "s3"))]
+    fn source(&self) -> Option<Box<dyn Source>> {
+        None
+    }
+
+    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
+        event_env(event)
+    }
+}
+
+#[derive(Debug)]
+struct Queue {
+    watch: SqsWatch,
+}
+
+impl Trigger for Queue {
+    fn kind(&self) -> TriggerWord {
+        TriggerWord::Watch
+    }
+
+    fn summary(&self) -> String {
+        format!("watch {}", self.watch)
+    }
+
+    #[cfg(feature = "sqs")]
+    fn source(&self) -> Option<Box<dyn Source>> {
+        Some(self.watch.source())
+    }
+
+    // Not reached: without the feature no configuration with a queue loads.
+    #[cfg(not(feature = "sqs"))]
     fn source(&self) -> Option<Box<dyn Source>> {
         None
     }

@@ -1,55 +1,17 @@
-//! One full pass against a server that is not Rust: moto, whose command `FIRELINK_TEST_MOTO` names
-//! (`pip install 'moto[server]'` makes a `moto_server`). Without the variable the test says that it was skipped.
+//! One full pass against a server that is not Rust.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
 use firelink::triggers::s3::{Existing, NameFilter};
 
 use super::host::{Bench, S3Thread, Store};
+use super::moto_server::Moto;
 use super::s3::{ACCESS_KEY, SECRET_KEY};
 use super::watch_at;
 
 /// moto refuses names under three letters, as it should.
 const BUCKET: &str = "moto-box";
-
-struct Moto {
-    child: Child,
-    endpoint: String,
-}
-
-impl Moto {
-    fn start() -> Option<Moto> {
-        let Some(command) = std::env::var_os("FIRELINK_TEST_MOTO") else {
-            println!("skipped: FIRELINK_TEST_MOTO names no moto_server");
-            return None;
-        };
-        let mut child = Command::new(command)
-            .args(["-H", "127.0.0.1", "-p", "0"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .env("PYTHONUNBUFFERED", "1")
-            .spawn()
-            .expect("moto_server starts");
-        let mut lines = BufReader::new(child.stderr.take().expect("its stderr")).lines();
-        let endpoint = lines.find_map(|line| {
-            let line = line.expect("a line of moto's");
-            line.split_once("Running on ").map(|(_, url)| url.trim().to_owned())
-        });
-        // Somebody must read on, or moto stops when the pipe is full.
-        std::thread::spawn(move || lines.for_each(drop));
-        Some(Moto { child, endpoint: endpoint.expect("moto says where it runs") })
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The SDK as a user of the bucket.
 struct User<'a> {

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use firelink::exec::spec::Action;
-use firelink::model::{Elapsed, Now, WallTime};
+use firelink::model::{Elapsed, Now, StateWord, WallTime};
 use firelink::triggers::s3::S3Watch;
 use firelink::triggers::{
     Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
@@ -99,6 +99,10 @@ struct Host {
     warnings: Vec<Option<String>>,
     /// True if what is committed is not kept, to measure the source alone.
     forgetful: bool,
+    /// What the store answers about the runs of events.
+    states: Vec<(Value, StateWord)>,
+    /// What was committed is in memory alone.
+    unwritten: bool,
 }
 
 impl SourceHost for Host {
@@ -136,6 +140,13 @@ impl SourceHost for Host {
     fn warn(&mut self, warning: Option<String>) {
         self.warnings.push(warning);
     }
+    fn is_written(&self) -> bool {
+        !self.unwritten
+    }
+    fn follow_runs(&mut self) {}
+    fn state_of_run(&mut self, event: &Value) -> Result<Option<StateWord>, String> {
+        Ok(self.states.iter().rev().find(|(of, _)| of == event).map(|(_, state)| *state))
+    }
     fn mailbox(&mut self) -> Mailbox {
         self.mailbox.clone()
     }
@@ -164,6 +175,11 @@ pub struct BatchSize {
 impl Bench {
     /// Starts the watch on what an earlier one left.
     pub fn start(watch: &S3Watch, store: Store, thread: &Arc<S3Thread>) -> Bench {
+        Bench::of(watch.source(), store, thread)
+    }
+
+    /// Starts any source.
+    pub fn of(mut source: Box<dyn Source>, store: Store, thread: &Arc<S3Thread>) -> Bench {
         let (sender, inbox) = channel();
         let mailbox = Mailbox::new(Arc::new(move |message| {
             // After a crash nobody listens.
@@ -171,8 +187,18 @@ impl Bench {
         }));
         let now = Now { wall: WallTime::from_secs(1_700_000_000), elapsed: Elapsed::from_nanos(1) };
         let thread = thread.clone();
-        let mut host = Host { now, store, thread, mailbox, emitted: None, wake: None, warnings: Vec::new(), forgetful: false };
-        let mut source = watch.source();
+        let mut host = Host {
+            now,
+            store,
+            thread,
+            mailbox,
+            emitted: None,
+            wake: None,
+            warnings: Vec::new(),
+            forgetful: false,
+            states: Vec::new(),
+            unwritten: false,
+        };
         source.start(&mut host).expect("a source that starts");
         Bench { source, host, inbox, batches: Vec::new() }
     }
@@ -214,6 +240,68 @@ impl Bench {
             }
         }
         true
+    }
+
+    /// Hears what comes from the S3 thread, and commits, until this holds.
+    pub fn hear_until(&mut self, what: &str, mut holds: impl FnMut(&Bench) -> bool) -> &mut Bench {
+        self.commit();
+        while !holds(self) {
+            let message = self.inbox.recv_timeout(STUCK).unwrap_or_else(|_| panic!("{what} never came"));
+            self.say(Readiness::Message(message));
+        }
+        self
+    }
+
+    /// Hears one thing from the S3 thread.
+    pub fn hear_one(&mut self) {
+        let message = self.inbox.recv_timeout(STUCK).expect("something from the S3 thread");
+        self.say(Readiness::Message(message));
+    }
+
+    /// Calls the source, and commits what it hands over.
+    pub fn say(&mut self, what: Readiness) {
+        self.source.ready(&mut self.host, what);
+        self.commit();
+    }
+
+    fn commit(&mut self) {
+        while let Some(batch) = self.host.emitted.take() {
+            self.host.store.commit(batch);
+            self.source.ready(&mut self.host, Readiness::Recorded);
+        }
+    }
+
+    /// A run ends, in this state.
+    pub fn end_run(&mut self, event: &Value, state: StateWord) {
+        self.say(Readiness::RunEnded { event: event.clone(), state });
+    }
+
+    /// Lets time pass; the source is woken if it has asked for that.
+    pub fn advance(&mut self, time: Duration) {
+        self.host.now.elapsed = self.host.now.elapsed + time;
+        if self.host.wake.take_if(|at| *at <= self.host.now.elapsed).is_some() {
+            self.say(Readiness::Timer);
+        }
+    }
+
+    /// What the history says of the run of an event.
+    pub fn history_says(&mut self, event: &Value, state: StateWord) {
+        self.host.states.push((event.clone(), state));
+    }
+
+    /// Whether the disk takes what is committed.
+    pub fn disk_works(&mut self, works: bool) {
+        self.host.unwritten = !works;
+    }
+
+    /// The daemon is asked to stop.
+    pub fn close(&mut self) {
+        self.source.close(&mut self.host);
+        self.commit();
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.source.is_busy()
     }
 
     pub fn store(&self) -> &Store {

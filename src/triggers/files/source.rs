@@ -502,7 +502,7 @@ impl Source for FileSource {
                 self.gone.clear();
                 self.read_again_at = Some(host.now().elapsed + PATIENCE);
             }
-            Readiness::Message(_) | Readiness::Exited(_) | Readiness::Room => {
+            Readiness::Message(_) | Readiness::Exited(_) | Readiness::Room | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "no other thread and no child knows this source");
             }
         }

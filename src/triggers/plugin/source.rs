@@ -403,7 +403,9 @@ impl Source for PluginSource {
                     [&mut process.stdout, &mut process.stderr].into_iter().flatten().for_each(|pipe| pipe.more = true);
                 }
             }
-            Readiness::Message(_) => debug_assert!(false, "no other thread knows this source"),
+            Readiness::Message(_) | Readiness::RunEnded { .. } => {
+                debug_assert!(false, "no other thread knows this source, and it follows no runs");
+            }
         }
         self.work(host);
     }

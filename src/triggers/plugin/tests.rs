@@ -11,7 +11,7 @@ use serde_json::json;
 use super::super::{Restart, Spread};
 use super::*;
 use crate::exec::spec::Action;
-use crate::model::{Now, WallTime};
+use crate::model::{Now, StateWord, WallTime};
 use crate::triggers::{ChildPipes, Mailbox, SeenSnapshot};
 
 struct Host {
@@ -79,6 +79,13 @@ impl SourceHost for Host {
     }
     fn warn(&mut self, warning: Option<String>) {
         self.warning = warning;
+    }
+    fn is_written(&self) -> bool {
+        true
+    }
+    fn follow_runs(&mut self) {}
+    fn state_of_run(&mut self, _: &Value) -> Result<Option<StateWord>, String> {
+        Ok(None)
     }
     fn mailbox(&mut self) -> Mailbox {
         unreachable!("a plugin has no thread")

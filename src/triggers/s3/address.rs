@@ -103,14 +103,14 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 
 /// The host of an endpoint that [`check_endpoint`] took.
 #[cfg(feature = "s3")]
-pub(super) fn host_of(endpoint: &str) -> &str {
+pub(in crate::triggers) fn host_of(endpoint: &str) -> &str {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     split_port(rest.split('/').next().unwrap_or_default()).0
 }
 
 /// The `host:port` of an endpoint, with the port that its scheme implies.
 #[cfg(feature = "s3")]
-pub(super) fn host_and_port(endpoint: &str) -> String {
+pub(in crate::triggers) fn host_and_port(endpoint: &str) -> String {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
     let authority = rest.split('/').next().unwrap_or_default();
     match split_port(authority) {

@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, H
 
 /// The SDK's way to the network; clones share their connections.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Http {
+pub(in crate::triggers) struct Http {
     pools: Arc<Mutex<Vec<Pool>>>,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for Pool {
 
 impl Http {
     /// Closes every connection that no request is using.
-    pub(super) fn close(&self) {
+    pub(in crate::triggers) fn close(&self) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -90,7 +90,7 @@ fn to_listed(object: Object, is_encoded: bool) -> Result<Listed, &'static str> {
 
 /// Undoes `encoding-type=url`: percent-encoding of UTF-8, in which a `+` stands for a space (one in a key comes as
 /// `%2B`). `None` if it is not that.
-fn decode(text: &str) -> Option<String> {
+pub(in crate::triggers) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

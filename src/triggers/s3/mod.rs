@@ -24,20 +24,22 @@
 //!
 //! A bucket that can't be listed is tried again after `poll_interval`, then twice that, up to ten minutes.
 
-mod address;
+pub(in crate::triggers) mod address;
 
 #[cfg(feature = "s3")]
 mod client;
 #[cfg(feature = "s3")]
-mod http;
+pub(in crate::triggers) mod http;
 #[cfg(feature = "s3")]
-mod listing;
+pub(in crate::triggers) mod listing;
 #[cfg(feature = "s3")]
 mod poll;
 #[cfg(feature = "s3")]
+pub(in crate::triggers) mod session;
+#[cfg(feature = "s3")]
 mod source;
 #[cfg(feature = "s3")]
-mod trouble;
+pub(in crate::triggers) mod trouble;
 #[cfg(feature = "s3")]
 mod whole;
 

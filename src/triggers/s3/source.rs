@@ -83,7 +83,7 @@ impl Source for S3Source {
                 Ok(Note::Done(result)) => self.done(host, result),
                 Err(_) => debug_assert!(false, "only the poller has this source's mailbox"),
             },
-            Readiness::Fd(_) | Readiness::Exited(_) | Readiness::Room => {
+            Readiness::Fd(_) | Readiness::Exited(_) | Readiness::Room | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "an S3 watch has no descriptor and no child with the reactor");
             }
         }

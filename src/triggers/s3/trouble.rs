@@ -11,6 +11,7 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::address::host_and_port;
 use super::client::Connected;
+use super::session::Service;
 use super::whole::NotWhole;
 use super::{ClientSettings, S3Watch};
 use crate::model::format_duration;
@@ -22,16 +23,16 @@ type ListError = SdkError<ListObjectsV2Error, HttpResponse>;
 
 /// Why a poll failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(in crate::triggers) struct Trouble {
     /// What went wrong and what to do, for a person; without a final stop.
-    pub(super) text: String,
+    pub(in crate::triggers) text: String,
     /// True if variables, profile and credentials should be read anew before the next poll.
-    pub(super) reconnect: bool,
+    pub(in crate::triggers) reconnect: bool,
 }
 
 impl Trouble {
     /// A client that can't be made.
-    pub(super) fn client(text: String) -> Trouble {
+    pub(in crate::triggers) fn client(text: String) -> Trouble {
         Trouble { text, reconnect: true }
     }
 
@@ -40,18 +41,23 @@ impl Trouble {
         Trouble::client(format!("no AWS region is set{of_profile}: set AWS_REGION, or `region` in the `source` map"))
     }
 
-    pub(super) fn no_credentials(settings: &ClientSettings) -> Trouble {
+    pub(super) fn no_credentials(settings: &ClientSettings, service: Service) -> Trouble {
+        let public = match service {
+            Service::S3 => "; for a public bucket write `anonymous: true` in the `source` map",
+            #[cfg(feature = "sqs")]
+            Service::Sqs => "",
+        };
         let profile = settings.profile.as_ref().map(|name| format!(" in profile `{name}`")).unwrap_or_default();
         Trouble::client(format!(
             "no AWS credentials found{profile}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in \
-             ~/.aws/credentials; for a public bucket write `anonymous: true` in the `source` map"
+             ~/.aws/credentials{public}"
         ))
     }
 
-    pub(super) fn credentials(error: &CredentialsError, settings: &ClientSettings) -> Trouble {
+    pub(in crate::triggers) fn credentials(error: &CredentialsError, settings: &ClientSettings, service: Service) -> Trouble {
         match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::ProviderTimedOut(_) => {
-                Trouble::no_credentials(settings)
+                Trouble::no_credentials(settings, service)
             }
             other => Trouble::client(format!("AWS credentials can't be had: {}", cause(other))),
         }
@@ -74,7 +80,7 @@ impl Trouble {
     }
 
     /// What was found could not be stored.
-    pub(super) fn not_recorded() -> Trouble {
+    pub(in crate::triggers) fn not_recorded() -> Trouble {
         Trouble { text: "what was found could not be recorded; it will be looked for again".into(), reconnect: false }
     }
 
@@ -88,7 +94,7 @@ impl Trouble {
             None => {}
         }
         if let Some(error) = find::<CredentialsError>(error) {
-            return Trouble::credentials(error, &watch.client);
+            return Trouble::credentials(error, &watch.client, Service::S3);
         }
         match error {
             SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
@@ -156,7 +162,7 @@ fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> Stri
 }
 
 /// How far this machine's clock is from the time of the answer, which every server but the smallest tells.
-fn clock_difference(raw: &HttpResponse) -> Option<String> {
+pub(in crate::triggers) fn clock_difference(raw: &HttpResponse) -> Option<String> {
     let there = DateTime::from_str(raw.headers().get("date")?, DateTimeFormat::HttpDate).ok()?.secs();
     let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let here = i64::try_from(here.as_secs()).ok()?;
@@ -167,7 +173,7 @@ fn clock_difference(raw: &HttpResponse) -> Option<String> {
 }
 
 /// A board without a clock of its own starts in the past, where no certificate is valid yet.
-fn clock_hint(cause: &str) -> &'static str {
+pub(in crate::triggers) fn clock_hint(cause: &str) -> &'static str {
     let is_of_time = ["certificate not valid yet", "certificate expired"].iter().any(|said| cause.contains(said));
     if is_of_time { "; is this machine's clock right?" } else { "" }
 }
@@ -181,12 +187,12 @@ fn server(connected: &Connected) -> String {
 }
 
 /// The innermost error of a type, which says most.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(in crate::triggers) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref::<E>()).last()
 }
 
 /// An error with its causes, each once: wrappers often repeat what they wrap.
-fn cause(error: &(dyn Error + 'static)) -> String {
+pub(in crate::triggers) fn cause(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in std::iter::successors(Some(error), |&error| error.source()) {
         let said = error.to_string();
@@ -201,7 +207,7 @@ fn cause(error: &(dyn Error + 'static)) -> String {
 }
 
 /// One line of bounded length: what a server says ends up in `status` and in the log.
-fn shorten(text: &str) -> String {
+pub(in crate::triggers) fn shorten(text: &str) -> String {
     let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     line.take(LONGEST_CAUSE).collect()
 }

@@ -1,0 +1,90 @@
+//! What goes wrong with a queue, in words for the person who must act.
+
+use std::error::Error;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::BatchResultErrorEntry;
+
+use super::SqsWatch;
+use crate::triggers::s3::address::host_and_port;
+use crate::triggers::s3::session::Service;
+use crate::triggers::s3::trouble::{Trouble, cause, clock_difference, clock_hint, find, shorten};
+
+/// A failed request; `action` is what a policy must allow for it.
+pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> Trouble
+where
+    E: Error + ProvideErrorMetadata + 'static,
+{
+    let server = server(watch);
+    let at_fault = |text: String| Trouble { text, reconnect: false };
+    if let Some(error) = find::<CredentialsError>(error) {
+        return Trouble::credentials(error, &watch.client, Service::Sqs);
+    }
+    match error {
+        SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => at_fault(format!("{server} does not answer in time")),
+        SdkError::DispatchFailure(_) => {
+            let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
+            at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
+        }
+        SdkError::ServiceError(answer) => service(answer.err(), answer.raw(), watch, action),
+        SdkError::ResponseError(_) => {
+            let cause = cause(error);
+            at_fault(format!("{server} sent an answer that can't be used: {cause}; is it an SQS server?"))
+        }
+        _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
+    }
+}
+
+/// An answer by which the server refuses. Of a code, what stands before a `#` is its namespace.
+fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWatch, action: &str) -> Trouble {
+    let (server, status) = (server(watch), raw.status().as_u16());
+    let said = error.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
+    let code = error.code().unwrap_or_default();
+    let code = code.rsplit('#').next().unwrap_or(code);
+    let is_skewed = || error.message().is_some_and(|said| said.contains("Signature expired") || said.contains("not yet current"));
+    let (text, reconnect) = match (code, status) {
+        ("AWS.SimpleQueueService.NonExistentQueue" | "QueueDoesNotExist", _) => {
+            (format!("no such queue at {server}: create it, or correct `source`"), false)
+        }
+        ("RequestExpired" | "RequestTimeTooSkewed", _) => (wrong_clock(raw, &server), false),
+        ("InvalidSignatureException" | "SignatureDoesNotMatch", _) if is_skewed() => (wrong_clock(raw, &server), false),
+        ("InvalidSignatureException" | "SignatureDoesNotMatch", _) => {
+            (format!("{server} refuses the signature: check AWS_SECRET_ACCESS_KEY or the profile, and the region{said}"), true)
+        }
+        ("InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId", _) => {
+            (format!("{server} does not know the access key: check AWS_ACCESS_KEY_ID or the profile"), true)
+        }
+        ("ExpiredToken" | "ExpiredTokenException" | "InvalidToken", _) => {
+            (format!("{server} refuses the session token: it has expired or is wrong; get new credentials"), true)
+        }
+        ("RequestThrottled" | "ThrottlingException" | "Throttling" | "OverLimit" | "ServiceUnavailable", _) | (_, 429 | 503) => {
+            (format!("{server} asks to slow down{said}"), false)
+        }
+        (_, 401 | 403) | ("AccessDenied" | "AccessDeniedException", _) => {
+            (format!("access to the queue denied for these credentials: allow {action} on it{said}"), true)
+        }
+        ("", _) => (format!("{server} answered {status}, not as an SQS server does; is the queue's URL right?"), false),
+        (code, _) => (format!("{server} answered {status} {}{said}", shorten(code)), false),
+    };
+    Trouble { text, reconnect }
+}
+
+fn wrong_clock(raw: &HttpResponse, server: &str) -> String {
+    let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
+    format!("this machine's clock is {off} for {server}: set it, for example by NTP")
+}
+
+/// One message of several for which the server did not do what was asked.
+pub(super) fn refused(entry: &BatchResultErrorEntry, watch: &SqsWatch, does: &str) -> Trouble {
+    let (server, code) = (server(watch), shorten(entry.code()));
+    let said = entry.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
+    Trouble { text: format!("{server} no longer {does} a message: {code}{said}"), reconnect: false }
+}
+
+/// The server, as a person would look for it.
+fn server(watch: &SqsWatch) -> String {
+    host_and_port(watch.client.endpoint.as_deref().unwrap_or(watch.queue.origin()))
+}

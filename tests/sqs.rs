@@ -1,0 +1,21 @@
+//! The watch of a queue, against an SQS server of the tests' own and against moto: the source under a clock that the test
+//! moves, and the real daemon.
+
+#![cfg(feature = "sqs")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they skip")]
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "support/host.rs"]
+mod host;
+#[path = "support/moto.rs"]
+mod moto_server;
+#[path = "support/sqs.rs"]
+mod server;
+
+#[path = "sqs/boxes.rs"]
+mod boxes;
+#[path = "sqs/messages.rs"]
+mod messages;
+#[path = "sqs/real.rs"]
+mod real;
