@@ -11,7 +11,7 @@ fn nobody() -> Surroundings {
 }
 
 /// What is said of a file: errors, or warnings if it loads.
-#[cfg(feature = "s3")]
+#[cfg(feature = "sqs")]
 fn told(name: &str, text: &str) -> String {
     let diagnostics = match load_text(Path::new(name), text, &nobody()) {
         Ok(config) => config.warnings,
@@ -33,8 +33,8 @@ fn cases() -> Vec<(String, String)> {
 }
 
 #[test]
-// Without S3 the sources of watches are refused by another sentence.
-#[cfg(feature = "s3")]
+// Without S3 or SQS the sources of watches are refused by another sentence.
+#[cfg(feature = "sqs")]
 fn every_wrong_configuration_is_told_as_its_snapshot_says() {
     let cases = cases();
     assert!(cases.len() > 60, "the folder of cases is there");
@@ -73,7 +73,7 @@ fn every_message_has_a_place_a_reason_and_a_way_out_and_none_holds_a_control_cha
 }
 
 #[test]
-#[cfg(feature = "s3")]
+#[cfg(feature = "sqs")]
 fn every_example_loads() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let here = Surroundings { start_dir: root.into(), ..nobody() };
@@ -87,7 +87,7 @@ fn every_example_loads() {
             count += 1;
         }
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
 
 #[test]

@@ -10,8 +10,8 @@
 //!
 //! A block of any other kind is an error; one without a kind is a picture, and nothing is run.
 
-// Pages show buckets, which a build without S3 refuses.
-#![cfg(feature = "s3")]
+// Pages show buckets and queues, which a build without them refuses.
+#![cfg(feature = "sqs")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};

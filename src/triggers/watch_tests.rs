@@ -209,7 +209,7 @@ fn every_mistake_is_told_at_once() {
 
 #[test]
 fn a_map_needs_a_bucket_and_a_usable_endpoint() {
-    assert_eq!(complaints(FakeKeys::with_map(&[("region", "x")])), ["a `source` map needs `s3`"]);
+    assert_eq!(complaints(FakeKeys::with_map(&[("region", "x")])), ["a `source` map needs `s3` or `sqs`"]);
     let said = complaints(FakeKeys::with_map(&[("s3", "abc"), ("endpoint", "10.0.0.1:9000")]));
     assert!(said.iter().any(|message| message.contains("does not start with `http://`")), "{said:?}");
 }
@@ -237,4 +237,65 @@ fn an_object_reaches_its_run_as_variables() {
 fn a_batch_has_a_bucket_but_no_single_key() {
     let event = json!({"bucket": "b", "count": 1, "objects": [{"key": "k", "size": 1, "etag": "e"}]});
     assert_eq!(event_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".to_owned())]);
+}
+
+/// What `build` makes of these keys, and what it says.
+#[cfg(feature = "s3")]
+fn built(mut keys: FakeKeys) -> (Option<String>, Vec<String>) {
+    let cx =
+        JobContext { job: "a", zone: crate::triggers::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
+    let summary = build(&mut keys, &cx).map(|trigger| trigger.summary());
+    (summary, keys.said.into_iter().map(|(_, message)| message).collect())
+}
+
+#[cfg(feature = "sqs")]
+#[test]
+fn a_queue_is_read_with_its_own_keys_and_shows_them_all() {
+    let short = [("source", "sqs://sqs.eu-west-1.amazonaws.com/1/in")];
+    assert_eq!(built(FakeKeys::of(&short)), (Some("watch sqs://sqs.eu-west-1.amazonaws.com/1/in".into()), vec![]));
+    let mut keys = FakeKeys::with_map(&[
+        ("sqs", "http://127.0.0.1:9324/1/in"),
+        ("endpoint", "http://127.0.0.1:5000"),
+        ("region", "r"),
+        ("profile", "p"),
+        ("timeout", "5s"),
+    ]);
+    keys.words = [("filter", "*.gz"), ("ack", "after_success")].map(|(key, value)| (key, value.to_owned())).into();
+    let shown = "watch http://127.0.0.1:9324/1/in filter *.gz ack after_success endpoint http://127.0.0.1:5000 region r profile p timeout 5s";
+    assert_eq!(built(keys), (Some(shown.into()), vec![]));
+}
+
+#[cfg(feature = "sqs")]
+#[test]
+fn what_a_queue_can_t_have_is_told_at_once() {
+    let keys = [
+        ("source", "sqs://host/"),
+        ("poll_interval", "30s"),
+        ("existing", "skip"),
+        ("batch", "true"),
+        ("ordered", "true"),
+        ("recursive", "true"),
+        ("stable_for", "1s"),
+        ("filter", "["),
+        ("ack", "never"),
+    ];
+    let (summary, said) = built(FakeKeys::of(&keys));
+    assert_eq!((summary, said.len()), (None, 9), "{said:#?}");
+    let keys = FakeKeys::with_map(&[("sqs", "sqs://host/1/in"), ("s3", "box"), ("path_style", "true"), ("anonymous", "true")]);
+    assert_eq!(built(keys).1.len(), 3);
+}
+
+#[cfg(all(feature = "s3", not(feature = "sqs")))]
+#[test]
+fn a_build_without_sqs_says_so() {
+    assert_eq!(built(FakeKeys::of(&[("source", "sqs://h/1/q")])).1, ["this build of firelink has no SQS support"]);
+}
+
+#[cfg(feature = "s3")]
+#[test]
+fn only_a_queue_is_told_when_a_message_is_done_with() {
+    for source in ["in", "s3://box/"] {
+        let (_, said) = built(FakeKeys::of(&[("source", source), ("ack", "stored")]));
+        assert_eq!(said, ["`ack` is about queues, and this source is none"]);
+    }
 }

@@ -25,6 +25,7 @@ fn samples(key: &Key, kind: &Kind) -> (Vec<String>, Vec<String>) {
         "schedule" => Some("\"0 18 * * *\""),
         "source" => Some("s3://box/in/"),
         "s3" => Some("box/in/"),
+        "sqs" => Some("https://sqs.eu-west-1.amazonaws.com/1/in"),
         "endpoint" => Some("http://127.0.0.1:9000"),
         "user" | "group" => Some("root"),
         "poll_interval" | "timeout" => Some("30s"),
@@ -95,13 +96,16 @@ fn around(section: &'static Section, line: &str, name: &str) -> String {
         }
         "execution" => format!("jobs: [{{ name: x, {line} }}]"),
         "state" => format!("jobs: []\nstate: {{ {line}{} }}", if name == "sync_every" { ", sync_to: /x" } else { "" }),
-        "source" => format!("jobs: [{{ name: x, trigger: {{ type: watch, source: {{ {line}{} }} }} }}]", needed(&[])),
+        "source" | "queue" => format!("jobs: [{{ name: x, trigger: {{ type: watch, source: {{ {line}{} }} }} }}]", needed(&[])),
         "executor" if name == "interpreter" => format!("jobs: [{{ name: x, executor: {{ {line}, script: x }} }}]"),
         "executor" => format!("jobs: [{{ name: x, executor: {{ {line}{} }} }}]", needed(&["type"])),
         "retry" if name == "delay" => format!("jobs: [{{ name: x, retry: {{ {line}, attempts: 2, max_delay: 5d }} }}]"),
         map if TRIGGERS.iter().any(|trigger| trigger.name == map) => {
-            let folder = if ["recursive", "stable_for"].contains(&name) { ", source: /x" } else { "" };
-            let others = if folder.is_empty() { needed(&[]) } else { folder.to_owned() };
+            let others = match name {
+                "recursive" | "stable_for" => ", source: /x".to_owned(),
+                "ack" => ", source: \"sqs://host/1/in\"".to_owned(),
+                _ => needed(&[]),
+            };
             format!("jobs: [{{ name: up }}, {{ name: x, depends_on: up, trigger: {{ type: {map}, {line}{others} }} }}]")
         }
         map => format!("jobs: [{{ name: x, {map}: {{ {line}{} }} }}]", needed(&[])),

@@ -55,7 +55,9 @@ fn an_object_that_a_bucket_tells_of_reaches_the_job_in_the_variables_of_a_watch(
     follower.ended("each");
     server.wait("both deletions", |server| server.deleted().len() == 2);
     let seen = place.lines("seen");
-    for line in ["FIRELINK_OBJECT_BUCKET=box", "FIRELINK_OBJECT_KEY=in/a b.csv", "FIRELINK_OBJECT_SIZE=3", "FIRELINK_OBJECT_ETAG=e"] {
+    for line in
+        ["FIRELINK_OBJECT_BUCKET=box", "FIRELINK_OBJECT_KEY=in/a b.csv", "FIRELINK_OBJECT_SIZE=3", "FIRELINK_OBJECT_ETAG=e"]
+    {
         assert!(seen.iter().any(|var| var == line), "{line} in {seen:#?}");
     }
     assert_eq!(place.history(&[]).len(), 1, "the filter takes one of them");

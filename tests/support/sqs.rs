@@ -172,7 +172,8 @@ fn serve(stream: &TcpStream, shared: &Shared) {
     while let Some((action, body)) = read_request(&mut reader) {
         let (status, answer) = shared.answer(&action, &body);
         let text = answer.to_string();
-        let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n", text.len());
+        let head =
+            format!("HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {}\r\n\r\n", text.len());
         shared.changed.notify_all();
         let mut stream = stream;
         if stream.write_all((head + &text).as_bytes()).is_err() {

@@ -209,14 +209,14 @@ pub static TRIGGERS: &[&Section] = &[
     &Section { name: "startup", about: "Once per start of the daemon.", needs: &[], keys: &[] },
     &Section {
         name: "watch",
-        about: "Once per new or changed object of an S3 bucket, or file of a folder.",
+        about: "Once per new or changed object of an S3 bucket or file of a folder, or per message of a queue (see [queues.md](queues.md)).",
         needs: &["source"],
         keys: &[
             key(
                 "source",
-                Kind::Either(&[Kind::Text, Kind::Map(&SOURCE)]),
+                Kind::Either(&[Kind::Text, Kind::Map(&SOURCE), Kind::Map(&QUEUE)]),
                 "",
-                "`s3://bucket/prefix`, a folder, or a map for a bucket with settings.",
+                "`s3://bucket/prefix`, a folder, `sqs://host/account/queue`, or a map for a bucket or queue with settings.",
             ),
             key(
                 "filter",
@@ -227,7 +227,7 @@ pub static TRIGGERS: &[&Section] = &[
             key(
                 "poll_interval",
                 Kind::Duration,
-                "`30s` for buckets; folders are not polled",
+                "`30s` for buckets; folders and queues are not polled",
                 "From the end of one poll to the next, at least 1s. For a folder only where inotify does not work.",
             ),
             key(
@@ -240,6 +240,12 @@ pub static TRIGGERS: &[&Section] = &[
             key("ordered", Kind::Flag, "`false`", "Buckets: keys only grow, so that most polls list from the last key on."),
             key("recursive", Kind::Flag, "`false`", "Folders: those within it, too."),
             key("stable_for", Kind::Duration, "`0s`", "Folders: a file counts once it has not changed for so long."),
+            key(
+                "ack",
+                Kind::Word(&["stored", "after_success"]),
+                "`stored`",
+                "Queues: when a message is deleted, once its run is in the store or once it has succeeded.",
+            ),
         ],
     },
     &Section {
@@ -282,5 +288,18 @@ static SOURCE: Section = Section {
         ),
         key("anonymous", Kind::Flag, "`false`", "Requests are not signed."),
         key("timeout", Kind::Duration, "`20s`", "How long a server may be silent before a request is given up, at least 1s."),
+    ],
+};
+
+static QUEUE: Section = Section {
+    name: "queue",
+    about: "A queue with settings. What is not set comes from the queue's URL, or from the usual AWS variables and profile.",
+    needs: &["sqs"],
+    keys: &[
+        key("sqs", Kind::Text, "", "The queue's URL, with `sqs:`, `https:` or `http:`."),
+        key("endpoint", Kind::Text, "the server that the URL names", "The address of another server."),
+        key("region", Kind::Text, "what the URL says, or the environment or profile", "The queue's region."),
+        key("profile", Kind::Text, "of the environment", "A profile of `~/.aws/config`."),
+        key("timeout", Kind::Duration, "`20s`", "How long a server may be silent beyond the time that it was asked to wait."),
     ],
 };

@@ -105,9 +105,7 @@ pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Servic
         None => region_of_instance(metadata.clone(), settings).await?,
     };
     let credentials = match (&settings.keypair, settings.anonymous) {
-        (Some(pair), _) => {
-            Some(SharedCredentialsProvider::new(Credentials::new(&pair.id, &pair.secret, None, None, "given")))
-        }
+        (Some(pair), _) => Some(SharedCredentialsProvider::new(Credentials::new(&pair.id, &pair.secret, None, None, "given"))),
         (None, true) => None,
         (None, false) => {
             let chain = find_credentials(settings, service, &region, provider_config, metadata).await?;
