@@ -47,7 +47,8 @@ fn wait_readable(fd: BorrowedFd<'_>) {
 
 fn ours(exec: &ExecSpec) {
     let action = Action::Argv([Box::from(PROGRAM)].into());
-    let vars = [("FIRELINK_JOB", "bench".into()), ("FIRELINK_RUN_ID", "1".into()), ("FIRELINK_EVENT", "null".into())];
+    let vars = [("FIRELINK_JOB", "bench"), ("FIRELINK_RUN_ID", "1"), ("FIRELINK_EVENT", "null")]
+        .map(|(name, value)| (name, std::ffi::OsStr::new(value).into()));
     let launch = Launch { action: &action, exec, start_dir: Path::new("/"), vars: &vars, cgroup: None };
     let mut child = spawn(&launch).expect("exec::spawn");
     let output = black_box(child.take_output());

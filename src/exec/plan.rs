@@ -105,7 +105,7 @@ fn inherited() -> BTreeMap<OsString, OsString> {
 
 fn add_variables(launch: &Launch<'_>, cwd: &Path, env: &mut BTreeMap<OsString, OsString>) -> Result<(), SpawnError> {
     for (name, value) in &launch.exec.env {
-        refuse_nul(name, value)?;
+        refuse_nul(name, OsStr::new(&**value))?;
         env.insert(name.into(), value.into());
     }
     if let Some(file) = &launch.exec.env_file {
@@ -120,8 +120,8 @@ fn add_variables(launch: &Launch<'_>, cwd: &Path, env: &mut BTreeMap<OsString, O
 }
 
 /// No variable can carry a NUL; an S3 key or a payload can.
-fn refuse_nul(name: &str, value: &str) -> Result<(), SpawnError> {
-    match name.contains('\0') || value.contains('\0') {
+fn refuse_nul(name: &str, value: &OsStr) -> Result<(), SpawnError> {
+    match name.contains('\0') || value.as_bytes().contains(&0) {
         true => Err(SpawnError::Environment(format!("the variable {name} can't be passed: its value contains a NUL byte"))),
         false => Ok(()),
     }

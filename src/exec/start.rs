@@ -1,6 +1,7 @@
 //! Making a child.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,7 +27,7 @@ pub struct Launch<'a> {
     /// Where the daemon was started: the `cwd` of jobs that name none.
     pub start_dir: &'a Path,
     /// The run's own variables; they win over all others.
-    pub vars: &'a [(&'a str, Cow<'a, str>)],
+    pub vars: &'a [(&'a str, Cow<'a, OsStr>)],
     /// The control group that it enters, and what of its limits that one does not keep.
     pub cgroup: Option<(BorrowedFd<'a>, &'a Limits)>,
 }

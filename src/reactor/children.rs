@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -181,19 +182,19 @@ impl Children {
     }
 
     /// The variables by which a process knows its run.
-    fn vars(&self, job: &Job, about: &About<'_>, event_file: Option<&Path>) -> Vec<(String, String)> {
+    fn vars(&self, job: &Job, about: &About<'_>, event_file: Option<&Path>) -> Vec<(String, OsString)> {
         let mut vars = vec![
-            (STATE_DIR.to_owned(), self.state_dir.display().to_string()),
-            ("FIRELINK_SOCKET".to_owned(), self.socket.display().to_string()),
-            ("FIRELINK_JOB".to_owned(), job.name.to_string()),
-            ("FIRELINK_RUN_ID".to_owned(), about.run.to_string()),
-            ("FIRELINK_ATTEMPT".to_owned(), about.attempt.to_string()),
-            ("FIRELINK_TRIGGER".to_owned(), about.trigger.to_string()),
-            ("FIRELINK_SCHEDULED_AT".to_owned(), job.zone.rfc3339(about.scheduled_at)),
+            (STATE_DIR.to_owned(), self.state_dir.clone().into()),
+            ("FIRELINK_SOCKET".to_owned(), self.socket.clone().into()),
+            ("FIRELINK_JOB".to_owned(), job.name.to_string().into()),
+            ("FIRELINK_RUN_ID".to_owned(), about.run.to_string().into()),
+            ("FIRELINK_ATTEMPT".to_owned(), about.attempt.to_string().into()),
+            ("FIRELINK_TRIGGER".to_owned(), about.trigger.to_string().into()),
+            ("FIRELINK_SCHEDULED_AT".to_owned(), job.zone.rfc3339(about.scheduled_at).into()),
         ];
         match event_file {
-            Some(path) => vars.push(("FIRELINK_EVENT_FILE".to_owned(), path.display().to_string())),
-            None => vars.push(("FIRELINK_EVENT".to_owned(), about.event.unwrap_or("null").to_owned())),
+            Some(path) => vars.push(("FIRELINK_EVENT_FILE".to_owned(), path.into())),
+            None => vars.push(("FIRELINK_EVENT".to_owned(), about.event.unwrap_or("null").into())),
         }
         if let Some(value) = about.event.and_then(|event| serde_json::from_str(event).ok()) {
             vars.extend(job.trigger.event_env(&value));
@@ -231,10 +232,10 @@ impl Children {
         let event_file = self.files.get(&about.run).and_then(|files| files.event_file.clone());
         let mut vars = self.vars(job, about, event_file.as_deref());
         let (code, signal) = split_exit(how.exit);
-        vars.push(("FIRELINK_STATE".to_owned(), how.state.as_str().to_owned()));
-        vars.push(("FIRELINK_EXIT_CODE".to_owned(), code.map(|code| code.to_string()).unwrap_or_default()));
-        vars.push(("FIRELINK_SIGNAL".to_owned(), signal.unwrap_or_default()));
-        vars.push(("FIRELINK_REASON".to_owned(), how.reason.to_owned()));
+        vars.push(("FIRELINK_STATE".to_owned(), how.state.as_str().into()));
+        vars.push(("FIRELINK_EXIT_CODE".to_owned(), code.map(|code| code.to_string()).unwrap_or_default().into()));
+        vars.push(("FIRELINK_SIGNAL".to_owned(), signal.unwrap_or_default().into()));
+        vars.push(("FIRELINK_REASON".to_owned(), how.reason.into()));
         let vars = borrowed(&vars);
         let launch = Launch { action, exec: &job.exec, start_dir: &self.start_dir, vars: &vars, cgroup: None };
         let child = exec::spawn(&launch).map_err(|error| error.to_string())?;
@@ -487,8 +488,8 @@ fn drain_into(files: &mut HashMap<RunId, RunFiles>, buffer: &mut Vec<u8>, run: R
     }
 }
 
-pub(super) fn borrowed(vars: &[(String, String)]) -> Vec<(&str, Cow<'_, str>)> {
-    vars.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_str()))).collect()
+pub(super) fn borrowed<V: AsRef<OsStr>>(vars: &[(String, V)]) -> Vec<(&str, Cow<'_, OsStr>)> {
+    vars.iter().map(|(name, value)| (name.as_str(), Cow::from(value.as_ref()))).collect()
 }
 
 /// The pidfd's token, and the output with its own.

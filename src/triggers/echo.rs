@@ -6,6 +6,8 @@
 //! ```
 
 use super::{Batch, JobContext, Keys, Readiness, Source, SourceHost, Trigger, TriggerType};
+use std::ffi::OsString;
+
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.
@@ -37,8 +39,8 @@ impl Trigger for Echo {
         Some(Box::new(self.clone()))
     }
 
-    fn event_env(&self, event: &serde_json::Value) -> Vec<(String, String)> {
-        event.as_str().map(|text| ("FIRELINK_ECHO".to_owned(), text.to_owned())).into_iter().collect()
+    fn event_env(&self, event: &serde_json::Value) -> Vec<(String, OsString)> {
+        event.as_str().map(|text| ("FIRELINK_ECHO".to_owned(), text.into())).into_iter().collect()
     }
 }
 

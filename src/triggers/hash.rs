@@ -16,10 +16,10 @@ const KEY_1: u64 = 0x1319_8a2e_0370_7344;
 /// The bit of a version that is always zero, which lets the seen-set keep its mark there.
 pub(super) const SPARE_BIT: u64 = 1 << 63;
 
-/// Hashes an object's key.
-pub(super) fn object_key(key: &str) -> ObjectKey {
+/// Hashes an object's key; a file's name may be no text.
+pub(super) fn object_key(key: impl AsRef<[u8]>) -> ObjectKey {
     let mut hasher = SipHasher13x128::new_with_keys(KEY_0, KEY_1);
-    hasher.write(key.as_bytes());
+    hasher.write(key.as_ref());
     let hash = hasher.finish128();
     ObjectKey((u128::from(hash.h1) << 64) | u128::from(hash.h2))
 }

@@ -33,6 +33,7 @@ pub mod sqs;
 mod startup;
 mod watch;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -114,7 +115,7 @@ pub trait Trigger: fmt::Debug + Send + Sync {
     }
 
     /// The variables that an event's payload adds to the environment of its run.
-    fn event_env(&self, _event: &serde_json::Value) -> Vec<(String, String)> {
+    fn event_env(&self, _event: &serde_json::Value) -> Vec<(String, OsString)> {
         Vec::new()
     }
 }

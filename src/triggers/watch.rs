@@ -27,6 +27,7 @@
 //!   ack: stored                      # when a message is deleted; or after_success
 //! ```
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -345,7 +346,7 @@ impl Trigger for Watch {
         None
     }
 
-    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
+    fn event_env(&self, event: &Value) -> Vec<(String, OsString)> {
         event_env(event)
     }
 }
@@ -375,7 +376,7 @@ impl Trigger for Queue {
         None
     }
 
-    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
+    fn event_env(&self, event: &Value) -> Vec<(String, OsString)> {
         event_env(event)
     }
 }
@@ -398,14 +399,13 @@ impl Trigger for Folder {
         Some(self.watch.source())
     }
 
-    fn event_env(&self, event: &Value) -> Vec<(String, String)> {
-        let path = event.get("path").and_then(Value::as_str);
-        path.map(|path| ("FIRELINK_FILE".to_owned(), path.to_owned())).into_iter().collect()
+    fn event_env(&self, event: &Value) -> Vec<(String, OsString)> {
+        super::files::path_of(event).map(|path| ("FIRELINK_FILE".to_owned(), path)).into_iter().collect()
     }
 }
 
 /// The variables of one event. A batch has a bucket but no single key: its objects are in `FIRELINK_EVENT`.
-fn event_env(event: &Value) -> Vec<(String, String)> {
+fn event_env(event: &Value) -> Vec<(String, OsString)> {
     const NAMES: [(&str, &str); 4] = [
         ("FIRELINK_OBJECT_BUCKET", "bucket"),
         ("FIRELINK_OBJECT_KEY", "key"),
@@ -417,7 +417,7 @@ fn event_env(event: &Value) -> Vec<(String, String)> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let found = NAMES.iter().filter_map(|(name, field)| Some(((*name).to_owned(), text(event.get(field)?)?)));
+    let found = NAMES.iter().filter_map(|(name, field)| Some(((*name).to_owned(), text(event.get(field)?)?.into())));
     found.collect()
 }
 

@@ -230,13 +230,13 @@ fn an_object_reaches_its_run_as_variables() {
         ("FIRELINK_OBJECT_SIZE", "12"),
         ("FIRELINK_OBJECT_ETAG", "abc"),
     ];
-    assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    assert_eq!(env, expected.map(|(name, value)| (name.to_owned(), value.into())));
 }
 
 #[test]
 fn a_batch_has_a_bucket_but_no_single_key() {
     let event = json!({"bucket": "b", "count": 1, "objects": [{"key": "k", "size": 1, "etag": "e"}]});
-    assert_eq!(event_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".to_owned())]);
+    assert_eq!(event_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
 }
 
 /// What `build` makes of these keys, and what it says.

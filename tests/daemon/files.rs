@@ -101,6 +101,122 @@ fn what_came_while_the_daemon_was_off_is_found_and_nothing_is_repeated() {
     assert_eq!(all, ["a", "a", "b"]);
 }
 
+/// Writes a file that nobody can still be writing to: a start that does not know it makes a run of it at once.
+fn write_long_ago(path: &std::path::Path) {
+    let file = fs::File::create(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+}
+
+#[test]
+fn a_name_that_is_no_text_makes_a_run_which_gets_it_to_the_byte() {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let place = inbox("");
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (daemon, mut events) = started(&place);
+    let path = place.path("inbox").join(std::ffi::OsStr::from_bytes(b"caf\xe9 \xff.csv"));
+    write_long_ago(&path);
+    events.ended("each");
+    assert_eq!(daemon.status()["warnings"].to_string(), "[]");
+    daemon.terminate();
+    let daemon = place.start();
+    let mut events = daemon.follow();
+    place.write("inbox/other", "x");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["caf\u{fffd} \u{fffd}.csv", "other"], "it is known after a restart, too");
+    let ran = fs::read(place.path("ran")).unwrap();
+    assert_eq!(ran.split(|byte| *byte == b'\n').next().unwrap(), path.into_os_string().into_vec());
+}
+
+#[test]
+fn a_file_that_left_among_thousands_and_came_again_is_not_forgotten() {
+    use nix::sys::signal::Signal;
+    let place = inbox(", filter: \"again*\"");
+    fs::create_dir(place.path("inbox")).unwrap();
+    for n in 0..2_500 {
+        place.write(&format!("inbox/{n}"), "x");
+    }
+    place.write("inbox/again", "old");
+    let (daemon, mut events) = started(&place);
+    // The kernel keeps all of it for the daemon to find at once.
+    daemon.signal(Signal::SIGSTOP);
+    for n in 0..2_500 {
+        fs::remove_file(place.path("inbox").join(n.to_string())).unwrap();
+    }
+    fs::remove_file(place.path("inbox/again")).unwrap();
+    write_long_ago(&place.path("inbox/again"));
+    daemon.signal(Signal::SIGCONT);
+    events.ended("each");
+    daemon.terminate();
+    let daemon = place.start();
+    let mut events = daemon.follow();
+    place.write("inbox/again-and-again", "x");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["again", "again-and-again"]);
+}
+
+#[test]
+fn a_folder_that_can_t_be_read_for_a_while_is_told_and_its_files_are_not_taken_as_gone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = inbox(", recursive: true, poll_interval: 1s");
+    fs::create_dir_all(place.path("inbox/sub")).unwrap();
+    if nix::unistd::Uid::effective().is_root() {
+        println!("skipped: root may read everything");
+        return;
+    }
+    place.write("inbox/sub/old", "x");
+    let (mut daemon, mut events) = started(&place);
+    let allow = |mode| fs::set_permissions(place.path("inbox/sub"), fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o000);
+    daemon.wait_for_log("can't be read");
+    allow(0o755);
+    daemon.wait_for_log("works again");
+    place.write("inbox/sub/new", "x");
+    events.ended("each");
+    daemon.terminate();
+    assert_eq!(names(&place), ["sub/new"]);
+}
+
+#[test]
+fn what_the_kernel_could_not_tell_is_found_by_reading_and_makes_one_run_a_file() {
+    use nix::sys::signal::Signal;
+    let queue: usize = length_of_queue().unwrap_or(usize::MAX);
+    if queue > 50_000 {
+        println!("skipped: the kernel keeps {queue} events, too many to overflow");
+        return;
+    }
+    let place = inbox(", batch: true");
+    let config = place.read("firelink.yaml").lines().filter(|line| !line.contains("command:")).collect::<Vec<_>>().join("\n");
+    place.write("firelink.yaml", &config);
+    fs::create_dir(place.path("inbox")).unwrap();
+    let (mut daemon, _) = started(&place);
+    daemon.signal(Signal::SIGSTOP);
+    // Made, and closed after writing: two events each.
+    let files = queue / 2 + 1_000;
+    (0..files).for_each(|n| drop(place.write(&format!("inbox/{n}"), "x")));
+    daemon.signal(Signal::SIGCONT);
+    daemon.wait_for_log("more happened than the kernel could tell");
+    let mut events = daemon.follow();
+    let found = |run: &Value| run["event"]["count"].as_u64().unwrap();
+    while (place.history(&[]).iter().map(found).sum::<u64>() as usize) < files {
+        events.ended("each");
+    }
+    daemon.terminate();
+    let of_run =
+        |run: &Value| run["event"]["files"].as_array().unwrap().iter().map(|file| file["name"].to_string()).collect::<Vec<_>>();
+    let mut all: Vec<String> = place.history(&[]).iter().flat_map(of_run).collect();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!((count, all.len()), (files, files));
+}
+
+/// How many events the kernel keeps for whoever is to hear them.
+fn length_of_queue() -> Option<usize> {
+    fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").ok()?.trim().parse().ok()
+}
+
 #[test]
 fn existing_files_are_work_if_that_is_asked_for_and_a_batch_is_one_run() {
     let place = inbox(", existing: process, batch: true, filter: \"*.csv\"");

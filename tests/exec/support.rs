@@ -1,6 +1,7 @@
 //! One run as the reactor drives it, and ways to look at processes.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub fn argv(words: &[&str]) -> Action {
 
 /// Starts in `/`, with these variables.
 pub fn spawn_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result<Child, SpawnError> {
-    let vars: Vec<(&str, Cow<'_, str>)> = vars.iter().map(|(name, value)| (*name, Cow::from(*value))).collect();
+    let vars: Vec<(&str, Cow<'_, OsStr>)> = vars.iter().map(|(name, value)| (*name, Cow::from(OsStr::new(*value)))).collect();
     exec::spawn(&Launch { action, exec: spec, start_dir: Path::new("/"), vars: &vars, cgroup: None })
 }
 

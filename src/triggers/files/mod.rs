@@ -8,6 +8,7 @@
 //!   is found; so does an overflow of the kernel's queue;
 //! * a file that such a reading finds, rather than the kernel tells, may still be written to: it counts once it has not
 //!   changed for [`YOUNG`];
+//! * what could not be read is not taken as gone, so that it makes no second run once it can be read again;
 //! * a folder that is not there yet, or is removed and made again, is waited for without polling.
 //!
 //! File systems that tell nothing (NFS, FUSE, some overlays) are read every `poll_interval`. Reading goes on in small
@@ -25,6 +26,8 @@ use super::filter::NameFilter;
 use super::s3::Existing;
 use crate::model::format_duration;
 use source::FileSource;
+
+pub(super) use source::path_of;
 
 /// How long a file must be unchanged that was found by reading a folder.
 const YOUNG: Duration = Duration::from_secs(2);

@@ -1,9 +1,11 @@
 //! The watch as the reactor drives it.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,9 +28,12 @@ const PIECE: usize = 1_000;
 /// Reads of the kernel's queue in one turn, about a hundred events each.
 const READS: usize = 32;
 
-/// How soon a batch that the store refused is looked for again, and how often a folder is read that the kernel will
-/// not tell about.
+/// How soon a batch that the store refused is looked for again, how soon it is looked for what a folder that was moved
+/// away took with it, and how often a folder is read that the kernel will not tell about.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How soon it is read again what could not be read: no event says when it can be.
+const TORN_AGAIN: Duration = Duration::from_secs(600);
 
 /// What is listened to in a watched folder.
 fn interest() -> AddWatchFlags {
@@ -71,10 +76,10 @@ pub(super) struct FileSource {
     /// The kernel's queue has more.
     more_to_hear: bool,
     walks: VecDeque<Walk>,
-    settling: BTreeMap<String, Settling>,
+    settling: BTreeMap<PathBuf, Settling>,
     /// Files that count, in the order in which they were found; those that are not in the set are gone again.
-    counted: VecDeque<String>,
-    counted_set: HashSet<String>,
+    counted: VecDeque<PathBuf>,
+    counted_set: HashSet<PathBuf>,
     /// Files of the first reading that are taken as seen.
     skipped: Vec<SeenObject>,
     gone: Vec<ObjectKey>,
@@ -84,6 +89,8 @@ pub(super) struct FileSource {
     /// When the whole folder is read again.
     read_again_at: Option<Elapsed>,
     trouble: Option<String>,
+    /// Why the folder is read although the kernel was to tell; it stays so.
+    deaf: Option<String>,
 }
 
 impl FileSource {
@@ -104,6 +111,7 @@ impl FileSource {
             under_way: None,
             read_again_at: None,
             trouble: None,
+            deaf: None,
         }
     }
 
@@ -171,7 +179,7 @@ impl FileSource {
     fn read_instead(&mut self, host: &mut dyn SourceHost, why: &str) {
         self.close(host);
         self.watch.poll_interval.get_or_insert(PATIENCE);
-        self.trouble = Some(format!("{}: {why}; the folder is read every 30s instead", self.watch.folder.display()));
+        self.deaf = Some(format!("{}: {why}; the folder is read every 30s instead", self.watch.folder.display()));
     }
 
     /// Everything that can be done now.
@@ -184,7 +192,8 @@ impl FileSource {
         let next = if walks { Some(now.elapsed) } else { self.settling.values().map(|one| one.until).min() };
         let next = [next, self.read_again_at].into_iter().flatten().min();
         host.wake_at(next);
-        host.warn(self.trouble.clone());
+        let told: Vec<&str> = [&self.deaf, &self.trouble].into_iter().filter_map(Option::as_deref).collect();
+        host.warn((!told.is_empty()).then(|| told.join("; ")));
     }
 
     fn walk(&mut self, host: &mut dyn SourceHost, now: Now) {
@@ -193,36 +202,36 @@ impl FileSource {
             match walk.next() {
                 Some(Item::Folder(folder)) => self.listen_to(host, folder),
                 Some(Item::File(path, meta)) => self.found(now, &path, &meta),
-                Some(Item::Trouble(folder, error)) if error.kind() != io::ErrorKind::NotFound => {
-                    let folder = self.watch.folder.join(folder);
+                Some(Item::Trouble(folder, error)) => {
+                    let folder: PathBuf = self.watch.folder.join(folder).components().collect();
                     self.trouble = Some(format!("{} can't be read: {error}", folder.display()));
                 }
-                Some(Item::Trouble(..)) => {}
                 None => {
-                    let whole = self.walks.pop_front().is_some_and(|walk| walk.is_whole);
-                    if whole {
-                        self.read_through(now);
+                    if let Some(walk) = self.walks.pop_front().filter(|walk| walk.is_whole) {
+                        self.read_through(now, walk.is_torn);
                     }
                 }
             }
         }
     }
 
-    /// The whole folder has been read.
-    fn read_through(&mut self, now: Now) {
+    /// The whole folder has been read; what was not found is gone, unless some of it could not be read.
+    fn read_through(&mut self, now: Now, is_torn: bool) {
         if !self.baseline_done {
             self.baseline_ready = true;
         }
-        let mut cursor = 0;
-        loop {
-            let gone = self.seen.next_unlisted(&mut cursor, PIECE);
-            if gone.is_empty() {
-                break;
+        if !is_torn {
+            let mut cursor = 0;
+            loop {
+                let gone = self.seen.next_unlisted(&mut cursor, PIECE);
+                if gone.is_empty() {
+                    break;
+                }
+                self.gone.extend(gone);
             }
-            self.gone.extend(gone);
         }
-        if let Some(interval) = self.watch.poll_interval {
-            self.read_again_at = Some(now.elapsed + interval);
+        if let Some(wait) = self.watch.poll_interval.or(is_torn.then_some(TORN_AGAIN)) {
+            self.read_again_at = Some(now.elapsed + wait);
         }
     }
 
@@ -243,9 +252,8 @@ impl FileSource {
 
     /// A reading has found a file.
     fn found(&mut self, now: Now, path: &Path, meta: &Metadata) {
-        let Some(name) = self.name_of(path) else { return };
-        let seen = SeenObject { key: object_key(&name), version: version_of(meta) };
-        if matches!(self.seen.sight(seen), Sight::Known | Sight::Repeated) || self.is_awaited(&name) {
+        let seen = SeenObject { key: key_of(path), version: version_of(meta) };
+        if matches!(self.seen.sight(seen), Sight::Known | Sight::Repeated) || self.is_awaited(path) {
             return;
         }
         if !self.baseline_done && !self.baseline_ready && self.watch.existing == Existing::Skip {
@@ -255,58 +263,47 @@ impl FileSource {
         let young = modified(meta) + YOUNG > now.wall;
         match self.watch.stable_for.or(young.then_some(YOUNG)) {
             Some(period) => {
-                self.settling.insert(name, Settling { until: now.elapsed + period, version: seen.version });
+                self.settling.insert(path.to_owned(), Settling { until: now.elapsed + period, version: seen.version });
             }
-            None => self.count(name),
+            None => self.count(path.to_owned()),
         }
     }
 
     /// The kernel has told of a file that is whole.
     fn told(&mut self, now: Now, path: &Path) {
-        let Some(name) = self.name_of(path) else { return };
         match (self.watch.stable_for, fs::metadata(self.watch.folder.join(path))) {
             (_, Err(_)) => {}
             (_, Ok(meta)) if !meta.is_file() => {}
             (Some(period), Ok(meta)) => {
-                self.settling.insert(name, Settling { until: now.elapsed + period, version: version_of(&meta) });
+                let settling = Settling { until: now.elapsed + period, version: version_of(&meta) };
+                self.settling.insert(path.to_owned(), settling);
             }
             (None, Ok(_)) => {
-                self.settling.remove(&name);
-                self.count(name);
+                self.settling.remove(path);
+                self.count(path.to_owned());
             }
         }
     }
 
-    fn count(&mut self, name: String) {
+    fn count(&mut self, name: PathBuf) {
         if self.counted_set.insert(name.clone()) {
             self.counted.push_back(name);
         }
     }
 
-    fn is_awaited(&self, name: &str) -> bool {
+    fn is_awaited(&self, name: &Path) -> bool {
         self.counted_set.contains(name) || self.settling.contains_key(name)
     }
 
-    /// A name that is not UTF-8 can't be told in JSON.
-    fn name_of(&mut self, path: &Path) -> Option<String> {
-        let name = path.to_str().map(str::to_owned);
-        if name.is_none() {
-            let path = self.watch.folder.join(path);
-            self.trouble = Some(format!("{} makes no run: its name is not UTF-8", path.display()));
-        }
-        name
-    }
-
     fn vanished(&mut self, path: &Path) {
-        let Some(name) = path.to_str() else { return };
-        self.settling.remove(name);
-        self.counted_set.remove(name);
-        self.gone.push(object_key(name));
+        self.settling.remove(path);
+        self.counted_set.remove(path);
+        self.gone.push(key_of(path));
     }
 
     /// Files that have not changed for long enough count.
     fn settle(&mut self, now: Now) {
-        let due: Vec<String> =
+        let due: Vec<PathBuf> =
             self.settling.iter().filter(|(_, one)| one.until <= now.elapsed).map(|(name, _)| name.clone()).collect();
         for name in due {
             let Some(settling) = self.settling.remove(&name) else { continue };
@@ -337,19 +334,20 @@ impl FileSource {
             let path = self.watch.folder.join(&name);
             // A file that is gone before anyone could be told of it makes no run.
             let Ok(meta) = fs::metadata(&path) else { continue };
-            let object = SeenObject { key: object_key(&name), version: version_of(&meta) };
+            let object = SeenObject { key: key_of(&name), version: version_of(&meta) };
             if self.seen.knows(object) {
                 continue;
             }
             seen.push(object);
             // The filter decides about events, not about what is seen: a changed filter repeats no old file.
-            if self.watch.filter.as_ref().is_none_or(|filter| filter.matches("", &name)) {
+            if self.watch.filter.as_ref().is_none_or(|filter| filter.matches("", &name.to_string_lossy())) {
                 files.push(describe(&path, &name, &meta));
             }
         }
-        let mut gone: Vec<ObjectKey> = self.gone.drain(..self.gone.len().min(PIECE)).collect();
-        // A file that left and came again is there.
-        gone.retain(|key| !seen.iter().any(|object| object.key == *key));
+        // A file that left and came again is there, however many that left are to be told of before it.
+        let here: HashSet<ObjectKey> = seen.iter().map(|object| object.key).collect();
+        self.gone.retain(|key| !here.contains(key));
+        let gone: Vec<ObjectKey> = self.gone.drain(..self.gone.len().min(PIECE)).collect();
         let baseline_done = self.baseline_ready && self.skipped.is_empty();
         if seen.is_empty() && gone.is_empty() && !baseline_done {
             return;
@@ -421,6 +419,9 @@ impl FileSource {
                 self.walks.push_back(Walk::new(&self.watch.folder, path, true));
             } else if is(AddWatchFlags::IN_MOVED_FROM) {
                 self.forget_folder(&path);
+                if self.watch.recursive {
+                    self.read_again_at.get_or_insert(now.elapsed + PATIENCE);
+                }
             }
         } else if is(AddWatchFlags::IN_CLOSE_WRITE) || is(AddWatchFlags::IN_MOVED_TO) {
             self.told(now, &path);
@@ -465,8 +466,29 @@ fn modified(meta: &Metadata) -> WallTime {
     WallTime::from_secs(meta.mtime()) + Duration::from_nanos(nanos)
 }
 
-fn describe(path: &Path, name: &str, meta: &Metadata) -> Value {
-    json!({ "path": path.display().to_string(), "name": name, "size": meta.size(), "modified": modified(meta).to_string() })
+fn key_of(name: &Path) -> ObjectKey {
+    object_key(name.as_os_str().as_bytes())
+}
+
+/// JSON holds text alone: what a name has besides is shown as replacement characters, and told as bytes.
+fn describe(path: &Path, name: &Path, meta: &Metadata) -> Value {
+    let modified = modified(meta).to_string();
+    let mut told = json!({
+        "path": path.to_string_lossy(), "name": name.to_string_lossy(), "size": meta.size(), "modified": modified,
+    });
+    if path.to_str().is_none() {
+        told["path_bytes"] = path.as_os_str().as_bytes().into();
+    }
+    told
+}
+
+/// The path that an event tells, to the byte.
+pub(in crate::triggers) fn path_of(event: &Value) -> Option<OsString> {
+    let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    match event["path_bytes"].as_array() {
+        Some(bytes) => Some(OsString::from_vec(bytes.iter().map(byte).collect::<Option<_>>()?)),
+        None => event["path"].as_str().map(OsString::from),
+    }
 }
 
 impl Source for FileSource {
