@@ -6,8 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
-// Without S3 the reader refuses every bucket, and without SQS every queue.
-#[cfg(feature = "sqs")]
+// Without S3 the reader refuses every bucket.
+#[cfg(feature = "s3")]
 #[path = "reference/agreement.rs"]
 mod agreement;
 #[path = "reference/commands.rs"]

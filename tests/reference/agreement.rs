@@ -112,6 +112,11 @@ fn around(section: &'static Section, line: &str, name: &str) -> String {
     }
 }
 
+/// A build without SQS refuses whatever is about queues.
+fn is_of_queues(section: &Section, key: &Key) -> bool {
+    section.name == "queue" || key.name == "ack"
+}
+
 #[test]
 fn the_schema_and_the_reader_agree_on_every_key_and_every_word() {
     let checker = Checker::new();
@@ -122,9 +127,9 @@ fn the_schema_and_the_reader_agree_on_every_key_and_every_word() {
     sections.extend(below.into_iter().filter(|section| section.name != "execution"));
     let mut tried = 0;
     for section in sections {
-        for key in section.keys {
+        for key in section.keys.iter().filter(|key| cfg!(feature = "sqs") || !is_of_queues(section, key)) {
             let (right, wrong) = samples(key, &key.kind);
-            for value in right {
+            for value in right.into_iter().filter(|value| cfg!(feature = "sqs") || !value.contains("sqs:")) {
                 let text = around(section, &format!("{}: {value}", key.name), key.name);
                 assert_eq!((read(&text), checker.check(&text)), (Vec::new(), Ok(())), "{text}");
                 tried += 1;

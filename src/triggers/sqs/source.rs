@@ -199,7 +199,7 @@ impl SqsSource {
 
     fn hand_over(&mut self, host: &mut dyn SourceHost, batch: Batch, slips: Vec<Slip>) {
         debug_assert!(self.under_way.is_none(), "one batch at a time");
-        let needed: HashSet<ObjectKey> = self.at_work.keys().chain(self.to_delete.keys()).map(|id| object_key(id)).collect();
+        let needed: HashSet<ObjectKey> = self.at_work.keys().chain(self.to_delete.keys()).map(object_key).collect();
         let mut gone = std::mem::take(&mut self.to_forget);
         gone.extend(self.taken.outdated(LEAVE_AT_ONCE, |key| needed.contains(&key)));
         // What was to be forgotten and has come again is known again.
