@@ -1,3 +1,7 @@
+//! Packs what the binary carries: the time zones, and the pages of the window.
+//!
+//! # Zones
+//!
 //! Packs the time zones of `chrono-tz` into plain arrays of numbers, written to `OUT_DIR/zones.rs`.
 //!
 //! Linked in as it is, `chrono-tz` costs a position-independent binary 1.9 MB on disk and 1.8 MB of private memory:
@@ -7,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 
 use chrono::{DateTime, Datelike, NaiveDate, Offset, TimeZone, Timelike};
@@ -75,6 +80,37 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     std::fs::write(Path::new(&out).join("zones.rs"), text)?;
     println!("cargo::rerun-if-changed=build.rs");
+    if std::env::var_os("CARGO_FEATURE_WEB").is_some() {
+        pack_pages(Path::new(&out))?;
+    }
+    Ok(())
+}
+
+/// Packs the files of `src/web/assets` and lists them in `OUT_DIR/pages.rs`: browsers unpack them, the daemon never does.
+fn pack_pages(out: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let from = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").ok_or("cargo sets CARGO_MANIFEST_DIR")?).join("src/web/assets");
+    println!("cargo::rerun-if-changed={}", from.display());
+    let mut files: Vec<std::path::PathBuf> =
+        std::fs::read_dir(&from)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.sort();
+    let mut text =
+        String::from("/// Every page: its name, its bytes packed by gzip, and a number that is another when they are.\n");
+    writeln!(text, "static PAGES: &[(&str, &[u8], u32)] = &[")?;
+    for file in files.iter().filter(|file| file.is_file()) {
+        println!("cargo::rerun-if-changed={}", file.display());
+        let name = file.file_name().and_then(|name| name.to_str()).ok_or("a page's name is not text")?;
+        let mut packer = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::best());
+        packer.write_all(&std::fs::read(file)?)?;
+        let packed = packer.finish()?;
+        // The last eight bytes of gzip's format (RFC 1952) are the content's CRC-32 and size.
+        let crc = packed.len().checked_sub(8).and_then(|at| packed.get(at..at + 4)).ok_or("gzip has an end")?;
+        let mark = u32::from_le_bytes(crc.try_into()?);
+        let target = out.join(format!("{name}.gz"));
+        std::fs::write(&target, packed)?;
+        writeln!(text, "({name:?}, include_bytes!({:?}), {mark}),", target.display().to_string())?;
+    }
+    writeln!(text, "];")?;
+    std::fs::write(out.join("pages.rs"), text)?;
     Ok(())
 }
 

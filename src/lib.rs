@@ -15,6 +15,7 @@
 //! | [`exec`] | processes, their output, their logs | system calls |
 //! | [`store`] | SQLite: runs, what was seen, what a restart needs | write the state directory |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes |
+//! | `web` | the window: pages, the HTTP API, live events; on the other thread, only if the configuration asks | ask the loop |
 //! | [`reactor`] | the loop: readiness in, effects out | wait |
 //! | [`cli`] | one file a command | print |
 //!
@@ -25,7 +26,7 @@
 //!
 //! An object is put into a bucket that a job watches:
 //!
-//! 1. The watch's poll runs as a future on the S3 thread, lists a page and posts what is new to the reactor's
+//! 1. The watch's poll runs as a future on the other thread, lists a page and posts what is new to the reactor's
 //!    [`triggers::Mailbox`]: an eventfd wakes the loop.
 //! 2. The reactor reads both clocks once, and calls the source, which hands over a [`triggers::Batch`]: the events, and
 //!    the objects that count as seen from now on.
@@ -49,3 +50,5 @@ pub mod planted;
 pub mod reactor;
 pub mod store;
 pub mod triggers;
+#[cfg(feature = "web")]
+pub mod web;

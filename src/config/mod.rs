@@ -21,8 +21,10 @@ mod source;
 mod surroundings;
 mod top;
 mod trigger;
+mod window;
 mod words;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +95,26 @@ pub struct Sync {
     pub every: Duration,
 }
 
+/// Where the window listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// An address and a port; 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A socket's file.
+    Unix(PathBuf),
+}
+
+/// `web`: the window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Where it listens.
+    pub listen: Listen,
+    /// A file whose first line is the token of requests that change something; read at a start and at a reload.
+    pub token_file: Option<PathBuf>,
+    /// Names by which it may be called besides those of this machine, in lower case.
+    pub allowed_hosts: Vec<String>,
+}
+
 /// The whole file, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -116,6 +138,8 @@ pub struct Config {
     pub commit_every: Duration,
     /// `state.sync_to`: where the state is copied to, for one that is kept in memory.
     pub sync: Option<Sync>,
+    /// The window, if there is one.
+    pub web: Option<Web>,
     /// Legal but likely wrong.
     pub warnings: Vec<Diagnostic>,
 }

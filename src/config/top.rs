@@ -10,7 +10,7 @@ use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
-use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, words};
+use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, window, words};
 use crate::engine::rules::Rules;
 use crate::triggers::cron::Zone;
 
@@ -35,6 +35,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let shutdown_timeout = fields.duration("shutdown_timeout");
     let on_stop = fields.choice("on_stop", &[("wait", OnStop::Wait), ("leave", OnStop::Leave)]);
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
+    let web = window::read_web(&fields, surroundings);
 
     let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), specs: HashSet::new() };
     let drafts = read_jobs(&fields, &mut shared);
@@ -66,6 +67,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         durability: state.durability.unwrap_or_default(),
         commit_every: state.commit_every.unwrap_or_default(),
         sync: state.sync,
+        web,
         warnings: Vec::new(),
     })
 }

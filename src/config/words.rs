@@ -14,6 +14,8 @@ pub(super) const TOP: &[&str] = &[
     "on_stop",
     "state_dir",
     "state",
+    #[cfg(feature = "web")]
+    "web",
 ];
 
 /// The keys of a job that say what it is and when it runs; those of its trigger come with the trigger's type.
@@ -58,9 +60,17 @@ pub(super) const LIMITS: &[&str] = &["memory", "pids", "cpu", "open_files"];
 /// The keys of `state`.
 pub(super) const STATE: &[&str] = &["durability", "commit_every", "sync_to", "sync_every"];
 
+/// The keys of `web`.
+pub(super) const WEB: &[&str] = &["listen", "token_file", "allowed_hosts"];
+
 /// Words that the design has and this version can't do yet: top-level keys, keys of a job, and types of triggers. A
 /// word leaves this list when its room is there.
-pub(super) const NOT_YET: &[&str] = &["web", "metrics", "notify"];
+pub(super) const NOT_YET: &[&str] = &[
+    #[cfg(not(feature = "web"))]
+    "web",
+    "metrics",
+    "notify",
+];
 
 /// The way out of a word of [`NOT_YET`].
 pub(super) const NOT_YET_HELP: &str = "leave it out, or look for a newer version";

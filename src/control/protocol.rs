@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::commands::{cancel, events, logs, pause, reload, retry, status, stop, trigger};
+use super::commands::{cancel, events, graph, health, job, logs, pause, reload, retry, status, stop, trigger};
 
 /// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
 /// speaks.
@@ -25,6 +25,12 @@ pub struct Envelope {
 pub enum Request {
     /// How everything stands.
     Status(status::Request),
+    /// All that is known of one job.
+    Job(job::Request),
+    /// The jobs and who waits for whom.
+    Graph(graph::Request),
+    /// Whether all is well.
+    Health(health::Request),
     /// A run of a job.
     Trigger(trigger::Request),
     /// A run that did not succeed, once more.

@@ -23,6 +23,12 @@ impl Condition {
         ("always", Condition::AllDone),
         ("any_failure", Condition::AnyFailure),
     ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Condition::WORDS.iter().find(|(_, condition)| *condition == self).map_or("all_success", |(word, _)| word)
+    }
 }
 mod credits;
 mod graph;

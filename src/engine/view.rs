@@ -1,6 +1,6 @@
 //! Questions that the engine answers without changing.
 
-use crate::dag::Verdict;
+use crate::dag::{Graph, Verdict};
 use crate::model::{JobId, Now, RunId, WallTime};
 
 use super::rules::Rules;
@@ -36,6 +36,12 @@ impl Engine {
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Who waits for whom.
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// A run in memory: active, and not among those that only the store holds.

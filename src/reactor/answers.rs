@@ -6,13 +6,16 @@ use super::{Reactor, Ticket, WaitFor, Waiter};
 use crate::control::commands::{cancel, logs, pause, retry, status};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, JobState};
-use crate::model::{JobId, RunId, StateWord};
+use crate::model::{JobId, Now, RunId, StateWord};
 use crate::store::{StoredRun, log_path};
 
 impl<C: Clocks> Reactor<C> {
     pub(super) fn answer(&mut self, peer: PeerId, request: Request) {
         let reply = match request {
             Request::Status(request) => self.status(&request),
+            Request::Job(request) => self.whole_job(&request),
+            Request::Graph(_) => Ok(self.graph()),
+            Request::Health(_) => Ok(self.health()),
             Request::Trigger(request) => match self.find_job(&request.job) {
                 Ok(job) if self.is_retired(job.index()) => Err(Reply::failed(
                     ErrorCode::NotFound,
@@ -69,7 +72,7 @@ impl<C: Clocks> Reactor<C> {
         self.peers.reply(peer, &reply, self.now.elapsed, &mut self.io);
     }
 
-    fn find_job(&self, name: &str) -> Result<JobId, Reply> {
+    pub(super) fn find_job(&self, name: &str) -> Result<JobId, Reply> {
         let found = (0..).zip(&self.config.jobs).find(|(_, job)| &*job.name == name);
         found.map(|(index, _)| JobId(index)).ok_or_else(|| {
             let hint = crate::model::nearest(name, self.config.jobs.iter().map(|job| &*job.name))
@@ -91,24 +94,7 @@ impl<C: Clocks> Reactor<C> {
             None => self.store.last_runs().unwrap_or_default(),
         };
         let now = self.clocks.now();
-        let shown = jobs.iter().map(|job| {
-            let rules = &self.engine.rules().jobs[job.index()];
-            let view = self.engine.view(now, *job);
-            status::Job {
-                name: rules.name.to_string(),
-                trigger: rules.trigger,
-                enabled: rules.enabled,
-                paused: view.paused,
-                state: match view.state {
-                    JobState::Idle => status::JobWord::Idle,
-                    JobState::Pending => status::JobWord::Pending,
-                    JobState::Running => status::JobWord::Running,
-                },
-                next_at: view.next_at.map(|at| self.config.jobs[job.index()].zone.rfc3339(at)),
-                last_run: last.remove(job).map(|run| self.current(run, *job)),
-                waiting_for: view.waiting_for,
-            }
-        });
+        let shown = jobs.iter().map(|job| self.job_status(*job, now, last.remove(job)));
         let shown: Vec<status::Job> = shown.collect();
         let active = self.engine.active().into_iter().filter(|run| only.is_none_or(|job| run.job == job));
         let answer = status::Status {
@@ -124,8 +110,24 @@ impl<C: Clocks> Reactor<C> {
         Ok(Reply::done(&answer))
     }
 
+    /// One job, with its newest run as the store has it.
+    pub(super) fn job_status(&self, job: JobId, now: Now, last: Option<StoredRun>) -> status::Job {
+        let rules = &self.engine.rules().jobs[job.index()];
+        let view = self.engine.view(now, job);
+        status::Job {
+            name: rules.name.to_string(),
+            trigger: rules.trigger,
+            enabled: rules.enabled,
+            paused: view.paused,
+            state: job_word(view.state),
+            next_at: view.next_at.map(|at| self.config.jobs[job.index()].zone.rfc3339(at)),
+            last_run: last.map(|run| self.current(run, job)),
+            waiting_for: view.waiting_for,
+        }
+    }
+
     /// The store may lag behind memory, while the disk refuses or `commit_every` gathers.
-    fn current(&self, stored: StoredRun, job: JobId) -> crate::model::RunView {
+    pub(super) fn current(&self, stored: StoredRun, job: JobId) -> crate::model::RunView {
         let newer = self.engine.run(stored.id).map(StoredRun::from);
         self.show(&newer.unwrap_or(stored), job)
     }
@@ -137,6 +139,7 @@ impl<C: Clocks> Reactor<C> {
         if self.engine.is_waiting_for_clock() {
             warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
         }
+        warnings.extend(self.window.trouble());
         warnings.extend(self.watches.warnings());
         let unkept = |job: &JobId| {
             let job = &self.config.jobs[job.index()];
@@ -242,6 +245,14 @@ impl<C: Clocks> Reactor<C> {
         let ask = if paused { engine::Request::Pause(job) } else { engine::Request::Resume(job) };
         self.inbox.push_back(Event::Ask(ask));
         Ok(Reply::done(&pause::Paused { paused: count }))
+    }
+}
+
+pub(super) const fn job_word(state: JobState) -> status::JobWord {
+    match state {
+        JobState::Idle => status::JobWord::Idle,
+        JobState::Pending => status::JobWord::Pending,
+        JobState::Running => status::JobWord::Running,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The bridge to the S3 runtime: one thread with a tokio current-thread runtime, started when the first source asks,
-//! and the way back: a queue and an eventfd that wakes the loop.
+//! The bridge to the other thread: one with a tokio current-thread runtime, for S3 and the window, started when the first
+//! of them asks; and the way back: a queue and an eventfd that wakes the loop.
 
 use std::any::Any;
 use std::io;
@@ -10,6 +10,10 @@ use mio::{Registry, Token, Waker};
 
 use crate::triggers::Mailbox;
 
+/// What stands for the window where a message says which watch it is for.
+#[cfg(feature = "web")]
+pub(super) const WINDOW: u32 = u32::MAX;
+
 /// A message from the other thread and the watch that it is for.
 pub(super) type Parcel = (u32, Box<dyn Any + Send>);
 
@@ -18,12 +22,12 @@ pub(super) struct Bridge {
     waker: Arc<Waker>,
     sender: Sender<Parcel>,
     receiver: Receiver<Parcel>,
-    #[cfg(feature = "s3")]
+    #[cfg(any(feature = "s3", feature = "web"))]
     runtime: Option<Runtime>,
 }
 
 /// The extra thread. Dropping it ends the thread; what is under way there is dropped at its next await.
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "web"))]
 #[derive(Debug)]
 struct Runtime {
     handle: tokio::runtime::Handle,
@@ -33,7 +37,7 @@ struct Runtime {
 
 /// The SDK's futures nest deeply: its search for credentials needs more than half a MiB without optimisation, and a
 /// stack that is too small is the daemon's end. Of what is too much, only address space is used.
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "web"))]
 const STACK: usize = 2 * 1024 * 1024;
 
 impl Bridge {
@@ -43,7 +47,7 @@ impl Bridge {
             waker: Arc::new(Waker::new(registry, token)?),
             sender,
             receiver,
-            #[cfg(feature = "s3")]
+            #[cfg(any(feature = "s3", feature = "web"))]
             runtime: None,
         })
     }
@@ -62,7 +66,7 @@ impl Bridge {
         self.receiver.try_recv().ok()
     }
 
-    #[cfg(feature = "s3")]
+    #[cfg(any(feature = "s3", feature = "web"))]
     pub fn runtime(&mut self) -> io::Result<tokio::runtime::Handle> {
         if let Some(runtime) = &self.runtime {
             return Ok(runtime.handle.clone());
@@ -77,7 +81,7 @@ impl Bridge {
             .build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let thread = std::thread::Builder::new().name("firelink-s3".into()).stack_size(STACK).spawn(move || {
+        let thread = std::thread::Builder::new().name("firelink-io".into()).stack_size(STACK).spawn(move || {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
@@ -86,7 +90,7 @@ impl Bridge {
     }
 }
 
-#[cfg(feature = "s3")]
+#[cfg(any(feature = "s3", feature = "web"))]
 impl Drop for Runtime {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {

@@ -2,7 +2,7 @@
 //!
 //! One thread, one `epoll_wait` without a timeout. What it waits for: two timerfds armed to the engine's earliest wall
 //! and elapsed deadlines, a signalfd, a pidfd and a pipe per running process, the control socket and its peers, an
-//! eventfd from the S3 thread, and whatever descriptors the sources asked for. While nothing is due there is no
+//! eventfd from the S3 and web thread, and whatever descriptors the sources asked for. While nothing is due there is no
 //! wake-up and no system call.
 //!
 //! A turn of the loop is always the same: read both clocks once; turn what is ready into events; hand them to the
@@ -15,6 +15,7 @@ mod answers;
 mod bridge;
 mod children;
 pub mod clocks;
+mod describe;
 mod diary;
 pub mod gather;
 mod hooks;
@@ -29,6 +30,11 @@ mod source_child;
 mod tokens;
 mod turn;
 mod watches;
+#[cfg(feature = "web")]
+mod window;
+#[cfg(not(feature = "web"))]
+#[path = "no_window.rs"]
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +68,7 @@ use prune::Pruning;
 pub use reload::exec;
 pub use service::{LogFile, Notify, Service, passed_socket};
 use watches::{Surroundings, Watches};
+use window::Window;
 
 /// How soon an orphan is looked at again of which nobody could tell whose it is.
 const SWEEP_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
@@ -166,6 +173,7 @@ pub struct Reactor<C> {
     clocks: C,
     armed: Option<Deadlines>,
     signals: SignalFd,
+    window: Window,
     bridge: Bridge,
     peers: Peers,
     children: Children,
@@ -266,6 +274,7 @@ impl<C: Clocks> Reactor<C> {
             clocks,
             armed: None,
             signals,
+            window: Window::default(),
             bridge,
             peers,
             children,
@@ -302,6 +311,7 @@ impl<C: Clocks> Reactor<C> {
         };
         reactor.apply(effects, Vec::new());
         reactor.start_missing_sources();
+        reactor.open_window();
         Ok(reactor)
     }
 
@@ -411,6 +421,11 @@ impl<C: Clocks> Reactor<C> {
             What::Signals => self.take_signals().map_err(refused("read a signal"))?,
             What::Bridge => {
                 while let Some((watch, message)) = self.bridge.take() {
+                    #[cfg(feature = "web")]
+                    if watch == bridge::WINDOW {
+                        self.asked_by_window(message);
+                        continue;
+                    }
                     self.call_source(watch, Readiness::Message(message));
                 }
             }

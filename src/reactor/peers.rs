@@ -38,7 +38,14 @@ struct Peer {
     heard: Elapsed,
 }
 
+/// Takes one reply to wherever it is waited for.
+#[cfg(feature = "web")]
+pub(super) type Answer = Box<dyn FnOnce(Reply) + Send>;
+
 pub(super) struct Peers {
+    /// Who asked from the other thread, by the number of its one request.
+    #[cfg(feature = "web")]
+    elsewhere: BTreeMap<PeerId, Answer>,
     bound: Bound,
     peers: BTreeMap<PeerId, Peer>,
     next: PeerId,
@@ -49,7 +56,14 @@ pub(super) struct Peers {
 impl Peers {
     pub fn new(bound: Bound, io: &mut Io) -> std::io::Result<Peers> {
         io.watch(bound.listener.as_raw_fd(), What::Listener, Interest::READABLE)?;
-        Ok(Peers { bound, peers: BTreeMap::new(), next: 0, hungry: BTreeSet::new() })
+        Ok(Peers {
+            #[cfg(feature = "web")]
+            elsewhere: BTreeMap::new(),
+            bound,
+            peers: BTreeMap::new(),
+            next: 0,
+            hungry: BTreeSet::new(),
+        })
     }
 
     /// Accepts whoever waits.
@@ -140,7 +154,20 @@ impl Peers {
         requests
     }
 
+    /// Somebody on the other thread asks something; the reply goes where it says.
+    #[cfg(feature = "web")]
+    pub fn ask_from_elsewhere(&mut self, answer: Answer) -> PeerId {
+        let id = self.next;
+        self.next += 1;
+        self.elsewhere.insert(id, answer);
+        id
+    }
+
     pub fn reply(&mut self, id: PeerId, reply: &Reply, now: Elapsed, io: &mut Io) {
+        #[cfg(feature = "web")]
+        if let Some(answer) = self.elsewhere.remove(&id) {
+            return answer(reply.clone());
+        }
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.owed = peer.owed.saturating_sub(1);
             peer.connection.reply(&reply.to_line(), now);

@@ -194,6 +194,7 @@ impl<C: Clocks> Reactor<C> {
         self.children.look_for_groups(&self.config.jobs);
         self.apply(effects, Vec::new());
         self.start_missing_sources();
+        self.open_window();
         drop(old);
         memory::give_back();
         Ok(answer)

@@ -139,9 +139,13 @@ impl<C: Clocks> Reactor<C> {
 
     fn tell(&mut self, story: &Story, ended: &[StoredRun]) {
         diary::log_story(&self.config, story);
-        if self.peers.has_followers()
+        let followed = (self.peers.has_followers(), self.window.is_followed());
+        if followed != (false, false)
             && let Ok(mut line) = serde_json::to_string(&diary::event_of(&self.config, self.now.wall, story))
         {
+            if followed.1 {
+                self.window.tell(story, &line);
+            }
             line.push('\n');
             self.peers.stream(&line, self.now.elapsed, &mut self.io);
         }

@@ -41,6 +41,10 @@ impl Trigger for Interval {
         format!("interval every {}", format_duration(self.period))
     }
 
+    fn words(&self) -> Option<String> {
+        Some(format!("every {}", format_duration(self.period)))
+    }
+
     fn default_concurrency(&self) -> Concurrency {
         Concurrency::Forbid
     }

@@ -99,6 +99,11 @@ pub trait Trigger: fmt::Debug + Send + Sync {
     /// line and the same [`Trigger::timing`] are the same trigger, which is how a reload knows what it may keep.
     fn summary(&self) -> String;
 
+    /// When it fires, in the words of a person, where there are any: `every day at 18:00`.
+    fn words(&self) -> Option<String> {
+        None
+    }
+
     /// What happens by default when the job is triggered while a run of it is active.
     fn default_concurrency(&self) -> Concurrency {
         Concurrency::Queue

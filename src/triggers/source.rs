@@ -94,7 +94,7 @@ pub struct ChildPipes {
     pub stderr: FdId,
 }
 
-/// Sends messages to one source from the S3 thread; wakes the reactor. Dropping every clone closes nothing.
+/// Sends messages to one source, or to the loop itself, from the other thread; wakes the reactor. Dropping every clone closes nothing.
 #[derive(Clone)]
 pub struct Mailbox {
     send: Arc<dyn Fn(Box<dyn Any + Send>) + Send + Sync>,

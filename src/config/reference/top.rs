@@ -58,6 +58,36 @@ pub static TOP: Section = Section {
             "The directory of the state and of the logs. `--state-dir` wins.",
         ),
         STATE_KEY,
+        WEB_KEY,
+    ],
+};
+
+const WEB_KEY: Key =
+    key("web", Kind::Map(&WEB), "", "The window: pages, an HTTP API and live events. Without it nothing listens.");
+
+static WEB: Section = Section {
+    name: "web",
+    about: "The window: pages, an HTTP API and live events.",
+    needs: &["listen"],
+    keys: &[
+        key(
+            "listen",
+            Kind::Text,
+            "",
+            "An address with its port, like `127.0.0.1:8080` or `[::1]:8080`, or `unix:` and the path of a socket's file, which only the daemon's user and root can open.",
+        ),
+        key(
+            "token_file",
+            Kind::Text,
+            "",
+            "A file whose first line is the token that requests must carry to change something, read at a start and at a reload. Without it nothing can be changed over TCP. Where other machines reach the window it must be there, and reading needs the token too.",
+        ),
+        key(
+            "allowed_hosts",
+            Kind::List,
+            "",
+            "Names by which the window may be called, besides those of this machine and the address that it listens on.",
+        ),
     ],
 };
 

@@ -2,6 +2,9 @@
 
 pub mod cancel;
 pub mod events;
+pub mod graph;
+pub mod health;
+pub mod job;
 pub mod logs;
 pub mod pause;
 pub mod reload;

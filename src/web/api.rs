@@ -1,0 +1,289 @@
+//! The API's handlers. Each turns a request into one of the control protocol, or reads the history.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::answer::{Answer, Problem, json_ok, json_response, keys_of};
+use super::hub::{event_stream, follow_all};
+use super::{Ask, Shared};
+use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, split_exit, status, trigger};
+use crate::control::protocol::{ErrorCode, Request};
+use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
+use crate::store::{Filter, History, StoredRun};
+use crate::triggers::cron::{Zone, parse_rfc3339};
+
+/// The longest body of a request. The largest honest one has two flags.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long a body may take to come.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the loop may take to answer. It answers within a turn.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs of one answer at most, and if nobody says how many.
+const MOST_RUNS: usize = 1_000;
+const SOME_RUNS: usize = 100;
+
+const OPENAPI: &str = include_str!("openapi.json");
+
+type Window = State<Arc<Shared>>;
+
+impl Shared {
+    /// Asks the loop.
+    pub(super) async fn ask(&self, request: Request) -> Result<Value, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.send(Box::new(Ask { request, answer }));
+        match tokio::time::timeout(LOOP_PATIENCE, answered).await {
+            Ok(Ok(reply)) => keys_of(reply),
+            Ok(Err(_)) | Err(_) => {
+                let error = "the daemon's loop does not answer";
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error))
+            }
+        }
+    }
+
+    /// Asks the loop for what is shown as it stands.
+    async fn show(&self, request: Request) -> Result<Value, Problem> {
+        let mut shown = self.ask(request).await?;
+        // On the socket it tells an answer from a refusal; here the status does.
+        if let Value::Object(keys) = &mut shown {
+            keys.remove("ok");
+        }
+        Ok(shown)
+    }
+
+    /// The run as it stands, and the file of its output.
+    pub(super) async fn run(&self, id: RunId) -> Result<(RunView, std::path::PathBuf), Problem> {
+        let answer = self.ask(Request::Logs(logs::Request { of: id.to_string(), wait: false })).await?;
+        if let Ok(logs::Logs { run, path }) = serde_json::from_value(answer)
+            && run.id == Some(id)
+        {
+            return Ok((run, path.into()));
+        }
+        // There is a job whose name is this number.
+        let (zone, dir) = (self.settings.zone, self.settings.state_dir.clone());
+        let found = self
+            .read(move |history| {
+                let Some(run) = history.run(id)? else { return Ok(None) };
+                let job = history.job_name(run.job_row);
+                Ok(Some((run.view(job, zone, &dir), crate::store::log_path(&dir, job, id))))
+            })
+            .await?;
+        found.flatten().ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
+    }
+
+    /// Reads the history, beside the thread that serves: a long answer must not hold up the others. `None` if there is
+    /// none yet.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&History) -> Result<T, crate::store::StoreError> + Send + 'static,
+    ) -> Result<Option<T>, Problem> {
+        let dir = self.settings.state_dir.clone();
+        let reading = tokio::task::spawn_blocking(move || match History::open(&dir)? {
+            Some(history) => read(&history).map(Some),
+            None => Ok(None),
+        });
+        let unreadable = |error: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unreadable", error);
+        match reading.await {
+            Ok(result) => result.map_err(|error| unreadable(error.to_string())),
+            Err(_) => Err(unreadable("the history could not be read".into())),
+        }
+    }
+}
+
+pub(super) async fn healthz(State(shared): Window) -> Answer {
+    shared.ask(Request::Health(health::Request::default())).await?;
+    Ok(Response::new(Body::from("ok\n")))
+}
+
+pub(super) async fn readyz(State(shared): Window) -> Answer {
+    let health = shared.show(Request::Health(health::Request::default())).await?;
+    let status = if health["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok(json_response(status, &health))
+}
+
+pub(super) async fn openapi() -> Answer {
+    let mut response = Response::new(Body::from(OPENAPI));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+pub(super) async fn status(State(shared): Window) -> Answer {
+    let mut shown = shared.show(Request::Status(status::Request::default())).await?;
+    let token = match (&shared.settings.address, &shared.settings.token) {
+        (None, _) => "none",
+        (Some(_), Some(_)) => "needed",
+        (Some(_), None) => "not_configured",
+    };
+    shown["token"] = token.into();
+    json_ok(&shown)
+}
+
+pub(super) async fn graph(State(shared): Window) -> Answer {
+    json_ok(&shared.show(Request::Graph(graph::Request::default())).await?)
+}
+
+pub(super) async fn job(State(shared): Window, Path(job): Path<String>) -> Answer {
+    json_ok(&shared.show(Request::Job(job::Request { job })).await?)
+}
+
+pub(super) async fn events(State(shared): Window) -> Answer {
+    let follower = shared.hub.follow();
+    Ok(event_stream(|feed| follow_all(follower, feed)))
+}
+
+pub(super) async fn runs(State(shared): Window, Query(asked): Query<HashMap<String, String>>) -> Answer {
+    let filter = filter(asked)?;
+    let (zone, dir) = (shared.settings.zone, shared.settings.state_dir.clone());
+    let runs = shared.read(move |history| {
+        let entries = history.query(&filter)?.into_iter();
+        let views = entries.map(|entry| match entry {
+            Ok(run) => run.view(history.job_name(run.job_row), zone, &dir),
+            Err(missed) => missed.view(history.job_name(missed.job_row), zone),
+        });
+        Ok(views.collect::<Vec<RunView>>())
+    });
+    json_ok(&runs.await?.unwrap_or_default())
+}
+
+fn filter(asked: HashMap<String, String>) -> Result<Filter, Problem> {
+    let mut filter = Filter { limit: SOME_RUNS, ..Filter::default() };
+    let instant = |text: &str| -> Result<Option<WallTime>, Problem> {
+        parse_rfc3339(text).map(Some).map_err(|error| Problem::bad_request(error.to_string()))
+    };
+    let number = |name: &str, text: &str| -> Result<u64, Problem> {
+        text.parse().map_err(|_| Problem::bad_request(format!("`{name}` must be a number, not `{text}`")))
+    };
+    for (name, value) in asked {
+        match name.as_str() {
+            "job" => filter.job = Some(value),
+            "state" => {
+                let state = StateWord::from_word(&value);
+                filter.state = Some(state.ok_or_else(|| Problem::bad_request(format!("`{value}` is not a state")))?);
+            }
+            "since" => filter.since = instant(&value)?,
+            "until" => filter.until = instant(&value)?,
+            "before" => filter.before = Some(RunId(number("before", &value)?)),
+            "limit" => filter.limit = usize::try_from(number("limit", &value)?).unwrap_or(MOST_RUNS).clamp(1, MOST_RUNS),
+            other => return Err(Problem::bad_request(format!("there is no parameter `{other}`"))),
+        }
+    }
+    Ok(filter)
+}
+
+/// An attempt as it is shown.
+#[derive(Debug, Serialize)]
+struct Tried {
+    attempt: Attempt,
+    started_at: Option<String>,
+    ended_at: Option<String>,
+    exit_code: Option<i32>,
+    signal: Option<String>,
+    reason: Option<String>,
+}
+
+pub(super) async fn run(State(shared): Window, Path(id): Path<u64>) -> Answer {
+    let (run, _) = shared.run(RunId(id)).await?;
+    let zone = shared.settings.zone;
+    let stored = shared.read(move |history| Ok((history.attempts(RunId(id))?, history.run(RunId(id))?))).await?;
+    let (failed, stored) = stored.unwrap_or_default();
+    let tell = |at: WallTime| zone.rfc3339(at);
+    let mut attempts: Vec<Tried> = failed
+        .into_iter()
+        .map(|row| {
+            let (exit_code, signal) = split_exit(row.exit);
+            let (started_at, ended_at) = (row.started_at.map(tell), Some(tell(row.ended_at)));
+            Tried { attempt: row.attempt, started_at, ended_at, exit_code, signal, reason: Some(row.reason) }
+        })
+        .collect();
+    if run.attempt > attempts.last().map_or(Attempt(0), |last| last.attempt) {
+        attempts.push(last_attempt(&run, stored.as_ref(), zone));
+    }
+    json_ok(&json!({ "event": run.event, "attempts": attempts, "run": run }))
+}
+
+/// The attempt that is the run's own row.
+fn last_attempt(run: &RunView, stored: Option<&StoredRun>, zone: Zone) -> Tried {
+    let began = stored.filter(|stored| stored.attempt == run.attempt).and_then(|stored| stored.attempt_at);
+    Tried {
+        attempt: run.attempt,
+        started_at: began.map(|at| zone.rfc3339(at)).or_else(|| run.started_at.clone()),
+        ended_at: run.ended_at.clone(),
+        exit_code: run.exit_code,
+        signal: run.signal.clone(),
+        reason: run.reason.clone(),
+    }
+}
+
+pub(super) async fn trigger(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Flags {
+        force: bool,
+        with_deps: bool,
+    }
+    let Flags { force, with_deps } = read_body(body).await?;
+    json_ok(&shared.ask(Request::Trigger(trigger::Request { job, wait: false, force, with_deps })).await?)
+}
+
+pub(super) async fn pause(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+    let Nothing {} = read_body(body).await?;
+    json_ok(&shared.ask(Request::Pause(pause::Request { job: Some(job) })).await?)
+}
+
+pub(super) async fn resume(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+    let Nothing {} = read_body(body).await?;
+    json_ok(&shared.ask(Request::Resume(pause::Request { job: Some(job) })).await?)
+}
+
+pub(super) async fn cancel(State(shared): Window, Path(id): Path<u64>, body: Body) -> Answer {
+    let Nothing {} = read_body(body).await?;
+    json_ok(&shared.ask(Request::Cancel(cancel::Request { run: RunId(id) })).await?)
+}
+
+pub(super) async fn retry(State(shared): Window, Path(id): Path<u64>, body: Body) -> Answer {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields)]
+    struct Flags {
+        downstream: bool,
+    }
+    let Flags { downstream } = read_body(body).await?;
+    json_ok(&shared.ask(Request::Retry(retry::Request { run: RunId(id), downstream, wait: false })).await?)
+}
+
+/// A body that says nothing.
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// A small JSON object; none at all is an empty one.
+async fn read_body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Problem> {
+    let too_slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body of the request did not come");
+    let bytes = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, BODY_LIMIT)).await.map_err(too_slow)?;
+    let bytes = bytes.map_err(|error| {
+        let too_long =
+            std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
+        if too_long {
+            let error = format!("the body of a request has {BODY_LIMIT} bytes at most");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error)
+        } else {
+            Problem::bad_request("the body of the request did not come whole")
+        }
+    })?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::of_loop(ErrorCode::BadRequest, format!("the body is not the JSON that is asked for: {error}")))
+}

@@ -1,0 +1,82 @@
+//! The pages' files, packed into the binary by `build.rs`. They go out as they are: every browser unpacks gzip.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+
+use super::answer::{Answer, Problem};
+
+include!(concat!(env!("OUT_DIR"), "/pages.rs"));
+
+/// The page that every address of a page shows; its script looks at the address.
+pub(super) const INDEX: &str = "index.html";
+
+/// One file.
+pub(super) fn page(name: &str, asked: &HeaderMap) -> Answer {
+    let found = PAGES.iter().find(|(known, ..)| *known == name);
+    let (_, packed, mark) = found.ok_or_else(|| Problem::not_found(format!("there is no page `/{name}`")))?;
+    let etag = format!("\"{mark:08x}\"");
+    let text = |name: header::HeaderName| asked.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = if text(header::IF_NONE_MATCH).split(',').any(|known| known.trim() == etag) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else if takes_gzip(text(header::ACCEPT_ENCODING)) {
+        let mut response = Response::new(Body::from(*packed));
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        let error = "pages are sent packed; ask with `Accept-Encoding: gzip` (curl --compressed)";
+        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", error));
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type(name)));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+/// Whether an `Accept-Encoding` allows gzip (RFC 9110, 12.5.3).
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|one| {
+        let mut parts = one.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
+        let refused = |part: &str| part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q == 0.0);
+        named && !parts.any(refused)
+    })
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map(|(_, end)| end) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js" | "mjs") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("woff2") => "font/woff2",
+        Some("json" | "webmanifest") => "application/json",
+        Some("txt") => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pages_together_are_small() {
+        let total: usize = PAGES.iter().map(|(_, packed, _)| packed.len()).sum();
+        assert!(total < 250_000, "{total} bytes");
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_take_it() {
+        for (accepted, takes) in [("", false), ("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br, *", true)] {
+            assert_eq!(takes_gzip(accepted), takes, "{accepted}");
+        }
+    }
+}

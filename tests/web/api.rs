@@ -1,0 +1,175 @@
+//! What the API answers, and that it is what the control socket answers.
+
+use serde_json::{Value, json};
+
+use crate::daemon::Place;
+use crate::http::At;
+
+const JOBS: &str = r#"
+web: { listen: "127.0.0.1:0", token_file: token }
+timezone: UTC
+jobs:
+  - name: first
+    description: The beginning
+    tags: [a, b]
+    trigger: { type: cron, schedule: "0 18 1 1 *" }
+    command: ["echo", "hello world"]
+    env: { SECRET: hidden-value }
+  - name: second
+    trigger: manual
+    depends_on: [first]
+    command: "echo out; exit 3"
+    retry: { attempts: 2, delay: 10ms }
+  - name: third
+    trigger: manual
+    depends_on: [second, first]
+    condition: all_done
+"#;
+
+pub const TOKEN: &str = "0123456789abcdef0123";
+
+fn place() -> Place {
+    let place = Place::new(JOBS);
+    place.write("token", TOKEN);
+    place
+}
+
+#[test]
+fn status_is_what_the_control_socket_says_and_whether_a_token_is_needed() {
+    let place = place();
+    let mut daemon = place.start();
+    let mut shown = At::of(&mut daemon).json("/api/v1/status");
+    assert_eq!(shown.as_object_mut().unwrap().remove("token"), Some("needed".into()));
+    assert_eq!(shown, daemon.status());
+    daemon.stop();
+}
+
+#[test]
+fn the_graph_has_layers_edges_and_states() {
+    let place = place();
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    daemon.trigger("first");
+    let graph = at.json("/api/v1/graph");
+    let layers: Vec<(&str, u64)> = graph["jobs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| (job["name"].as_str().unwrap(), job["layer"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(layers, [("first", 0), ("second", 1), ("third", 2)]);
+    assert_eq!(graph["jobs"][0]["last_state"], "succeeded");
+    assert_eq!(graph["edges"].as_array().unwrap().len(), 3);
+    assert_eq!(graph["edges"][1], json!({ "from": "second", "to": "third", "condition": "all_done" }));
+    daemon.stop();
+}
+
+#[test]
+fn a_job_is_told_whole_but_for_what_its_variables_hold() {
+    let place = place();
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let job = at.json("/api/v1/jobs/first");
+    assert_eq!(job["job"], daemon.job("first"));
+    assert_eq!(job["description"], "The beginning");
+    assert_eq!(job["tags"], json!(["a", "b"]));
+    assert_eq!(job["summary"], "cron 0 18 1 1 *");
+    assert_eq!(job["timezone"], "UTC");
+    assert_eq!(job["downstream"], json!(["second", "third"]));
+    assert_eq!(job["command"], "echo 'hello world'");
+    let next = job["next"].as_array().unwrap();
+    assert_eq!(next.len(), 10);
+    assert!(next.iter().all(|at| at.as_str().unwrap().contains("-01-01T18:00:00")), "{next:?}");
+    assert_eq!(next[0], job["job"]["next_at"]);
+    assert!(!job.to_string().contains("hidden-value"));
+    assert_eq!(at.json("/api/v1/jobs/third")["command"], Value::Null);
+    let missing = at.get("/api/v1/jobs/frist");
+    assert_eq!(missing.status, 404);
+    assert_eq!(missing.json(), json!({ "error": "there is no job `frist`, did you mean `first`?", "code": "not_found" }));
+    daemon.stop();
+}
+
+#[test]
+fn runs_attempts_and_output_can_be_read() {
+    let place = place();
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let run = place.json_of_any(&["ctl", "trigger", "second", "--force", "--wait", "--format", "json"]);
+    let id = run["id"].as_u64().unwrap();
+    let whole = at.json(&format!("/api/v1/runs/{id}"));
+    assert_eq!(whole["run"], run);
+    let attempts: Vec<(u64, u64)> = whole["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| (a["attempt"].as_u64().unwrap(), a["exit_code"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(attempts, [(1, 3), (2, 3)]);
+    assert_eq!(whole["event"], Value::Null);
+
+    let log = at.get(&format!("/api/v1/runs/{id}/log"));
+    assert_eq!(log.text(), "out\n[firelink: attempt 2]\nout\n");
+    assert_eq!((log.header("x-log-next"), log.header("x-log-end")), (Some(&*log.body.len().to_string()), Some("true")));
+    assert_eq!(at.get(&format!("/api/v1/runs/{id}/log?from=4")).text(), "[firelink: attempt 2]\nout\n");
+
+    assert_eq!(at.json("/api/v1/runs?job=second&state=failed"), json!([run]));
+    assert_eq!(at.json("/api/v1/runs?job=second&state=succeeded"), json!([]));
+    assert_eq!(at.json(&format!("/api/v1/runs?before={id}")), json!([]));
+    assert_eq!(at.json("/api/v1/runs?since=2999-01-01T00:00:00Z"), json!([]));
+    for (path, word) in [
+        ("/api/v1/runs?state=glad", "glad"),
+        ("/api/v1/runs?since=yesterday", "RFC 3339"),
+        ("/api/v1/runs?limit=few", "few"),
+        ("/api/v1/runs?colour=red", "colour"),
+        ("/api/v1/runs/1/log?from=x", "from"),
+    ] {
+        let refused = at.get(path);
+        assert_eq!(refused.status, 400, "{path}");
+        assert!(refused.json()["error"].as_str().unwrap().contains(word), "{path}: {}", refused.text());
+    }
+    assert_eq!(at.get("/api/v1/runs/999").status, 404);
+    assert_eq!(at.get("/api/v1/nothing").json()["code"], "not_found");
+    daemon.stop();
+}
+
+#[test]
+fn what_the_token_allows_is_done() {
+    let place = place();
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let mut follower = daemon.follow();
+    let done = at.post("/api/v1/jobs/first/trigger", TOKEN, "{}");
+    assert_eq!((done.status, &done.json()["ok"]), (200, &json!(true)), "{}", done.text());
+    assert_eq!(done.json()["run"]["job"], "first");
+    follower.ended("first");
+    let failed = follower.ended("second");
+    follower.ended("third");
+
+    let id = failed["run"].as_u64().unwrap();
+    let again = at.post(&format!("/api/v1/runs/{id}/retry"), TOKEN, r#"{"downstream":true}"#);
+    assert_eq!(again.status, 200, "{}", again.text());
+    follower.ended("second");
+    assert_eq!(at.post("/api/v1/jobs/first/pause", TOKEN, "").json(), json!({ "ok": true, "paused": 1 }));
+    assert_eq!(at.json("/api/v1/jobs/first")["job"]["paused"], true);
+    let held = at.post("/api/v1/jobs/first/trigger", TOKEN, "").json();
+    let held = held["run"]["id"].as_u64().unwrap();
+    assert_eq!(at.post(&format!("/api/v1/runs/{held}/cancel"), TOKEN, "").json()["run"]["id"], held);
+    assert_eq!(at.post("/api/v1/jobs/first/resume", TOKEN, "").json()["paused"], 0);
+    let over = at.post(&format!("/api/v1/runs/{id}/cancel"), TOKEN, "");
+    assert_eq!((over.status, &over.json()["code"]), (409, &json!("refused")));
+    assert_eq!(at.post("/api/v1/jobs/nobody/trigger", TOKEN, "").status, 404);
+    for body in ["{", "[]", r#"{"force":"yes"}"#, r#"{"forse":true}"#] {
+        assert_eq!(at.post("/api/v1/jobs/first/trigger", TOKEN, body).status, 400, "{body}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let place = place();
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    assert_eq!((at.get("/healthz").status, at.get("/healthz").text()), (200, "ok\n".into()));
+    assert_eq!(at.json("/readyz"), json!({ "ready": true, "problems": [] }));
+    daemon.stop();
+}
