@@ -596,6 +596,8 @@ impl<C: Clocks> Reactor<C> {
         }
         let (watches, mut around) = self.watching();
         watches.give_room(&mut around);
+        #[cfg(feature = "web")]
+        self.peers.answer_elsewhere();
         if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() {
             self.answer_stop();
             self.done = true;

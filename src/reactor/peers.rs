@@ -46,6 +46,9 @@ pub(super) struct Peers {
     /// Who asked from the other thread, by the number of its one request.
     #[cfg(feature = "web")]
     elsewhere: BTreeMap<PeerId, Answer>,
+    /// Replies for them, held back to the end of the turn.
+    #[cfg(feature = "web")]
+    answered: Vec<(Answer, Reply)>,
     bound: Bound,
     peers: BTreeMap<PeerId, Peer>,
     next: PeerId,
@@ -59,6 +62,8 @@ impl Peers {
         Ok(Peers {
             #[cfg(feature = "web")]
             elsewhere: BTreeMap::new(),
+            #[cfg(feature = "web")]
+            answered: Vec::new(),
             bound,
             peers: BTreeMap::new(),
             next: 0,
@@ -163,10 +168,17 @@ impl Peers {
         id
     }
 
+    /// The turn is over: the other thread hears its answers. Any sooner, what it asks next could meet the state from
+    /// before the turn.
+    #[cfg(feature = "web")]
+    pub fn answer_elsewhere(&mut self) {
+        self.answered.drain(..).for_each(|(answer, reply)| answer(reply));
+    }
+
     pub fn reply(&mut self, id: PeerId, reply: &Reply, now: Elapsed, io: &mut Io) {
         #[cfg(feature = "web")]
         if let Some(answer) = self.elsewhere.remove(&id) {
-            return answer(reply.clone());
+            return self.answered.push((answer, reply.clone()));
         }
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.owed = peer.owed.saturating_sub(1);

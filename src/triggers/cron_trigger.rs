@@ -137,6 +137,21 @@ impl Trigger for Cron {
         format!("cron {}", self.text)
     }
 
+    /// What has no words is told as it is written.
+    fn words(&self) -> Option<String> {
+        let mut all: Vec<String> = Vec::new();
+        if self.timing.at_startup {
+            all.push("when the daemon starts".into());
+        }
+        for schedule in &self.timing.schedules {
+            match schedule.words() {
+                Some(words) => all.push(words),
+                None => return Some(self.text.to_string()),
+            }
+        }
+        Some(all.join("; "))
+    }
+
     fn default_concurrency(&self) -> Concurrency {
         Concurrency::Forbid
     }

@@ -52,6 +52,7 @@ const BEYOND: &[&str] = &[
     "unknown-dependency",
     "users",
     "warnings",
+    "web-listen",
 ];
 
 #[test]

@@ -189,6 +189,12 @@ impl Daemon<'_> {
         }
     }
 
+    /// The first line of the log with this text, which may have come long ago.
+    pub fn wait_for_log_ever(&mut self, part: &str) -> String {
+        let told = self.told.iter().find(|line| line.contains(part)).cloned();
+        told.unwrap_or_else(|| self.wait_for_log(part))
+    }
+
     /// Waits for the daemon's end and returns its status and the whole log.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let deadline = Instant::now() + PATIENCE;

@@ -24,7 +24,7 @@ fn events_are_those_of_the_control_socket() {
     }
     assert_eq!(seen.last(), Some(&ended));
     assert_eq!(seen, follower.seen);
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn output_is_told_as_it_comes_and_then_the_end() {
     assert_eq!(text, "one\nmiddle\ntwo\n");
     assert_eq!((&end["id"], &end["state"]), (&run["id"], &"succeeded".into()));
     assert!(output.next().is_none(), "the stream ends with the run");
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_reload_opens_moves_changes_and_closes_the_window() {
     reload("");
     assert!(!socket.exists());
     assert_eq!(daemon.status()["warnings"], serde_json::json!([]));
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -101,5 +101,5 @@ fn a_window_that_cannot_be_opened_is_a_warning_and_jobs_run() {
     place.prints(&["ctl", "reload"]);
     assert_eq!(At { address: address.to_string() }.get("/healthz").status, 200);
     assert_eq!(daemon.status()["warnings"], serde_json::json!([]));
-    daemon.stop();
+    daemon.terminate();
 }

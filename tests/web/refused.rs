@@ -56,7 +56,7 @@ fn strangers_are_refused_logged_and_harmless() {
     assert_eq!(at.send("DELETE", "/api/v1/jobs/a", &[&token], "").status, 405);
     assert_eq!(at.send("GET", trigger, &[], "").status, 405);
     unharmed(&place, &daemon, &at);
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn what_is_too_large_or_half_sent_is_dropped() {
     let mut rest = Vec::new();
     head.read_to_end(&mut rest).unwrap();
     unharmed(&place, &daemon, &at);
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn connections_that_do_nothing_take_no_place_for_long() {
         let _ = stream.read_to_end(&mut rest);
     }
     unharmed(&place, &daemon, &at);
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn without_a_token_nothing_can_be_changed_over_tcp() {
     assert!(refused.json()["error"].as_str().unwrap().contains("token_file"));
     assert_eq!(at.json("/api/v1/status")["token"], "not_configured");
     unharmed(&place, &daemon, &at);
-    daemon.stop();
+    daemon.terminate();
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn over_a_sockets_file_no_token_is_needed() {
     assert_eq!(ask(&format!("{post}\r\n")).status, 200);
     follower.ended("a");
     assert!(place.path("ran").exists());
-    daemon.stop();
+    daemon.terminate();
     assert!(!path.exists(), "the file goes with the daemon");
 }
 

@@ -22,6 +22,7 @@ mod next;
 mod parse;
 mod schedule;
 mod upcoming;
+mod words;
 mod zone;
 
 pub use error::ScheduleError;
