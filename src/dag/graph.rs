@@ -68,17 +68,6 @@ impl Graph {
         self.up.of(job)
     }
 
-    /// How many jobs the longest way from one that waits for nobody to each job has, indexed by [`JobId`].
-    #[must_use]
-    pub fn layers(&self) -> Vec<u32> {
-        let mut layers = vec![0; self.order.len()];
-        for job in &self.order {
-            let below = self.upstream(*job).iter().map(|up| layers[up.index()] + 1).max();
-            layers[job.index()] = below.unwrap_or(0);
-        }
-        layers
-    }
-
     /// Every job, none before one that it waits for.
     #[must_use]
     pub fn order(&self) -> &[JobId] {
@@ -203,12 +192,6 @@ mod tests {
         assert_eq!(graph.upstream(JobId(2)), ids(&[1, 0]));
         assert_eq!(graph.downstream(JobId(3)), ids(&[]));
         assert_eq!(graph.upstream(JobId(9)), ids(&[]), "a job that is not there waits for nobody");
-    }
-
-    #[test]
-    fn a_job_is_in_the_layer_of_its_longest_way() {
-        let graph = Graph::new(&edges(&[&[], &[0], &[1, 0], &[], &[3, 2]])).unwrap();
-        assert_eq!(graph.layers(), [0, 1, 2, 0, 3]);
     }
 
     #[test]
