@@ -13,18 +13,21 @@ use std::time::Instant;
 
 use firelink::planted::{self, Bug};
 
+/// Seeds whose stories broke a promise once: a retry that lost its turn over a restart, and a run that started while paused.
+const ONCE_BROKEN: &[u64] = &[98, 197];
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 
 #[test]
 fn every_promise_holds_whatever_the_world_does() {
-    let seeds = match number("FIRELINK_SEED") {
-        Some(seed) => seed..=seed,
-        None => 1..=number("FIRELINK_SEEDS").unwrap_or(100),
+    let seeds: Vec<u64> = match number("FIRELINK_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("FIRELINK_SEEDS").unwrap_or(60)).chain(ONCE_BROKEN.iter().copied()).collect(),
     };
     let (mut turns, mut starts, mut deaths) = (0, 0, 0);
-    for seed in seeds.clone() {
+    for seed in seeds.iter().copied() {
         match simulation::simulate(seed) {
             Ok(tally) => {
                 (turns, starts, deaths) = (turns + tally.turns, starts + tally.starts, deaths + tally.deaths);
@@ -32,7 +35,7 @@ fn every_promise_holds_whatever_the_world_does() {
             Err(_) => panic!("{}", simulation::explain(seed).expect("a seed replays")),
         }
     }
-    println!("{} stories: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.end() - seeds.start() + 1);
+    println!("{} stories: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());
     // A world in which nothing happens would keep every promise, too.
     assert!(number("FIRELINK_SEED").is_some() || turns > 2_000 && starts > 500 && deaths > 20);
 }

@@ -392,8 +392,25 @@ impl Engine {
     fn set_paused(&mut self, now: Now, job: JobId, paused: bool) {
         if std::mem::replace(&mut self.memory(job).paused, paused) != paused {
             self.record(Change::Paused { job, paused });
-            if !paused {
+            if paused {
+                self.back_to_the_queue(job);
+            } else {
                 self.consider(now, job);
+            }
+        }
+    }
+
+    /// What had its turn and waits for a slot for its first attempt waits for its turn again.
+    fn back_to_the_queue(&mut self, job: JobId) {
+        let rank = self.rank[job.index()];
+        for run in self.jobs[job.index()].claimed.clone().into_iter().rev() {
+            let Some(record) = self.runs.get_mut(&run).map(|tracked| &mut tracked.record) else { continue };
+            if record.state == RunState::Pending(Waiting::Slot) && !record.forced && record.attempt == Attempt::default() {
+                record.state = RunState::Pending(Waiting::Turn);
+                self.ready.remove(&(record.scheduled_at, rank, run));
+                let memory = self.memory(job);
+                memory.claimed.retain(|claimed| *claimed != run);
+                memory.waiting.push_front(run);
             }
         }
     }
