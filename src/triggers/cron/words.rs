@@ -8,7 +8,7 @@ use super::schedule::{BOTH_DAYS, Schedule};
 const ALL_SECONDS: u64 = (1 << 60) - 1;
 const ALL_MINUTES: u64 = (1 << 60) - 1;
 const ALL_HOURS: u32 = (1 << 24) - 1;
-const ALL_DAYS: u32 = u32::MAX & !1;
+const ALL_DAYS: u32 = !1;
 const ALL_MONTHS: u16 = ((1 << 13) - 1) & !1;
 const ALL_WEEKDAYS: u8 = 0x7F;
 
