@@ -8,7 +8,7 @@ use super::flow::Cause;
 use super::rules::{Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
-use super::wall::{Due, WallState};
+use super::wall::{Due, SHORTEST_GRACE, WallState};
 use super::{ClockMode, Engine, Mode};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 
@@ -66,6 +66,9 @@ impl Engine {
             self.wall.push(Reverse((next, self.rank[job.index()], job)));
         }
         self.record(Change::Cursor { job, at: cursor });
+        if let (Some(from), Some(to)) = (due.made_up.first().copied(), due.made_up.last().copied()) {
+            self.record(Change::MadeUp { job, from, to });
+        }
         if self.jobs[job.index()].paused {
             return;
         }
@@ -126,7 +129,7 @@ impl Engine {
 
     pub(super) fn step_timeline(&mut self, was: WallTime, is: WallTime) {
         let before = self.timeline.clone();
-        self.timeline.clock_set(was, is, self.rules.grace);
+        self.timeline.clock_set(was, is, self.rules.grace.max(SHORTEST_GRACE));
         if self.timeline != before {
             self.record(Change::Timeline(self.timeline.clone()));
         }

@@ -220,6 +220,15 @@ pub enum Change {
         /// The deadline.
         at: WallTime,
     },
+    /// Wall deadlines that were made up for after the fact: a clock that is set back must not fire them once more.
+    MadeUp {
+        /// Whose.
+        job: JobId,
+        /// The first of them.
+        from: WallTime,
+        /// The last.
+        to: WallTime,
+    },
     /// An interval's grid passes through this instant.
     Anchor {
         /// Whose.

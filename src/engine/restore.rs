@@ -26,6 +26,8 @@ pub struct Restored {
 pub struct RestoredJob {
     /// Wall deadlines up to here were dealt with.
     pub cursor: Option<WallTime>,
+    /// The range of those that were made up for last.
+    pub made_up: Option<(WallTime, WallTime)>,
     /// Nanoseconds since the interval's last grid point, by the best clock there is; negative if it lies ahead.
     pub anchor_age: Option<i128>,
     /// Whether it was paused.
@@ -90,7 +92,7 @@ impl Engine {
             }
         }
         if matches!(rules.timing, super::rules::Timing::Wall(_)) {
-            memory.wall = known.cursor.map(|cursor| Box::new(WallState { cursor, next: None, made_up: None }));
+            memory.wall = known.cursor.map(|cursor| Box::new(WallState { cursor, next: None, made_up: known.made_up }));
         }
         let enabled = rules.enabled;
         // Those in the store are younger than every waiting one that was handed over.

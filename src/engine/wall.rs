@@ -24,7 +24,7 @@ const WINDOW_GROWTH: u32 = 8;
 const MISSED_TOLD: usize = 10;
 
 /// Below this, the latency of any wake-up would make every deadline a missed one.
-const SHORTEST_GRACE: Duration = Duration::from_secs(1);
+pub(super) const SHORTEST_GRACE: Duration = Duration::from_secs(1);
 
 /// Which spans of wall time this daemon, or an earlier one, has lived through.
 #[derive(Clone, Debug, PartialEq, Eq)]

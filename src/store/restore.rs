@@ -43,7 +43,7 @@ impl Store {
         {
             let mut retimed = Vec::new();
             let mut known =
-                tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused, timing FROM jobs")?;
+                tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused, timing, made_up_from, made_up_to FROM jobs")?;
             let mut rows = known.query([])?;
             while let Some(row) = rows.next()? {
                 let Some(&index) = by_name.get(row.get_ref(1)?.as_str()?) else { continue };
@@ -51,11 +51,14 @@ impl Store {
                 let job = &mut jobs[index];
                 job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
                 job.paused = row.get(6)?;
+                let made_up: (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
+                job.made_up = made_up.0.zip(made_up.1).map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to)));
                 let timing: Option<i64> = row.get(7)?;
                 if timing != Some(keys[index].timing) {
                     // A database of version 1 does not know: what was missed counts.
                     if timing.is_some() {
                         job.cursor = cursor;
+                        job.made_up = None;
                     }
                     retimed.push(index);
                 }
@@ -68,11 +71,9 @@ impl Store {
             }
             for index in retimed {
                 let cursor = jobs[index].cursor.map(WallTime::as_nanos);
-                tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3 WHERE id = ?1")?.execute(params![
-                    self.job_rows[index],
-                    keys[index].timing,
-                    cursor
-                ])?;
+                let (from, to) = jobs[index].made_up.map(|(from, to)| (from.as_nanos(), to.as_nanos())).unzip();
+                tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3, made_up_from = ?4, made_up_to = ?5 WHERE id = ?1")?
+                    .execute(params![self.job_rows[index], keys[index].timing, cursor, from, to])?;
             }
             let mut add = tx.prepare("INSERT INTO jobs (name, cursor, timing) VALUES (?1, ?2, ?3)")?;
             for ((row, key), job) in self.job_rows.iter_mut().zip(keys).zip(&mut jobs).filter(|((row, _), _)| **row == 0) {
@@ -196,7 +197,7 @@ fn rows_of(tx: &Transaction<'_>, names: &[Arc<str>], rows: &[i64], keys: &[JobKe
     let mut timed = tx.prepare("UPDATE jobs SET timing = ?2 WHERE id = ?1 AND timing <> ?2")?;
     let mut add = tx.prepare(
         "INSERT INTO jobs (name, timing) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
-            SET timing = excluded.timing, paused = 0, cursor = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
+            SET timing = excluded.timing, paused = 0, cursor = NULL, made_up_from = NULL, made_up_to = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
          RETURNING id",
     )?;
     let mut forget = tx.prepare("DELETE FROM credits WHERE job = ?1 OR upstream = ?1")?;

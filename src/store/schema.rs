@@ -10,7 +10,7 @@ use crate::config::Durability;
 use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -30,7 +30,7 @@ CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER, timing INTEGER,
     anchor_wall INTEGER, anchor_elapsed INTEGER, anchor_boot TEXT,
     paused INTEGER NOT NULL DEFAULT 0, last_run INTEGER, watch TEXT, baseline INTEGER NOT NULL DEFAULT 0,
-    ended INTEGER NOT NULL DEFAULT 0
+    ended INTEGER NOT NULL DEFAULT 0, made_up_from INTEGER, made_up_to INTEGER
 );
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, trigger TEXT NOT NULL, forced INTEGER NOT NULL,
@@ -68,6 +68,9 @@ fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
              UPDATE jobs SET ended = (SELECT count(*) FROM runs WHERE job = jobs.id AND state NOT IN ('pending', 'running'));",
         )?;
         tx.execute_batch(TROUBLED)?;
+    }
+    if from < 5 {
+        tx.execute_batch("ALTER TABLE jobs ADD COLUMN made_up_from INTEGER; ALTER TABLE jobs ADD COLUMN made_up_to INTEGER;")?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()

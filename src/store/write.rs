@@ -189,6 +189,14 @@ impl Rows<'_> {
                 Ok(())
             }
             Change::Cursor { .. } if planted::is(Bug::CursorNotWritten) => Ok(()),
+            Change::MadeUp { job, from, to } => {
+                tx.prepare_cached("UPDATE jobs SET made_up_from = ?2, made_up_to = ?3 WHERE id = ?1")?.execute(params![
+                    self.of(*job),
+                    from.as_nanos(),
+                    to.as_nanos()
+                ])?;
+                Ok(())
+            }
             Change::Cursor { job, at } => {
                 tx.prepare_cached("UPDATE jobs SET cursor = ?2 WHERE id = ?1")?.execute(params![self.of(*job), at.as_nanos()])?;
                 Ok(())

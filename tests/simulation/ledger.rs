@@ -387,7 +387,7 @@ impl Ledger {
                     None => self.credits.remove(&key),
                 };
             }
-            Change::SkipStored { .. } | Change::Cursor { .. } | Change::Anchor { .. } => {}
+            Change::SkipStored { .. } | Change::Cursor { .. } | Change::MadeUp { .. } | Change::Anchor { .. } => {}
             Change::Paused { .. } | Change::Timeline(_) | Change::AttemptFailed { .. } => {}
         }
         Ok(())
