@@ -225,6 +225,7 @@ fn every_link_between_pages_leads_somewhere() {
     for (page, folder) in std::fs::read_dir(root().join("docs"))
         .unwrap()
         .map(|entry| (entry.unwrap().path(), root().join("docs")))
+        .filter(|(page, _)| page.extension().is_some_and(|extension| extension == "md"))
         .chain([(root().join("README.md"), root())])
     {
         let text = std::fs::read_to_string(&page).unwrap();

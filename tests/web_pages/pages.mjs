@@ -65,6 +65,14 @@ await check('the graph of the quickstart turns green while one looks', async () 
   assert.ok((await x('fetch')) < (await x('count')) && (await x('count')) < (await x('publish')));
 });
 
+await check('the pages and their modules together are under 50 kB on the wire', async () => {
+  const bytes = await page.evaluate(() => {
+    const files = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')].filter((one) => !one.name.includes('/api/'));
+    return files.reduce((sum, one) => sum + one.encodedBodySize, 0);
+  });
+  assert.ok(bytes > 10_000 && bytes < 50_000, `${bytes} bytes`);
+});
+
 await check('a state is told by a shape and a word, not by colour alone', async () => {
   await page.locator('.graph .s-succeeded[aria-label="publish succeeded · after deps, after count and check"]').waitFor();
   const shape = (name) => node(name).locator('.icon').getAttribute('d');
@@ -255,7 +263,7 @@ for (const [width, height, scheme] of [[1440, 900, 'light'], [320, 640, 'dark']]
       const over = await view.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${name} is ${over} px too wide`);
       await view.evaluate(`${axe};0`);
-      const found = await view.evaluate(async () => (await axe.run()).violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`));
+      const found = await view.evaluate(async () => (await axe.run({ resultTypes: ['violations'] })).violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' ')}`));
       assert.deepEqual(found, [], name);
     }
     await view.context().close();
