@@ -16,6 +16,9 @@ use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 /// once by the timerfd; this is for clocks that are slewed into place.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
+/// A smaller step of the clock is not worth a word.
+const SMALLEST_STEP: Duration = Duration::from_millis(1);
+
 impl Engine {
     /// Fires everything that is due.
     pub(super) fn run_due(&mut self, now: Now) {
@@ -114,6 +117,17 @@ impl Engine {
         }
     }
 
+    /// True if the two clocks have parted since the last event. Both are slewed alike, so only a setting parts them; below a
+    /// second it may as well be the time between the reading of the one and of the other, and decides nothing.
+    pub(super) fn has_stepped(&self, now: Now) -> bool {
+        self.step_by(now) > SHORTEST_GRACE
+    }
+
+    fn step_by(&self, now: Now) -> Duration {
+        let was = self.last.wall + now.elapsed.since(self.last.elapsed);
+        now.wall.since(was).max(was.since(now.wall))
+    }
+
     /// The wall clock was set: every wall deadline is computed anew. No elapsed deadline moves.
     pub(super) fn clock_set(&mut self, now: Now) {
         let was = self.last.wall + now.elapsed.since(self.last.elapsed);
@@ -122,7 +136,10 @@ impl Engine {
             self.out.push(Effect::CheckClock);
             return;
         }
-        self.tell(Story::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
+        // Nothing is left to tell of a step that was noticed before.
+        if self.step_by(now) >= SMALLEST_STEP {
+            self.tell(Story::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
+        }
         self.step_timeline(was, now.wall);
         self.rebuild_wall(now.wall);
     }

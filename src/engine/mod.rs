@@ -172,6 +172,11 @@ impl Engine {
 
     /// Handles one event and everything that follows from it at this instant. Effects are appended to `out`.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
+        // Something else may wake the loop before the timer tells that the clock was set.
+        if !matches!(event, Event::ClockSet) && self.has_stepped(now) {
+            self.clock_set(now);
+            self.last = now;
+        }
         match event {
             Event::Tick => {}
             Event::ClockSet => self.clock_set(now),

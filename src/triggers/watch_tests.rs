@@ -137,12 +137,12 @@ fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
     let keys = [
         ("source", "s3://abc"),
         ("filter", "*.gz"),
-        ("poll_interval", "5s"),
+        ("poll_interval", "15s"),
         ("existing", "process"),
         ("batch", "true"),
         ("ordered", "true"),
     ];
-    assert_eq!(read_well(FakeKeys::of(&keys)).to_string(), "s3://abc/ filter *.gz every 5s existing process batch ordered");
+    assert_eq!(read_well(FakeKeys::of(&keys)).to_string(), "s3://abc/ filter *.gz every 15s existing process batch ordered");
 }
 
 #[cfg(feature = "s3")]
@@ -166,11 +166,11 @@ fn a_path_is_a_folder_below_the_job_s_directory_with_its_own_keys_and_shows_them
         ("recursive", "true"),
         ("filter", "*.gz"),
         ("stable_for", "2s"),
-        ("poll_interval", "5s"),
+        ("poll_interval", "15s"),
         ("existing", "process"),
         ("batch", "true"),
     ];
-    assert_eq!(summary(&all), "watch /srv/in recursive filter *.gz stable for 2s every 5s existing process batch");
+    assert_eq!(summary(&all), "watch /srv/in recursive filter *.gz stable for 2s every 15s existing process batch");
 }
 
 #[cfg(feature = "s3")]

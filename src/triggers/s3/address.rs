@@ -77,15 +77,16 @@ pub fn check_endpoint(text: &str) -> Result<String, String> {
         return Err(format!("the endpoint `{text}` does not start with `http://` or `https://`"));
     };
     let authority = rest.split('/').next().unwrap_or_default();
+    // First of all: what is refused after this is shown.
+    if authority.contains('@') {
+        return Err("an endpoint carries no user name or password: credentials come from the AWS variables or profile".into());
+    }
     let (host, port) = split_port(authority);
     if host.is_empty() {
         return Err(format!("the endpoint `{text}` has no host"));
     }
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err(format!("the port of the endpoint `{text}` is not a number from 0 to 65535"));
-    }
-    if authority.contains('@') {
-        return Err("an endpoint carries no user name or password: credentials come from the AWS variables or profile".into());
     }
     if rest.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '"' | '<' | '>' | '\\')) {
         return Err(format!("the endpoint `{text}` is not a plain URL"));
