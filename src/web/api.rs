@@ -284,6 +284,8 @@ async fn read_body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Probl
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    serde_json::from_slice(&bytes)
+    // An object, and not the list of its values, which serde would take as well.
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
+        .and_then(|object| serde_json::from_value(object.into()))
         .map_err(|error| Problem::of_loop(ErrorCode::BadRequest, format!("the body is not the JSON that is asked for: {error}")))
 }

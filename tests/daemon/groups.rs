@@ -142,5 +142,7 @@ fn a_run_keeps_its_group_when_the_daemon_replaces_itself_and_what_a_dead_daemon_
     let _daemon = start(&place, &group.0.join("daemon"));
     until("the hidden process is gone", || !is_alive(&hidden));
     until("and its group", || group.runs().is_empty());
-    assert_eq!(place.states("limited"), ["failed", "lost"]);
+    let states = place.states("limited");
+    // Whether the end can be learned depends on who has reaped it meanwhile.
+    assert!(states == ["failed", "lost"] || states == ["failed", "failed"], "{states:?}");
 }
