@@ -207,8 +207,8 @@ pub struct Reactor<C> {
     configured: usize,
     /// As the configuration has it.
     wait_for_clock: Option<Duration>,
-    /// A configuration that is taken over at the end of the turn, and who waits for that.
-    next_config: Option<(Box<Config>, Option<PeerId>)>,
+    /// A configuration that is taken over at the end of the turn, and who waits for that: as many as asked in this turn.
+    next_config: Option<(Box<Config>, Vec<PeerId>)>,
     /// Who wants to hear how the daemon is.
     service: Service,
     /// The program that the daemon is.

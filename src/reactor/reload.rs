@@ -45,7 +45,7 @@ impl<C: Clocks> Reactor<C> {
             Ok(config) if request.dry_run => Reply::done(&self.compare(&config)),
             Ok(config) => {
                 self.service.notify.reloading();
-                self.next_config = Some((Box::new(config), Some(peer)));
+                self.take_over_next(config, Some(peer));
                 return;
             }
         };
@@ -57,7 +57,7 @@ impl<C: Clocks> Reactor<C> {
         log::info!("SIGHUP: reading {} again", self.config.path.display());
         self.service.notify.reloading();
         match self.read_again() {
-            Ok(config) => self.next_config = Some((Box::new(config), None)),
+            Ok(config) => self.take_over_next(config, None),
             Err(refusal) => {
                 if let Reply::Failed { error, .. } = refusal {
                     error.lines().for_each(|line| log::error!("{line}"));
@@ -65,6 +65,13 @@ impl<C: Clocks> Reactor<C> {
                 self.tell_ready();
             }
         }
+    }
+
+    /// At the end of the turn. What was read before in this turn is outdated, but who asked for that still waits.
+    fn take_over_next(&mut self, config: Config, peer: Option<PeerId>) {
+        let mut waiting = self.next_config.take().map_or_else(Vec::new, |(_, waiting)| waiting);
+        waiting.extend(peer);
+        self.next_config = Some((Box::new(config), waiting));
     }
 
     /// The file as it is now, checked.
@@ -121,7 +128,7 @@ impl<C: Clocks> Reactor<C> {
 
     /// Does what was asked for, at the end of a turn.
     pub(super) fn reload_if_asked(&mut self) {
-        let Some((config, peer)) = self.next_config.take() else { return };
+        let Some((config, waiting)) = self.next_config.take() else { return };
         for _ in 0..SETTLING {
             if self.inbox.is_empty() {
                 break;
@@ -133,7 +140,7 @@ impl<C: Clocks> Reactor<C> {
             self.apply(effects, Vec::new());
         }
         if !self.inbox.is_empty() {
-            self.next_config = Some((config, peer));
+            self.next_config = Some((config, waiting));
             return;
         }
         let answer = self.reload(*config);
@@ -145,8 +152,8 @@ impl<C: Clocks> Reactor<C> {
             Err(why) => log::error!("the configuration was not reloaded: {why}"),
         }
         self.tell_ready();
-        if let Some(peer) = peer {
-            let reply = answer.map_or_else(|why| Reply::failed(ErrorCode::Refused, why), |done| Reply::done(&done));
+        let reply = answer.map_or_else(|why| Reply::failed(ErrorCode::Refused, why), |done| Reply::done(&done));
+        for peer in waiting {
             self.peers.reply(peer, &reply, self.now.elapsed, &mut self.io);
         }
     }

@@ -5,15 +5,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use super::own_process::in_own_process;
-use super::support::{Daemon, Place};
+use super::support::{Daemon, PATIENCE, Place};
 
 const QUICK: &str = "jobs: [{ name: quick, trigger: manual, command: \"true\" }]";
 
 fn ask(place: &Place, bytes: &[u8]) -> Vec<serde_json::Value> {
     let mut stream = UnixStream::connect(place.socket()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(bytes).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
-    BufReader::new(stream).lines().map_while(Result::ok).map(|line| serde_json::from_str(&line).unwrap()).collect()
+    let mut answers = Vec::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap_or_else(|error| panic!("{error} after {answers:#?}\nto\n{}", String::from_utf8_lossy(bytes)));
+        answers.push(serde_json::from_str(&line).unwrap());
+    }
+    answers
 }
 
 #[test]
@@ -38,6 +44,14 @@ fn garbage_is_answered_with_a_sentence_and_harms_nobody() {
     assert!(ask(&place, b"{\"v\":1,\"cmd\":\"sta").iter().all(|answer| answer["ok"] == false));
     assert_eq!(daemon.trigger("quick")["state"], "succeeded");
     assert_eq!(std::fs::metadata(place.socket()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn two_that_ask_for_a_reload_at_once_are_both_answered() {
+    let place = Place::new(QUICK);
+    let _daemon = place.start();
+    let answers = ask(&place, &b"{\"v\":1,\"cmd\":\"reload\"}\n".repeat(2));
+    assert!(answers.len() == 2 && answers.iter().all(|answer| answer["ok"] == true), "{answers:?}");
 }
 
 #[test]
