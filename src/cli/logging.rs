@@ -1,11 +1,14 @@
-//! The daemon's log: lines of text or of JSON, on stderr or in a file; and the journal's own form where stderr is the
-//! journal, which stamps the time itself and takes the level from `<6>` (sd-daemon(3)).
+//! The daemon's log: lines of text, by simplelog, or of JSON, on stderr or in a file; and the journal's own form where
+//! stderr is the journal, which stamps the time itself and takes the level from `<6>` (sd-daemon(3)).
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Mutex, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use simplelog::{ConfigBuilder, WriteLogger};
+use time::macros::format_description;
 
 use super::out::{Failure, Format};
 use crate::model::WallTime;
@@ -13,13 +16,16 @@ use crate::reactor::LogFile;
 
 /// Starts the log, in the file if there is one.
 pub(super) fn start(level: LevelFilter, format: Format, file: Option<LogFile>) -> Result<(), Failure> {
-    let shape = match format {
-        Format::Json => Shape::Json,
-        Format::Text if file.is_none() && stderr_is_the_journal() => Shape::Journal,
-        Format::Text => Shape::Text,
+    let output = Output { file, line: Vec::new() };
+    let ours = |shape, output| {
+        log::set_max_level(level);
+        log::set_boxed_logger(Box::new(Logger { level, shape, output: Mutex::new(output) }))
     };
-    log::set_max_level(level);
-    let started = log::set_boxed_logger(Box::new(Logger { level, shape, file }));
+    let started = match format {
+        Format::Json => ours(Shape::Json, output),
+        Format::Text if output.file.is_none() && stderr_is_the_journal() => ours(Shape::Journal, output),
+        Format::Text => WriteLogger::init(level, text_config(), output),
+    };
     started.map_err(|error| Failure::failed(format!("can't start the log: {error}")))
 }
 
@@ -31,6 +37,45 @@ pub(super) fn parse_level(word: &str) -> Result<LevelFilter, String> {
     word.parse().map_err(|_| format!("`{word}` is not a log level; write off, error, warn, info, debug or trace"))
 }
 
+fn text_config() -> simplelog::Config {
+    ConfigBuilder::new()
+        .set_time_format_custom(format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"))
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .add_filter_allow_str(OWN)
+        .build()
+}
+
+/// The SDK's own crates have much to say at `info`; what matters of it reaches the log as our words.
+const OWN: &str = "firelink";
+
+/// The file, else stderr; a line at a time, so that one that rotates is never cut in its middle.
+#[derive(Debug)]
+struct Output {
+    file: Option<LogFile>,
+    line: Vec<u8>,
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        if !self.line.ends_with(b"\n") {
+            return Ok(bytes.len());
+        }
+        let line = std::mem::take(&mut self.line);
+        match &self.file {
+            Some(file) => file.append(&String::from_utf8_lossy(&line)),
+            None => io::stderr().lock().write_all(&line),
+        }?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// True if `$JOURNAL_STREAM` names the file that stderr is (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
@@ -40,7 +85,6 @@ fn stderr_is_the_journal() -> bool {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
-    Text,
     Json,
     Journal,
 }
@@ -49,13 +93,12 @@ enum Shape {
 struct Logger {
     level: LevelFilter,
     shape: Shape,
-    file: Option<LogFile>,
+    output: Mutex<Output>,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // The SDK's own crates have much to say at `info`; what matters of it reaches the log as our words.
-        metadata.level() <= self.level && metadata.target().starts_with("firelink")
+        metadata.level() <= self.level && metadata.target().starts_with(OWN)
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -65,10 +108,7 @@ impl Log for Logger {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let line = line(self.shape, WallTime::from_nanos(0) + since, record.level(), &record.args().to_string());
         // A log that can't be written must not stop what it is about.
-        let _ = match &self.file {
-            Some(file) => file.append(&line),
-            None => std::io::stderr().lock().write_all(line.as_bytes()),
-        };
+        let _ = self.output.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 
     fn flush(&self) {}
@@ -76,11 +116,6 @@ impl Log for Logger {
 
 fn line(shape: Shape, at: WallTime, level: Level, message: &str) -> String {
     match shape {
-        Shape::Text => {
-            let millis = at.as_nanos() / 1_000_000;
-            let at = chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default();
-            format!("{} [{level}] {message}\n", at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
-        }
         Shape::Json => {
             let level = level.as_str().to_ascii_lowercase();
             format!("{}\n", serde_json::json!({ "at": at.to_string(), "level": level, "message": message }))
@@ -109,7 +144,6 @@ mod tests {
     #[test]
     fn each_shape_of_a_line() {
         let told = |shape| line(shape, WallTime::from_nanos(1_500_000_000), Level::Warn, "a\nb");
-        assert_eq!(told(Shape::Text), "1970-01-01T00:00:01.500Z [WARN] a\nb\n");
         assert_eq!(told(Shape::Json), "{\"at\":\"1970-01-01T00:00:01.500Z\",\"level\":\"warn\",\"message\":\"a\\nb\"}\n");
         assert_eq!(told(Shape::Journal), "<4>a\n<4>b\n");
     }
