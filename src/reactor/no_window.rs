@@ -5,7 +5,7 @@ use super::clocks::Clocks;
 use crate::engine::Story;
 
 #[derive(Default)]
-pub(super) struct Window;
+pub(super) struct Window {}
 
 impl Window {
     pub fn is_followed(&self) -> bool {
