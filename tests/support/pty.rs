@@ -5,13 +5,17 @@ use std::io::Read;
 use std::num::NonZero;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::support::PATIENCE;
+
+/// How often it is asked whether a silent command has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 fn cells(count: u16) -> NonZero<u16> {
     NonZero::new(count).expect("not zero")
@@ -32,6 +36,10 @@ impl OnTerminal {
     pub fn start(mut command: Command) -> OnTerminal {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
+        // Children of other tests must not keep it open; one that was just being made still may.
+        for fd in [&pty.master, &pty.slave] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a descriptor");
+        }
         let slave = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         command.env("TERM", "xterm").stdin(slave()).stdout(slave()).stderr(slave());
         let child = command.spawn().expect("firelink starts");
@@ -82,11 +90,17 @@ impl OnTerminal {
     /// Waits for its end; returns its status and all that it wrote.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let deadline = Instant::now() + PATIENCE;
+        let mut ended = false;
         loop {
-            match self.bytes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.bytes.recv_timeout(LOOK_EVERY) {
                 Ok(bytes) => self.take(&bytes),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("the command does not end:\n{}", self.screen()),
+                // What it wrote before its end was there to be read by then.
+                Err(RecvTimeoutError::Timeout) if ended => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    assert!(Instant::now() < deadline, "the command does not end:\n{}", self.screen());
+                    ended = self.child.try_wait().expect("a child").is_some();
+                }
             }
         }
         let status = self.child.wait().expect("a child");
