@@ -2,8 +2,8 @@
 //!
 //! Everything here runs on the one extra thread ([`crate::reactor`] starts it on first need), and only if the
 //! configuration says `web:`. The room never touches the engine and never writes the state: what is asked becomes a
-//! [`Request`](crate::control::protocol::Request) of the control protocol in an [`Ask`], which goes to the loop through a
-//! [`Mailbox`](crate::triggers::Mailbox) and is answered by the same code that answers the control socket; past runs and
+//! [`Request`] of the control protocol in an [`Ask`], which goes to the loop through a
+//! [`Mailbox`] and is answered by the same code that answers the control socket; past runs and
 //! output are read here, read-only.
 //!
 //! ```text
