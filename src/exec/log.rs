@@ -3,6 +3,9 @@
 //! Until the limit the file grows as output comes. Past it, its last part is a ring that is overwritten in place, so
 //! that neither the file nor memory grows with a job that writes for ever; when the run ends the ring is put in order
 //! and a line between head and tail says how much was cut.
+//!
+//! The kernel moves output from the pipe into the file (splice(2)): a byte is in one of the two at every instant, so a
+//! daemon that is killed loses none, and none passes through its memory.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,12 +14,17 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::spec::{Capture, DEFAULT_LOG_SIZE};
 use crate::model::Attempt;
 
 /// What is read of one pipe in one turn of the loop, so that a chatty job does not starve the others.
 pub const DRAIN_AT_ONCE: usize = 256 * 1024;
+
+/// What is read through memory at once, where splice(2) can't be used.
+const BUFFER: usize = 64 * 1024;
 
 /// The tail's part of a log at most: it is put in order through memory once.
 const TAIL_LIMIT: u64 = 256 * 1024;
@@ -52,6 +60,8 @@ pub struct OutputSink {
     tail: u64,
     /// Bytes that came, all of them.
     total: u64,
+    /// False once the file system, or what is read from, has turned out not to know splice(2).
+    splices: bool,
     trouble: Option<String>,
 }
 
@@ -77,7 +87,7 @@ impl OutputSink {
             Capture::None => (size, Medium::Nowhere),
         };
         let tail = (size / 2).min(TAIL_LIMIT);
-        OutputSink { path, medium, head: size - tail - MARK_ROOM, tail, total: 0, trouble: None }
+        OutputSink { path, medium, head: size - tail - MARK_ROOM, tail, total: 0, splices: true, trouble: None }
     }
 
     /// A sink that goes on where an earlier daemon's left off. Of a log that was at its limit the order of the tail is not
@@ -119,7 +129,55 @@ impl OutputSink {
             return;
         }
         if let Err(error) = self.try_write(bytes) {
-            self.trouble = Some(format!("{}: {error}", self.path.display()));
+            self.refused(&error);
+        }
+    }
+
+    fn refused(&mut self, error: &io::Error) {
+        self.trouble = Some(format!("{}: {error}", self.path.display()));
+    }
+
+    /// Takes some of what is in a pipe, and says how much that was; 0 is its end. The buffer is for what can't go straight
+    /// into the file.
+    fn take(&mut self, fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
+        if self.trouble.is_none() && matches!(self.medium, Medium::NoFileYet) && holds_bytes(fd) {
+            match create(&self.path) {
+                Ok(file) => self.medium = Medium::File(file),
+                Err(error) => self.refused(&error),
+            }
+        }
+        let (at, room) = self.place();
+        if let Medium::File(file) = &self.medium
+            && self.trouble.is_none()
+            && self.splices
+        {
+            let mut at = at.cast_signed();
+            let most = usize::try_from(room).unwrap_or(usize::MAX).min(DRAIN_AT_ONCE);
+            match splice(fd, None, file, Some(&mut at), most, SpliceFFlags::SPLICE_F_NONBLOCK) {
+                Ok(count) => {
+                    self.total += count as u64;
+                    return Ok(count);
+                }
+                Err(errno @ (Errno::EAGAIN | Errno::EINTR)) => return Err(errno),
+                Err(Errno::EINVAL) => self.splices = false,
+                Err(errno) => self.refused(&errno.into()),
+            }
+        }
+        buffer.resize(BUFFER, 0);
+        let count = nix::unistd::read(fd, buffer)?;
+        self.write(&buffer[..count]);
+        Ok(count)
+    }
+
+    /// Where in the file the next byte belongs, and how many fit there: until the end of head and ring, or of the ring
+    /// that is overwritten.
+    fn place(&self) -> (u64, u64) {
+        let capacity = self.head + self.tail;
+        if self.total < capacity {
+            (self.total, capacity - self.total)
+        } else {
+            let offset = (self.total - self.head) % self.tail;
+            (self.head + offset, self.tail - offset)
         }
     }
 
@@ -127,16 +185,9 @@ impl OutputSink {
         if matches!(self.medium, Medium::NoFileYet) {
             self.medium = Medium::File(create(&self.path)?);
         }
-        let capacity = self.head + self.tail;
         let mut rest = bytes;
         while !rest.is_empty() {
-            // Until the end of the head, or of the ring, whichever this byte is in.
-            let (at, room) = if self.total < capacity {
-                (self.total, capacity - self.total)
-            } else {
-                let offset = (self.total - self.head) % self.tail;
-                (self.head + offset, self.tail - offset)
-            };
+            let (at, room) = self.place();
             let count = usize::try_from(room).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at(count);
             match &mut self.medium {
@@ -193,19 +244,22 @@ fn create(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Reads a pipe into a sink until it would block, its end, or [`DRAIN_AT_ONCE`]. `buffer` must not be empty.
+/// True if a pipe holds something: at the end of one, poll(2) tells of a hang-up alone.
+fn holds_bytes(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN))
+}
+
+/// Moves a pipe into a sink until it would block, its end, or [`DRAIN_AT_ONCE`]. The buffer is made when it is needed.
 ///
 /// # Errors
 /// What read(2) said.
-pub fn drain(fd: BorrowedFd<'_>, buffer: &mut [u8], sink: &mut OutputSink) -> io::Result<Drained> {
-    let mut read = 0;
-    while read < DRAIN_AT_ONCE {
-        match nix::unistd::read(fd, buffer) {
+pub fn drain(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, sink: &mut OutputSink) -> io::Result<Drained> {
+    let mut taken = 0;
+    while taken < DRAIN_AT_ONCE {
+        match sink.take(fd, buffer) {
             Ok(0) => return Ok(Drained::Closed),
-            Ok(count) => {
-                sink.write(&buffer[..count]);
-                read += count;
-            }
+            Ok(count) => taken += count,
             Err(Errno::EAGAIN) => return Ok(Drained::Empty),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -228,6 +282,9 @@ fn slurp(path: &std::path::Path) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -267,6 +324,32 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_that_ends_without_a_byte_makes_no_file() {
+        let (_dir, mut sink) = sink(Capture::All, 4096);
+        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        let mut buffer = Vec::new();
+        assert_eq!(drain(reader.as_fd(), &mut buffer, &mut sink).unwrap(), Drained::Empty);
+        drop(writer);
+        assert_eq!(drain(reader.as_fd(), &mut buffer, &mut sink).unwrap(), Drained::Closed);
+        assert_eq!(slurp(&sink.path), None);
+    }
+
+    #[test]
+    fn output_goes_from_the_pipe_into_the_file_without_memory_of_ours() {
+        let (_dir, mut sink) = sink(Capture::All, 4096);
+        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        File::from(writer).write_all(b"one\n").unwrap();
+        let mut buffer = Vec::new();
+        assert_eq!(drain(reader.as_fd(), &mut buffer, &mut sink).unwrap(), Drained::Closed);
+        assert_eq!(slurp(&sink.path).unwrap(), b"one\n");
+        if sink.splices {
+            assert_eq!(buffer.capacity(), 0);
+        } else {
+            println!("skipped: the file system of temporary files does not know splice(2)");
+        }
+    }
+
+    #[test]
     fn a_disk_that_refuses_is_told_once_and_output_goes_on_being_taken() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("job"), "a file where a directory should be").unwrap();
@@ -274,6 +357,9 @@ mod tests {
         sink.write(b"x");
         assert!(sink.trouble().unwrap().contains("1.log"));
         sink.write(b"y");
+        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        File::from(writer).write_all(b"z").unwrap();
+        assert_eq!(drain(reader.as_fd(), &mut Vec::new(), &mut sink).unwrap(), Drained::Closed);
         sink.finish(true).unwrap();
     }
 
@@ -282,14 +368,24 @@ mod tests {
         fn head_and_tail_are_kept_and_the_file_never_outgrows_its_limit(
             chunks in prop::collection::vec(1_usize..3000, 0..40),
             on_failure: bool,
+            through_a_pipe: bool,
+            splices: bool,
         ) {
             const MAX: u64 = 4096;
             let capture = if on_failure { Capture::OnFailure } else { Capture::All };
             let (_dir, mut sink) = sink(capture, MAX);
+            sink.splices = splices;
+            let (reader, writer) = crate::exec::output::pipe().unwrap();
+            let mut writer = File::from(writer);
             let mut all = Vec::new();
             for (index, size) in chunks.into_iter().enumerate() {
                 let chunk: Vec<u8> = (0..size).map(|at| u8::try_from((index * 7 + at) % 251).unwrap()).collect();
-                sink.write(&chunk);
+                if through_a_pipe {
+                    writer.write_all(&chunk).unwrap();
+                    prop_assert_eq!(drain(reader.as_fd(), &mut Vec::new(), &mut sink).unwrap(), Drained::Empty);
+                } else {
+                    sink.write(&chunk);
+                }
                 all.extend(chunk);
                 prop_assert!(slurp(&sink.path).unwrap_or_default().len() as u64 <= MAX);
             }

@@ -87,9 +87,6 @@ pub(super) enum Ended {
     Vanished,
 }
 
-/// One read's worth; larger than a pipe's usual capacity.
-const BUFFER: usize = 64 * 1024;
-
 /// What is still read of a pipe after its process has ended: a pipe's largest usual capacity. Whoever holds it open
 /// beyond that writes into the void.
 const LAST_DRAIN: usize = 1 << 20;
@@ -471,7 +468,6 @@ fn end_rest(run: RunId, adopted: &Adopted) {
 
 fn drain_into(files: &mut HashMap<RunId, RunFiles>, buffer: &mut Vec<u8>, run: RunId, fd: BorrowedFd<'_>) -> Option<Drained> {
     let files = files.get_mut(&run)?;
-    buffer.resize(BUFFER, 0);
     let drained = exec::drain(fd, buffer, &mut files.sink);
     if let Some(trouble) = files.sink.trouble()
         && !files.told

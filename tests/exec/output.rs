@@ -46,7 +46,7 @@ fn on_failure_writes_nothing_to_disk_while_the_run_lives() {
     let mut run = Run::start(&shell("echo early; exec sleep 1000"), &capture(Capture::OnFailure, None));
     let output = run.output.take().unwrap();
     wait_any(&[output.as_fd()]);
-    drain(output.as_fd(), &mut [0; 4096], &mut run.sink).unwrap();
+    drain(output.as_fd(), &mut Vec::new(), &mut run.sink).unwrap();
     assert_eq!(std::fs::read_dir(run.log.path()).unwrap().count(), 0);
     run.child.signal_group(firelink::exec::GroupSignal::Kill).unwrap();
     run.exit();
@@ -114,7 +114,7 @@ fn one_drain_of_an_endless_writer_returns() {
     let output = run.output.take().unwrap();
     for _ in 0..3 {
         wait_any(&[output.as_fd()]);
-        let drained = drain(output.as_fd(), &mut [0; 65536], &mut run.sink).unwrap();
+        let drained = drain(output.as_fd(), &mut Vec::new(), &mut run.sink).unwrap();
         assert_ne!(drained, firelink::exec::Drained::Closed);
     }
     run.child.signal_group(firelink::exec::GroupSignal::Kill).unwrap();

@@ -70,7 +70,7 @@ impl Run {
     pub fn of(mut child: Child, capture: Capture, max_size: Option<u64>) -> Run {
         let log = tempfile::tempdir().unwrap();
         let sink = OutputSink::new(log.path().join("job/1.log"), capture, max_size);
-        Run { output: child.take_output(), child, sink, log, buffer: vec![0; 64 * 1024] }
+        Run { output: child.take_output(), child, sink, log, buffer: Vec::new() }
     }
 
     pub fn start(action: &Action, spec: &ExecSpec) -> Run {
