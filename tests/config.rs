@@ -152,7 +152,7 @@ jobs:
     assert_eq!(vars(own), ["A=a", "B=own", "C=c"]);
     assert_eq!((plain.keep_runs, own.keep_runs, plain.exec.umask), (7, 7, Some(0o027)));
     assert!(std::sync::Arc::ptr_eq(&plain.exec, &also.exec), "jobs that say the same share it");
-    let timeouts: Vec<u64> = config.rules.jobs.iter().map(|rules| rules.timeout.unwrap().as_secs()).collect();
+    let timeouts: Vec<u64> = config.rules.jobs.iter().map(|rules| rules.policy.timeout.unwrap().as_secs()).collect();
     assert_eq!(timeouts, [3600, 60, 3600]);
 }
 
@@ -163,7 +163,7 @@ fn a_value_is_the_text_that_stands_there_whatever_yaml_calls_its_type() {
     let job = &config.jobs[0];
     assert_eq!(&*job.name, "007");
     let argv = ["echo", "1", "2.50", "true", "0x1F", "1e3"].map(Box::from);
-    assert_eq!(job.action, firelink::exec::spec::Action::Argv(argv.into()));
+    assert_eq!(*job.action, firelink::exec::spec::Action::Argv(argv.into()));
     let vars: Vec<(&str, &str)> = job.exec.env.iter().map(|(k, v)| (&**k, &**v)).collect();
     assert_eq!(vars, [("PORT", "8080"), ("ON", "yes"), ("EMPTY", "")]);
 }
@@ -176,7 +176,7 @@ jobs:
   - { <<: *base, name: b }
 ";
     let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
-    assert_eq!(config.rules.jobs[1].timeout, config.rules.jobs[0].timeout);
+    assert_eq!(config.rules.jobs[1].policy.timeout, config.rules.jobs[0].policy.timeout);
     assert_eq!((&*config.jobs[0].name, &*config.jobs[1].name), ("a", "b"));
 }
 

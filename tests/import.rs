@@ -101,14 +101,14 @@ fn both_meanings_name_the_same_instants_of_a_year() {
     }
     let boot = config.rules.jobs.iter().find(|job| &*job.name == "at-boot").unwrap();
     assert_eq!(boot.timing, Timing::Startup);
-    assert!(config.rules.jobs.iter().all(|job| job.concurrency == Concurrency::Allow));
+    assert!(config.rules.jobs.iter().all(|job| job.policy.concurrency == Concurrency::Allow));
     assert_eq!(imported.left, 2, "{}", imported.yaml);
     for line in ["0 0 30 2 * /opt/never", "what is this", "0 4 * * * /opt/disabled", "MAILTO=\"ops@example.org\""] {
         assert!(imported.yaml.contains(line), "`{line}` is a comment:\n{}", imported.yaml);
     }
     let dump = &config.jobs[0];
-    assert_eq!(dump.description.as_deref(), Some("Nightly dump of the database"));
-    let Action::Argv(argv) = &dump.action else { panic!("{:?}", dump.action) };
+    assert_eq!(dump.notes.as_ref().unwrap().description.as_deref(), Some("Nightly dump of the database"));
+    let Action::Argv(argv) = &*dump.action else { panic!("{:?}", dump.action) };
     let expected = ["/bin/bash", "-c", "pg_dump \"app\" | gzip > /srv/dump-$(date +%F).gz"];
     assert_eq!(argv.iter().map(|word| &**word).collect::<Vec<&str>>(), expected);
     assert!(dump.exec.env.iter().any(|(name, value)| &**name == "PATH" && &**value == "/usr/local/bin:/usr/bin:/bin"));
@@ -133,7 +133,7 @@ fn input_after_a_percent_sign_reaches_the_command_as_cron_would_send_it() {
     ] {
         let imported = import(&format!("* * * * * {line}\n"), false);
         let config = load(&imported);
-        let Action::Shell(command) = &config.jobs[0].action else { panic!("{}", imported.yaml) };
+        let Action::Shell(command) = &*config.jobs[0].action else { panic!("{}", imported.yaml) };
         let output = Command::new("/bin/sh").args(["-c", command]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout), printed, "{line}: {output:?}");
         assert_eq!(output.status.code(), Some(if line.contains("exit 3") { 3 } else { 0 }));

@@ -95,7 +95,7 @@ fn render(config: &Config, now: WallTime) -> String {
         let next = match &rules.timing {
             _ if !rules.enabled => "disabled".into(),
             Timing::Wall(wall) => wall.next_after(now).map_or_else(|| "at the daemon's start".into(), |at| job.zone.rfc3339(at)),
-            Timing::Every { period, .. } => format!("every {}", crate::model::format_duration(*period)),
+            Timing::Every(grid) => format!("every {}", crate::model::format_duration(grid.period)),
             Timing::Startup => "at the daemon's start".into(),
             Timing::None => String::new(),
         };

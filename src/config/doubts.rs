@@ -42,11 +42,12 @@ fn name_of<'a>(draft: &Draft<'a>) -> Option<&'a str> {
 /// Doubts about a job's time: a run that may take longer than there is until the next one.
 pub(super) fn about_time(fields: &Fields<'_>, rules: &JobRules) {
     // A timeout of `defaults` is a net for all, not a word about this job.
-    let Some(timeout) = rules.timeout.filter(|_| rules.concurrency == Concurrency::Forbid && fields.has("timeout")) else {
+    let Some(timeout) = rules.policy.timeout.filter(|_| rules.policy.concurrency == Concurrency::Forbid && fields.has("timeout"))
+    else {
         return;
     };
     let (period, what) = match &rules.timing {
-        Timing::Every { period, .. } => (*period, "interval"),
+        Timing::Every(grid) => (grid.period, "interval"),
         Timing::Wall(wall) => match usual_period(wall) {
             Some(period) => (period, "time between two firings"),
             None => return,

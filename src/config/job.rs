@@ -1,6 +1,8 @@
 //! One entry of `jobs:`.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +11,13 @@ use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::render::quoted;
 use super::trigger::{self, Chosen};
-use super::{Job, Surroundings, doubts, words};
+use super::{Job, Notes, Surroundings, doubts, words};
 use crate::dag::Condition;
-use crate::engine::rules::JobRules;
+use crate::engine::rules::{JobRules, Policy};
 use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::cron::Zone;
-use crate::triggers::{JobContext, Place};
+use crate::triggers::{JobContext, Place, Trigger};
 
 /// The longest name: it becomes a part of paths.
 const LONGEST_NAME: usize = 128;
@@ -31,8 +33,49 @@ pub(super) struct Shared<'a> {
     pub(super) defaults: Execution,
     /// All keys that a job may have.
     pub(super) known: Vec<&'static str>,
-    /// Surroundings that jobs share.
-    pub(super) specs: HashSet<Arc<ExecSpec>>,
+    /// What jobs share.
+    pub(super) common: Common,
+}
+
+/// What jobs share: ten thousand of them differ in little.
+#[derive(Default)]
+pub(super) struct Common {
+    specs: HashSet<Arc<ExecSpec>>,
+    actions: HashSet<Arc<Action>>,
+    policies: HashSet<Arc<Policy>>,
+    /// By a hash of their summaries.
+    triggers: HashMap<u64, Arc<dyn Trigger>>,
+}
+
+impl Common {
+    /// The first trigger that is the same as this one. Two are, if their summaries and their timing are; those that watch
+    /// something belong to one job each.
+    fn trigger(&mut self, trigger: Box<dyn Trigger>) -> Arc<dyn Trigger> {
+        if matches!(trigger.kind(), TriggerWord::Watch | TriggerWord::Plugin) {
+            return trigger.into();
+        }
+        let summary = trigger.summary();
+        let mut hasher = DefaultHasher::new();
+        summary.hash(&mut hasher);
+        match self.triggers.entry(hasher.finish()) {
+            Entry::Vacant(vacant) => Arc::clone(vacant.insert(trigger.into())),
+            Entry::Occupied(known) => {
+                let known = known.get();
+                let same = known.kind() == trigger.kind() && known.timing() == trigger.timing() && known.summary() == summary;
+                if same { Arc::clone(known) } else { trigger.into() }
+            }
+        }
+    }
+}
+
+/// The first value that is equal to this one.
+fn share<T: Eq + Hash>(known: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(known) = known.get(&value) {
+        return Arc::clone(known);
+    }
+    let value = Arc::new(value);
+    known.insert(Arc::clone(&value));
+    value
 }
 
 /// A job as far as it could be read.
@@ -96,14 +139,8 @@ impl<'a> Shared<'a> {
         }
         let mut execution = execution;
         let concurrency = execution.concurrency.unwrap_or_else(|| trigger.default_concurrency());
-        let rules = JobRules {
-            name: name.value.into(),
-            enabled: enabled.unwrap_or(true),
-            trigger: kind,
-            timing: trigger.timing(),
-            depends_on: Box::default(),
+        let policy = Policy {
             condition: condition.unwrap_or_default(),
-            milestone: action == Action::Milestone,
             concurrency,
             max_parallel: execution.max_parallel,
             timeout: execution.timeout,
@@ -111,17 +148,30 @@ impl<'a> Shared<'a> {
             retry: execution.retry.take(),
             success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
         };
+        let trigger = self.common.trigger(trigger);
+        let rules = JobRules {
+            name: name.value.into(),
+            enabled: enabled.unwrap_or(true),
+            trigger: kind,
+            timing: trigger.timing(),
+            depends_on: Box::default(),
+            milestone: action == Action::Milestone,
+            policy: share(&mut self.common.policies, policy),
+        };
         doubts::about_time(&fields, &rules);
-        let job = Job {
-            name: Arc::clone(&rules.name),
+        let notes = Notes {
             description: description.map(|text| text.value.into()),
             tags: tags.iter().map(|tag| tag.value.into()).collect(),
+        };
+        let job = Job {
+            name: Arc::clone(&rules.name),
+            notes: (notes != Notes::default()).then(|| Box::new(notes)),
             trigger,
-            action,
+            action: share(&mut self.common.actions, action),
             keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
             keep_for: execution.keep_for,
             hooks: (execution.hooks != Hooks::default()).then(|| Box::new(std::mem::take(&mut execution.hooks))),
-            exec: self.share(execution.spec()),
+            exec: share(&mut self.common.specs, execution.spec()),
             zone,
         };
         Some(draft(Some((job, rules))))
@@ -129,15 +179,6 @@ impl<'a> Shared<'a> {
 
     fn read_zone(&self, fields: &Fields<'_>) -> Zone {
         fields.text("timezone").map_or(self.zone, |text| parse_zone(self.cx, text).unwrap_or(self.zone))
-    }
-
-    fn share(&mut self, spec: ExecSpec) -> Arc<ExecSpec> {
-        if let Some(known) = self.specs.get(&spec) {
-            return Arc::clone(known);
-        }
-        let spec = Arc::new(spec);
-        self.specs.insert(Arc::clone(&spec));
-        spec
     }
 }
 

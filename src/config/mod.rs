@@ -41,19 +41,26 @@ pub use file::LARGEST_FILE;
 pub use report::{Entry, Report};
 pub use surroundings::Surroundings;
 
+/// What a job says of itself, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// A sentence.
+    pub description: Option<Box<str>>,
+    /// Words.
+    pub tags: Box<[Box<str>]>,
+}
+
 /// One job's part that the engine does not need: how it is triggered, made and kept.
 #[derive(Debug)]
 pub struct Job {
     /// Its name, unique in the file: letters, digits, `_`, `-` and `.`, starting with a letter, a digit or `_`.
     pub name: Arc<str>,
-    /// For people.
-    pub description: Option<Box<str>>,
-    /// For people.
-    pub tags: Box<[Box<str>]>,
-    /// What makes it want to run.
-    pub trigger: Box<dyn Trigger>,
-    /// What a run executes.
-    pub action: Action,
+    /// What it says of itself, if anything.
+    pub notes: Option<Box<Notes>>,
+    /// What makes it want to run. Jobs that say the same share one, as far as it is only a matter of time.
+    pub trigger: Arc<dyn Trigger>,
+    /// What a run executes; shared likewise.
+    pub action: Arc<Action>,
     /// In which surroundings.
     pub exec: Arc<ExecSpec>,
     /// What follows a run or an attempt, if anything does.

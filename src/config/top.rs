@@ -1,6 +1,5 @@
 //! The file as a whole.
 
-use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use super::document::{Document, Value};
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
-use super::job::{Draft, Shared, known_keys, parse_zone};
+use super::job::{Common, Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
 use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, window, words};
 use crate::engine::rules::Rules;
@@ -37,7 +36,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
     let web = window::read_web(&fields, surroundings);
 
-    let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), specs: HashSet::new() };
+    let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), common: Common::default() };
     let drafts = read_jobs(&fields, &mut shared);
     let edges = graph::resolve(cx, &drafts);
     if findings.errors() == 0 {

@@ -1,7 +1,7 @@
 //! Dependencies: the graph and the credit rule of the design's section 5. Pure.
 
 /// How the dependencies of a job must have ended for it to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Condition {
     /// Each of them succeeded.
     #[default]

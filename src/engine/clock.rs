@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::event::{Change, Effect, StopSignal, Story};
 use super::flow::Cause;
-use super::rules::{Timing, WallTiming};
+use super::rules::{Grid, Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
 use super::wall::{Due, SHORTEST_GRACE, WallState};
@@ -102,7 +102,8 @@ impl Engine {
     }
 
     fn interval_due(&mut self, now: Now, job: JobId, at: Elapsed) {
-        let Timing::Every { period, .. } = self.rules_of(job).timing else { return };
+        let Timing::Every(grid) = &self.rules_of(job).timing else { return };
+        let period = grid.period;
         let scheduled_at = now.wall - now.elapsed.since(at);
         let late = now.elapsed.since(at).as_nanos();
         // Grid points that passed meanwhile (suspend) are one firing; the grid itself stays where it is.
@@ -176,7 +177,7 @@ impl Engine {
             }
             let memory = &mut self.jobs[job.index()];
             if memory.wall.is_none() {
-                memory.wall = Some(Box::new(WallState { cursor: now.wall, next: None, made_up: None }));
+                memory.wall = Some(WallState::new(now.wall, None));
                 self.record(Change::Cursor { job, at: now.wall });
             }
         }
@@ -200,7 +201,8 @@ impl Engine {
 
     /// Arms an interval, `age` nanoseconds (may be negative) after the grid point that the state knows.
     pub(super) fn arm_interval(&mut self, now: Now, job: JobId, age: Option<i128>) {
-        let Timing::Every { period, offset } = self.rules_of(job).timing else { return };
+        let Timing::Every(grid) = &self.rules_of(job).timing else { return };
+        let Grid { period, offset } = **grid;
         let next = match age {
             None => {
                 let (wall, elapsed) = (now.wall + offset, now.elapsed + offset);
@@ -225,7 +227,7 @@ impl Engine {
             let at_startup = match &rules.timing {
                 Timing::Startup => true,
                 Timing::Wall(timing) => timing.at_startup,
-                Timing::None | Timing::Every { .. } => false,
+                Timing::None | Timing::Every(_) => false,
             };
             if at_startup && rules.enabled && !self.jobs[job.index()].paused {
                 let cause =
@@ -236,7 +238,7 @@ impl Engine {
     }
 }
 
-fn wall_parts<'a>(timing: &'a Timing, state: &'a mut Option<Box<WallState>>) -> Option<(&'a WallTiming, &'a mut WallState)> {
+fn wall_parts<'a>(timing: &'a Timing, state: &'a mut Option<WallState>) -> Option<(&'a WallTiming, &'a mut WallState)> {
     match (timing, state) {
         (Timing::Wall(timing), Some(state)) => Some((timing, state)),
         _ => None,

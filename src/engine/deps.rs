@@ -34,7 +34,7 @@ impl Engine {
         while let Some(wave) = waves.pop_front() {
             for job in self.graph.downstream(wave.job).to_vec() {
                 self.note_credit(job, wave.job, wave.outcome);
-                let condition = self.rules_of(job).condition;
+                let condition = self.rules_of(job).policy.condition;
                 let verdict = self.jobs[job.index()].credits.verdict(condition);
                 let reason: Arc<str> = match (verdict, condition) {
                     (Verdict::Satisfied, _) => {
@@ -68,8 +68,8 @@ impl Engine {
     pub(super) fn consider(&mut self, now: Now, job: JobId) {
         let rules = self.rules_of(job);
         let memory = &self.jobs[job.index()];
-        let satisfied = !rules.depends_on.is_empty() && memory.credits.verdict(rules.condition) == Verdict::Satisfied;
-        let has_waiting = !memory.waiting.is_empty() || memory.stored > 0 || self.credit_holder(job).is_some();
+        let satisfied = !rules.depends_on.is_empty() && memory.credits.verdict(rules.policy.condition) == Verdict::Satisfied;
+        let has_waiting = !memory.queue().waiting.is_empty() || memory.queue().stored > 0 || self.credit_holder(job).is_some();
         if satisfied && !has_waiting && rules.is_triggered_by_dependencies() && rules.enabled && !memory.paused {
             let run = self.trigger(now, job, Cause::by_dependencies(now));
             let forbidden = self.runs.get(&run).is_some_and(|t| matches!(t.record.state, RunState::Ended(_)));
@@ -106,17 +106,17 @@ impl Engine {
 
     /// The run that waits for a slot on the strength of the job's credits.
     fn credit_holder(&self, job: JobId) -> Option<RunId> {
-        self.jobs[job.index()].claimed.iter().copied().find(|run| holds_credits(&self.runs, *run))
+        self.jobs[job.index()].queue().claimed.iter().copied().find(|run| holds_credits(&self.runs, *run))
     }
 
     /// Skips every run of the job that waits for its dependencies, or the one that they would have triggered; false
     /// if there was none.
     fn skip_waiting(&mut self, now: Now, job: JobId, reason: &Arc<str>) -> bool {
-        let mut runs = Vec::from(std::mem::take(&mut self.memory(job).waiting));
+        let mut runs = Vec::from(std::mem::take(&mut self.memory(job).queue_mut().waiting));
         runs.extend(self.credit_holder(job));
-        let stored = std::mem::take(&mut self.memory(job).stored);
+        let stored = std::mem::take(&mut self.memory(job).queue_mut().stored);
         if stored > 0 {
-            let from = self.jobs[job.index()].stored_from;
+            let from = self.jobs[job.index()].queue().stored_from;
             self.record(Change::SkipStored { job, from, at: now.wall, reason: reason.to_string() });
         }
         let rules = self.rules_of(job);

@@ -68,7 +68,7 @@ impl Engine {
         let (forced, patient) = (cause.forced, cause.patient);
         let id = self.new_run(job, &cause);
         let rules = self.rules_of(job);
-        let (concurrency, limit) = (rules.concurrency, rules.limit());
+        let (concurrency, limit) = (rules.policy.concurrency, rules.limit());
         if forced {
             self.claim(job, id);
             return id;
@@ -76,7 +76,12 @@ impl Engine {
         if self.jobs[job.index()].active() >= limit {
             match concurrency {
                 Concurrency::Forbid if !patient => {
-                    let active = self.jobs[job.index()].claimed.first().or(self.jobs[job.index()].waiting.front()).copied();
+                    let active = self.jobs[job.index()]
+                        .queue()
+                        .claimed
+                        .first()
+                        .or(self.jobs[job.index()].queue().waiting.front())
+                        .copied();
                     let reason = active.map_or("a run is still active".into(), |run| format!("run {run} is still active"));
                     self.end(now, id, Outcome::Skipped, None, Some(reason.into()));
                     return id;
@@ -86,15 +91,15 @@ impl Engine {
             }
         }
         let memory = self.memory(job);
-        if memory.stored > 0 || memory.waiting.len() >= WINDOW {
+        if memory.queue().stored > 0 || memory.queue().waiting.len() >= WINDOW {
             // The store has it once this turn is committed; memory need not.
-            if memory.stored == 0 {
-                memory.stored_from = id;
+            if memory.queue().stored == 0 {
+                memory.queue_mut().stored_from = id;
             }
-            memory.stored += 1;
+            memory.queue_mut().stored += 1;
             self.release_to_store(id);
         } else {
-            memory.waiting.push_back(id);
+            memory.queue_mut().waiting.push_back(id);
         }
         self.moving.push_back(job);
         id
@@ -108,37 +113,41 @@ impl Engine {
     }
 
     fn replace_active(&mut self, now: Now, job: JobId, by: RunId) {
-        for run in std::mem::take(&mut self.memory(job).waiting) {
+        for run in std::mem::take(&mut self.memory(job).queue_mut().waiting) {
             self.end(now, run, Outcome::Cancelled, None, Some(format!("replaced by run {by}").into()));
         }
-        for run in self.memory(job).claimed.clone() {
+        for run in self.memory(job).queue().claimed.clone() {
             self.cancel(now, run, StopCause::Replaced(by));
         }
     }
 
     /// Gives waiting runs of a job their turn, as far as turns, dependencies and pauses allow.
     pub(super) fn advance(&mut self, now: Now, job: JobId) {
+        self.memory(job).rest();
+        if self.jobs[job.index()].queue.is_none() {
+            return;
+        }
         loop {
             let rules = &self.rules.jobs[job.index()];
             let memory = &mut self.jobs[job.index()];
-            if memory.stored > 0 && !memory.loading && memory.waiting.len() <= WINDOW / 2 {
-                memory.loading = true;
-                let (from, limit) = (memory.stored_from, WINDOW - memory.waiting.len());
+            if memory.queue().stored > 0 && !memory.queue().loading && memory.queue().waiting.len() <= WINDOW / 2 {
+                memory.queue_mut().loading = true;
+                let (from, limit) = (memory.queue().stored_from, WINDOW - memory.queue().waiting.len());
                 self.out.push(Effect::Load { job, from, limit });
             }
             let memory = &mut self.jobs[job.index()];
-            let Some(&run) = memory.waiting.front() else { return };
-            if memory.paused || memory.claimed.len() >= rules.limit() {
+            let Some(&run) = memory.queue().waiting.front() else { return };
+            if memory.paused || memory.queue().claimed.len() >= rules.limit() {
                 return;
             }
             if !rules.depends_on.is_empty() {
                 // Starting takes the dependencies in, so only one run at a time may hold on to them.
-                let held = memory.claimed.iter().any(|run| holds_credits(&self.runs, *run));
-                if held || memory.credits.verdict(rules.condition) != Verdict::Satisfied {
+                let held = memory.queue().claimed.iter().any(|run| holds_credits(&self.runs, *run));
+                if held || memory.credits.verdict(rules.policy.condition) != Verdict::Satisfied {
                     return;
                 }
             }
-            memory.waiting.pop_front();
+            memory.queue_mut().waiting.pop_front();
             self.claim(job, run);
             if self.rules_of(job).milestone {
                 self.begin(now, run);
@@ -147,7 +156,7 @@ impl Engine {
     }
 
     pub(super) fn claim(&mut self, job: JobId, run: RunId) {
-        self.memory(job).claimed.push(run);
+        self.memory(job).queue_mut().claimed.push(run);
         let rank = self.rank[job.index()];
         if let Some(tracked) = self.runs.get_mut(&run) {
             tracked.record.state = RunState::Pending(Waiting::Slot);
@@ -184,13 +193,13 @@ impl Engine {
         record.started_at.get_or_insert(now.wall);
         let rules = &self.rules.jobs[job.index()];
         if first && !rules.depends_on.is_empty() {
-            if !forced && self.jobs[job.index()].credits.verdict(rules.condition) != Verdict::Satisfied {
+            if !forced && self.jobs[job.index()].credits.verdict(rules.policy.condition) != Verdict::Satisfied {
                 // A forced run of the same job took them in meanwhile: back to the head of the queue.
                 record.started_at = None;
                 record.state = RunState::Pending(Waiting::Turn);
                 let memory = &mut self.jobs[job.index()];
-                memory.claimed.retain(|claimed| *claimed != run);
-                memory.waiting.push_front(run);
+                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
+                memory.queue_mut().waiting.push_front(run);
                 return;
             }
             if !planted::is(Bug::CreditsKept) {
@@ -203,7 +212,7 @@ impl Engine {
             self.end(now, run, Outcome::Succeeded, None, None);
             return;
         }
-        let timeout = rules.timeout;
+        let timeout = rules.policy.timeout;
         let Some(tracked) = self.runs.get_mut(&run) else { return };
         let record = &mut tracked.record;
         record.attempt = record.attempt.next();
@@ -237,10 +246,10 @@ impl Engine {
         let Some(job) = self.runs.get(&run).map(|tracked| tracked.record.job) else { return };
         let rules = self.rules_of(job);
         match process.stop {
-            None if succeeded(exit, &rules.success_exit_codes) => self.end(now, run, Outcome::Succeeded, Some(exit), None),
+            None if succeeded(exit, &rules.policy.success_exit_codes) => self.end(now, run, Outcome::Succeeded, Some(exit), None),
             None => self.fail(now, run, Outcome::Failed, Some(exit), reason.map(Into::into)),
             Some(StopCause::Timeout) => {
-                let limit = rules.timeout.map(format_duration).unwrap_or_default();
+                let limit = rules.policy.timeout.map(format_duration).unwrap_or_default();
                 self.fail(now, run, Outcome::TimedOut, Some(exit), Some(format!("ran longer than {limit}").into()));
             }
             Some(cause) => self.end(now, run, Outcome::Cancelled, Some(exit), Some(stop_reason(cause))),
@@ -282,7 +291,7 @@ impl Engine {
         let Some(tracked) = self.runs.get(&run) else { return };
         let record = &tracked.record;
         let (job, attempt) = (record.job, record.attempt);
-        let retry = self.rules_of(job).retry.clone();
+        let retry = self.rules_of(job).policy.retry.clone();
         let Some(retry) = retry.filter(|retry| attempt.0 < retry.attempts && retry.applies_to(exit)) else {
             return self.end(now, run, outcome, exit, reason);
         };
@@ -341,7 +350,7 @@ impl Engine {
         let (job, attempt) = (record.job, record.attempt);
         self.ready.remove(&(record.scheduled_at, self.rank[job.index()], run));
         record.state = RunState::Ended(End { outcome, at: now.wall, exit, reason: reason.clone() });
-        self.memory(job).claimed.retain(|claimed| *claimed != run);
+        self.memory(job).queue_mut().claimed.retain(|claimed| *claimed != run);
         self.touch(run);
         self.tell(Story::Ended { run, job, outcome, attempt, exit, reason });
         self.moving.push_back(job);
@@ -403,14 +412,14 @@ impl Engine {
     /// What had its turn and waits for a slot for its first attempt waits for its turn again.
     fn back_to_the_queue(&mut self, job: JobId) {
         let rank = self.rank[job.index()];
-        for run in self.jobs[job.index()].claimed.clone().into_iter().rev() {
+        for run in self.jobs[job.index()].queue().claimed.clone().into_iter().rev() {
             let Some(record) = self.runs.get_mut(&run).map(|tracked| &mut tracked.record) else { continue };
             if record.state == RunState::Pending(Waiting::Slot) && !record.forced && record.attempt == Attempt::default() {
                 record.state = RunState::Pending(Waiting::Turn);
                 self.ready.remove(&(record.scheduled_at, rank, run));
                 let memory = self.memory(job);
-                memory.claimed.retain(|claimed| *claimed != run);
-                memory.waiting.push_front(run);
+                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
+                memory.queue_mut().waiting.push_front(run);
             }
         }
     }
@@ -446,7 +455,7 @@ impl Engine {
         }
         let Some(record) = self.runs.get(&run).map(|tracked| &tracked.record) else { return };
         let (job, attempt) = (record.job, record.attempt);
-        let grace = self.rules_of(job).kill_grace;
+        let grace = self.rules_of(job).policy.kill_grace;
         self.out.push(Effect::Signal { run, signal: StopSignal::Term });
         self.arm(now.elapsed + grace, Timer::Kill(run, attempt));
     }
@@ -455,7 +464,7 @@ impl Engine {
         match self.runs.get(&run).map(|tracked| (&tracked.record.state, tracked.record.job)) {
             Some((RunState::Running(_), _)) => self.ask_to_end(now, run, cause),
             Some((RunState::Pending(_), job)) => {
-                self.memory(job).waiting.retain(|waiting| *waiting != run || planted::is(Bug::CancelledStillWaits));
+                self.memory(job).queue_mut().waiting.retain(|waiting| *waiting != run || planted::is(Bug::CancelledStillWaits));
                 self.end(now, run, Outcome::Cancelled, None, Some(stop_reason(cause)));
             }
             Some((RunState::Ended(_), _)) | None => {}
@@ -465,16 +474,16 @@ impl Engine {
     /// Waiting runs came back from the store.
     pub(super) fn loaded(&mut self, job: JobId, runs: Vec<RunRecord>) {
         let memory = &mut self.jobs[job.index()];
-        memory.loading = false;
+        memory.queue_mut().loading = false;
         let count = u64::try_from(runs.len()).unwrap_or(u64::MAX);
         // An empty answer means that the store has none, whatever was counted.
-        memory.stored = if runs.is_empty() { 0 } else { memory.stored.saturating_sub(count) };
+        memory.queue_mut().stored = if runs.is_empty() { 0 } else { memory.queue().stored.saturating_sub(count) };
         for record in runs {
             let id = record.id;
-            memory.stored_from = RunId(id.0 + 1);
+            memory.queue_mut().stored_from = RunId(id.0 + 1);
             if let Entry::Vacant(place) = self.runs.entry(id) {
                 place.insert(Tracked { record, new: false, dirty: false });
-                memory.waiting.push_back(id);
+                memory.queue_mut().waiting.push_back(id);
             }
         }
         self.moving.push_back(job);

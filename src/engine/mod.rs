@@ -97,8 +97,16 @@ struct Tracked {
 #[derive(Debug)]
 struct JobMemory {
     credits: Credits,
-    wall: Option<Box<WallState>>,
+    wall: Option<WallState>,
     interval: Option<Elapsed>,
+    /// Its runs, while it has any: most jobs sleep most of the time.
+    queue: Option<Box<Queue>>,
+    paused: bool,
+}
+
+/// The runs of one job that have not ended.
+#[derive(Clone, Debug)]
+struct Queue {
     /// Runs that wait for their dependencies or their turn, oldest first; at most [`WINDOW`].
     waiting: VecDeque<RunId>,
     /// Waiting runs that only the store holds, and a number that none of them lies below.
@@ -108,8 +116,10 @@ struct JobMemory {
     loading: bool,
     /// Runs that have had their turn: waiting for a slot or a retry, or alive.
     claimed: Vec<RunId>,
-    paused: bool,
 }
+
+/// That of a job that sleeps.
+static NO_RUNS: Queue = Queue { waiting: VecDeque::new(), stored: 0, stored_from: RunId(0), loading: false, claimed: Vec::new() };
 
 /// Whether wall deadlines may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,31 +280,41 @@ impl Engine {
 
 impl JobMemory {
     fn new(rules: &JobRules) -> JobMemory {
-        JobMemory {
-            credits: Credits::new(rules.depends_on.len()),
-            wall: None,
-            interval: None,
-            waiting: VecDeque::new(),
-            stored: 0,
-            stored_from: RunId(0),
-            loading: false,
-            claimed: Vec::new(),
-            paused: false,
+        JobMemory { credits: Credits::new(rules.depends_on.len()), wall: None, interval: None, queue: None, paused: false }
+    }
+
+    fn queue(&self) -> &Queue {
+        self.queue.as_deref().unwrap_or(&NO_RUNS)
+    }
+
+    fn queue_mut(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_with(|| Box::new(NO_RUNS.clone()))
+    }
+
+    /// Gives the queue's memory back, if nothing is in it.
+    fn rest(&mut self) {
+        if self
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.waiting.is_empty() && queue.claimed.is_empty() && queue.stored == 0 && !queue.loading)
+        {
+            self.queue = None;
         }
     }
 
     /// Runs that are active in the sense of `concurrency`.
     fn active(&self) -> usize {
-        let stored = usize::try_from(self.stored).unwrap_or(usize::MAX);
-        self.waiting.len().saturating_add(self.claimed.len()).saturating_add(stored)
+        let queue = self.queue();
+        let stored = usize::try_from(queue.stored).unwrap_or(usize::MAX);
+        queue.waiting.len().saturating_add(queue.claimed.len()).saturating_add(stored)
     }
 }
 
 impl JobRules {
     /// How many runs may have had their turn at once.
     fn limit(&self) -> usize {
-        let unlimited = if self.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
-        self.max_parallel.map_or(unlimited, |limit| limit as usize)
+        let unlimited = if self.policy.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
+        self.policy.max_parallel.map_or(unlimited, |limit| limit as usize)
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::event::{Change, Effect};
-use super::rules::{JobRules, Rules, Timing};
+use super::rules::{JobRules, Policy, Rules, Timing};
 use super::run::{RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
@@ -26,7 +26,7 @@ impl JobRules {
             trigger: TriggerWord::Manual,
             timing: Timing::None,
             depends_on: Box::new([]),
-            retry: None,
+            policy: Arc::new(Policy { retry: None, ..(*self.policy).clone() }),
             ..self.clone()
         }
     }
@@ -38,9 +38,9 @@ impl Engine {
         let reason: Arc<str> = "its job was removed from the configuration".into();
         for job in jobs {
             let memory = self.memory(*job);
-            let (stored, from) = (std::mem::take(&mut memory.stored), memory.stored_from);
-            let mut runs = Vec::from(std::mem::take(&mut memory.waiting));
-            runs.extend(memory.claimed.clone());
+            let (stored, from) = (std::mem::take(&mut memory.queue_mut().stored), memory.queue().stored_from);
+            let mut runs = Vec::from(std::mem::take(&mut memory.queue_mut().waiting));
+            runs.extend(memory.queue().claimed.clone());
             if stored > 0 {
                 self.record(Change::SkipStored { job: *job, from, at: now.wall, reason: reason.to_string() });
             }
@@ -139,11 +139,7 @@ impl Engine {
             credits,
             wall: memory.wall.clone().filter(|_| same_timing),
             interval: memory.interval.filter(|_| same_timing),
-            waiting: memory.waiting.clone(),
-            stored: memory.stored,
-            stored_from: memory.stored_from,
-            loading: memory.loading,
-            claimed: memory.claimed.clone(),
+            queue: memory.queue.clone(),
             paused: memory.paused,
         };
         for upstream in dropped {
@@ -182,7 +178,7 @@ impl Engine {
         }
         for run in self.running() {
             let Some(record) = self.runs.get(&run).map(|tracked| &tracked.record) else { continue };
-            if let (RunState::Running(process), Some(timeout)) = (&record.state, self.rules_of(record.job).timeout) {
+            if let (RunState::Running(process), Some(timeout)) = (&record.state, self.rules_of(record.job).policy.timeout) {
                 let (at, attempt) = ((process.begun + timeout).max(now.elapsed), record.attempt);
                 self.arm(at, Timer::Timeout(run, attempt));
             }
@@ -196,12 +192,12 @@ impl Engine {
         match rules.timing {
             Timing::Wall(_) => {
                 if self.clock == ClockMode::Trusted {
-                    self.memory(job).wall = Some(Box::new(WallState { cursor: now.wall, next: None, made_up: None }));
+                    self.memory(job).wall = Some(WallState::new(now.wall, None));
                     self.record(Change::Cursor { job, at: now.wall });
                 }
             }
-            Timing::Every { .. } if enabled => self.arm_interval(now, job, None),
-            Timing::Every { .. } | Timing::None | Timing::Startup => {}
+            Timing::Every(_) if enabled => self.arm_interval(now, job, None),
+            Timing::Every(_) | Timing::None | Timing::Startup => {}
         }
     }
 }

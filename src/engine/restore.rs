@@ -85,19 +85,21 @@ impl Engine {
         let rules = &self.rules.jobs[job.index()];
         let memory = &mut self.jobs[job.index()];
         memory.paused = known.paused;
-        memory.stored = known.stored;
         for (upstream, outcome) in known.credits {
             if let Some(slot) = rules.depends_on.iter().position(|dep| *dep == upstream) {
                 memory.credits.note(slot, outcome);
             }
         }
         if matches!(rules.timing, super::rules::Timing::Wall(_)) {
-            memory.wall = known.cursor.map(|cursor| Box::new(WallState { cursor, next: None, made_up: known.made_up }));
+            memory.wall = known.cursor.map(|cursor| WallState::new(cursor, known.made_up));
         }
         let enabled = rules.enabled;
-        // Those in the store are younger than every waiting one that was handed over.
-        memory.stored_from =
-            known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max().unwrap_or(RunId(0));
+        if known.stored > 0 {
+            // Those in the store are younger than every waiting one that was handed over.
+            let handed = known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max();
+            let queue = memory.queue_mut();
+            (queue.stored, queue.stored_from) = (known.stored, handed.unwrap_or(RunId(0)));
+        }
         for record in known.pending {
             let id = record.id;
             self.next_run = self.next_run.max(id.0 + 1);
@@ -107,11 +109,13 @@ impl Engine {
             self.runs.insert(id, Tracked { record, new: false, dirty: false });
             match state {
                 RunState::Pending(Waiting::Retry { not_before, .. }) => {
-                    self.memory(job).claimed.push(id);
+                    self.memory(job).queue_mut().claimed.push(id);
                     self.retry_at(now, id, not_before.since(now.wall));
                 }
                 RunState::Pending(_) if claimed => self.claim(job, id),
-                RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => self.memory(job).waiting.push_back(id),
+                RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => {
+                    self.memory(job).queue_mut().waiting.push_back(id)
+                }
             }
         }
         if enabled {
@@ -131,11 +135,11 @@ impl Engine {
         let begun = Elapsed::from_nanos(now.elapsed.as_nanos().saturating_sub(age));
         record.state = RunState::Running(Process { pid, since, begun, stop: None, adopted: true });
         self.runs.insert(id, Tracked { record, new: false, dirty: false });
-        self.memory(job).claimed.push(id);
+        self.memory(job).queue_mut().claimed.push(id);
         self.alive += u32::from(!planted::is(Bug::AdoptedNotCounted));
         match process {
             RestoredProcess::Alive(_) => {
-                if let Some(timeout) = self.rules_of(job).timeout {
+                if let Some(timeout) = self.rules_of(job).policy.timeout {
                     let left = timeout.saturating_sub(now.wall.since(since));
                     self.arm(now.elapsed + left, Timer::Timeout(id, attempt));
                 }

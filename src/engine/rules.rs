@@ -11,7 +11,7 @@ use crate::model::{JobId, TriggerWord};
 use crate::triggers::cron::{Schedule, Zone};
 
 /// What happens when a job is triggered while a run of it is active.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Concurrency {
     /// The new run is skipped.
     Forbid,
@@ -65,12 +65,16 @@ pub enum Timing {
     /// Wall-clock deadlines.
     Wall(Arc<WallTiming>),
     /// A fixed grid of elapsed time.
-    Every {
-        /// The grid's step, at least a millisecond.
-        period: Duration,
-        /// The job's stable jitter on this machine, added to each instant.
-        offset: Duration,
-    },
+    Every(Arc<Grid>),
+}
+
+/// A grid of elapsed time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Its step, at least a millisecond.
+    pub period: Duration,
+    /// The job's stable jitter on this machine, added to each instant.
+    pub offset: Duration,
 }
 
 impl Timing {
@@ -88,7 +92,7 @@ impl Timing {
 }
 
 /// How the delay grows from retry to retry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Backoff {
     /// Always `delay`.
     #[default]
@@ -98,7 +102,7 @@ pub enum Backoff {
 }
 
 /// When a run whose attempt failed is tried again.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Retry {
     /// Attempts in all, the first included; at least 1.
     pub attempts: u32,
@@ -114,7 +118,26 @@ pub struct Retry {
     pub on_exit_codes: Box<[u8]>,
 }
 
-/// The rules of one job.
+/// How the runs of a job are dealt with. Most jobs of a configuration say the same, and then share one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// How the dependencies must end.
+    pub condition: Condition,
+    /// What happens when the job is triggered while active.
+    pub concurrency: Concurrency,
+    /// How many runs of it may be alive at once; `None`: 1, or no limit of its own with `allow`.
+    pub max_parallel: Option<u32>,
+    /// How long an attempt may take.
+    pub timeout: Option<Duration>,
+    /// From SIGTERM to SIGKILL.
+    pub kill_grace: Duration,
+    /// Retries; `None`: a failure is final.
+    pub retry: Option<Box<Retry>>,
+    /// Exit codes that count as success; empty: 0 alone.
+    pub success_exit_codes: Box<[u8]>,
+}
+
+/// The rules of one job. A box may have ten thousand of them, so what jobs can share they share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobRules {
     /// The job's name; deadlines of one instant are taken in the order of names.
@@ -127,22 +150,10 @@ pub struct JobRules {
     pub timing: Timing,
     /// Its dependencies, in the order of the file, each once.
     pub depends_on: Box<[JobId]>,
-    /// How they must end.
-    pub condition: Condition,
     /// True if there is no command: a run succeeds at once.
     pub milestone: bool,
-    /// What happens when it is triggered while active.
-    pub concurrency: Concurrency,
-    /// How many runs of it may be alive at once; `None`: 1, or no limit of its own with `allow`.
-    pub max_parallel: Option<u32>,
-    /// How long an attempt may take.
-    pub timeout: Option<Duration>,
-    /// From SIGTERM to SIGKILL.
-    pub kill_grace: Duration,
-    /// Retries; `None`: a failure is final.
-    pub retry: Option<Box<Retry>>,
-    /// Exit codes that count as success; empty: 0 alone.
-    pub success_exit_codes: Box<[u8]>,
+    /// How its runs are dealt with.
+    pub policy: Arc<Policy>,
 }
 
 impl JobRules {

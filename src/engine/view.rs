@@ -79,7 +79,7 @@ impl Engine {
     /// Runs of a job that wait in the store only.
     #[must_use]
     pub fn stored(&self, job: JobId) -> u64 {
-        self.jobs[job.index()].stored
+        self.jobs[job.index()].queue().stored
     }
 
     /// Runs of a job that have not ended, wherever they are kept.
@@ -92,7 +92,7 @@ impl Engine {
     #[must_use]
     pub fn view(&self, now: Now, job: JobId) -> JobView {
         let memory = &self.jobs[job.index()];
-        let running = memory.claimed.iter().any(|run| self.state_is(*run, |state| matches!(state, RunState::Running(_))));
+        let running = memory.queue().claimed.iter().any(|run| self.state_is(*run, |state| matches!(state, RunState::Running(_))));
         let state = match (running, memory.active()) {
             (true, _) => JobState::Running,
             (false, 0) => JobState::Idle,
@@ -114,7 +114,7 @@ impl Engine {
         if memory.paused {
             phrases.push("resume (paused)".into());
         }
-        for run in &memory.claimed {
+        for run in &memory.queue().claimed {
             match self.runs.get(run).map(|tracked| &tracked.record.state) {
                 Some(RunState::Pending(Waiting::Slot)) => {
                     phrases.push(format!("a free slot (max_parallel {})", self.rules.max_parallel));
@@ -123,9 +123,9 @@ impl Engine {
                 Some(_) | None => {}
             }
         }
-        let waits = !memory.waiting.is_empty() || rules.is_triggered_by_dependencies();
-        if waits && memory.credits.verdict(rules.condition) != Verdict::Satisfied {
-            phrases.extend(memory.credits.missing(rules.condition).map(|slot| {
+        let waits = !memory.queue().waiting.is_empty() || rules.is_triggered_by_dependencies();
+        if waits && memory.credits.verdict(rules.policy.condition) != Verdict::Satisfied {
+            phrases.extend(memory.credits.missing(rules.policy.condition).map(|slot| {
                 let upstream = self.rules_of(rules.depends_on[slot]);
                 let ended = memory.credits.get(slot).map(|outcome| outcome.word().as_str());
                 match (ended, upstream.enabled) {
@@ -134,7 +134,7 @@ impl Engine {
                     (None, true) => upstream.name.to_string(),
                 }
             }));
-        } else if state == JobState::Running && !memory.waiting.is_empty() {
+        } else if state == JobState::Running && !memory.queue().waiting.is_empty() {
             phrases.push("its turn (a run is active)".into());
         }
         phrases

@@ -104,8 +104,8 @@ pub(super) struct WallState {
     pub cursor: WallTime,
     /// The deadline that is armed.
     pub next: Option<WallTime>,
-    /// The range that a catch-up ran after the fact.
-    pub made_up: Option<(WallTime, WallTime)>,
+    /// The range that a catch-up ran after the fact: few jobs have one.
+    made_up: Option<Box<(WallTime, WallTime)>>,
 }
 
 /// What is to be done about the deadlines of one job that have passed.
@@ -132,13 +132,18 @@ impl WallTiming {
 }
 
 impl WallState {
+    /// With nothing armed yet.
+    pub fn new(cursor: WallTime, made_up: Option<(WallTime, WallTime)>) -> WallState {
+        WallState { cursor, next: None, made_up: made_up.map(Box::new) }
+    }
+
     /// The first deadline after `after` that has not been dealt with.
     pub fn next_open(&self, timing: &WallTiming, timeline: &Timeline, after: WallTime) -> Option<WallTime> {
         let mut after = after;
         // Each turn leaves one span behind for good, so there are at most SPANS + 1.
         loop {
             let deadline = timing.next_after(after)?;
-            let made_up = self.made_up.filter(|(from, to)| (*from..=*to).contains(&deadline)).map(|(_, to)| to);
+            let made_up = self.made_up.as_deref().filter(|(from, to)| (*from..=*to).contains(&deadline)).map(|(_, to)| *to);
             match timeline.lived_until(deadline).max(made_up) {
                 Some(end) => after = end.max(deadline),
                 None => return Some(deadline),
@@ -173,7 +178,7 @@ impl WallState {
             CatchUp::Last => {}
         }
         if let (Some(from), Some(to)) = (due.made_up.first(), due.made_up.last()) {
-            self.made_up = Some((*from, *to));
+            self.made_up = Some(Box::new((*from, *to)));
         }
         due
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// What a run executes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Nothing: the run succeeds at once.
     Milestone,

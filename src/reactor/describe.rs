@@ -22,17 +22,17 @@ impl<C: Clocks> Reactor<C> {
         let unreadable = |error: crate::store::StoreError| Reply::failed(ErrorCode::Refused, error.to_string());
         let last = self.store.last_run(id).map_err(unreadable)?;
         let (job, rules) = (&self.config.jobs[id.index()], &self.engine.rules().jobs[id.index()]);
-        let now = self.clocks.now();
+        let (now, notes) = (self.clocks.now(), job.notes.as_deref());
         let names = |ids: &[JobId]| ids.iter().map(|id| self.config.jobs[id.index()].name.to_string()).collect();
         let answer = job::Whole {
             job: self.job_status(id, now, last),
-            description: job.description.as_deref().map(str::to_owned),
-            tags: job.tags.iter().map(ToString::to_string).collect(),
+            description: notes.and_then(|notes| notes.description.as_deref()).map(str::to_owned),
+            tags: notes.map(|notes| notes.tags.iter().map(ToString::to_string).collect()).unwrap_or_default(),
             summary: job.trigger.summary(),
             schedule_words: job.trigger.words(),
             timezone: job.zone.name().to_owned(),
             depends_on: names(&rules.depends_on),
-            condition: rules.condition.word().to_owned(),
+            condition: rules.policy.condition.word().to_owned(),
             downstream: names(self.engine.graph().downstream(id)),
             next: self.next_deadlines(id, now),
             command: command_text(&job.action),
@@ -51,7 +51,7 @@ impl<C: Clocks> Reactor<C> {
                 let all = std::iter::once(first).chain(after.map(|at| at + timing.offset));
                 all.map(|at| job.zone.rfc3339(at)).collect()
             }
-            Timing::Every { period, .. } => (0..).take(NEXT).map(|step| job.zone.rfc3339(first + *period * step)).collect(),
+            Timing::Every(grid) => (0..).take(NEXT).map(|step| job.zone.rfc3339(first + grid.period * step)).collect(),
             Timing::None | Timing::Startup => Vec::new(),
         }
     }
@@ -80,7 +80,7 @@ impl<C: Clocks> Reactor<C> {
             job.depends_on.iter().map(|up| graph::Edge {
                 from: rules[up.index()].name.to_string(),
                 to: job.name.to_string(),
-                condition: job.condition.word().to_owned(),
+                condition: job.policy.condition.word().to_owned(),
             })
         });
         Reply::done(&graph::Graph { jobs: jobs.collect(), edges: edges.collect() })

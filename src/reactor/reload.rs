@@ -241,7 +241,7 @@ impl<C: Clocks> Reactor<C> {
 /// What a job's source is told of the job.
 pub(super) fn owner(id: JobId, job: &Job, rules: &JobRules) -> Owner {
     let (name, exec) = (Arc::clone(&job.name), Arc::clone(&job.exec));
-    Owner { job: id, name, trigger: rules.trigger, exec, kill_grace: rules.kill_grace }
+    Owner { job: id, name, trigger: rules.trigger, exec, kill_grace: rules.policy.kill_grace }
 }
 
 fn upstream_names(rules: &Rules, index: usize) -> Vec<&str> {

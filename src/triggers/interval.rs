@@ -1,9 +1,10 @@
 //! `interval`: every so often, on a fixed grid of elapsed time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{JobContext, Keys, Trigger, TriggerType, stable_offset};
-use crate::engine::rules::{Concurrency, Timing};
+use crate::engine::rules::{Concurrency, Grid, Timing};
 use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.
@@ -13,10 +14,7 @@ pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Interval.as_str(
 const SHORTEST: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
-struct Interval {
-    period: Duration,
-    offset: Duration,
-}
+struct Interval(Arc<Grid>);
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
     if !keys.has("every") {
@@ -29,7 +27,7 @@ fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
         keys.error(keys.place("every"), "an interval must be at least 1ms".into(), "for example `every: 10s`".into());
         return None;
     }
-    Some(Box::new(Interval { period, offset: stable_offset(jitter.min(period), cx) }))
+    Some(Box::new(Interval(Arc::new(Grid { period, offset: stable_offset(jitter.min(period), cx) }))))
 }
 
 impl Trigger for Interval {
@@ -38,11 +36,11 @@ impl Trigger for Interval {
     }
 
     fn summary(&self) -> String {
-        format!("interval every {}", format_duration(self.period))
+        format!("interval every {}", format_duration(self.0.period))
     }
 
     fn words(&self) -> Option<String> {
-        Some(format!("every {}", format_duration(self.period)))
+        Some(format!("every {}", format_duration(self.0.period)))
     }
 
     fn default_concurrency(&self) -> Concurrency {
@@ -50,6 +48,6 @@ impl Trigger for Interval {
     }
 
     fn timing(&self) -> Timing {
-        Timing::Every { period: self.period, offset: self.offset }
+        Timing::Every(Arc::clone(&self.0))
     }
 }

@@ -57,8 +57,8 @@ fn job_of(rules: &Rules, job: JobId) -> &JobRules {
 }
 
 pub fn limit_of(rules: &JobRules) -> usize {
-    let unlimited = if rules.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
-    rules.max_parallel.map_or(unlimited, |limit| limit as usize)
+    let unlimited = if rules.policy.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
+    rules.policy.max_parallel.map_or(unlimited, |limit| limit as usize)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Ledger {
             .collect();
         let all = news.iter().all(Option::is_some);
         let any = |good: bool| news.contains(&Some(good));
-        match job.condition {
+        match job.policy.condition {
             Condition::AllSuccess if any(false) => Way::Closed,
             Condition::AllSuccess | Condition::AllDone if all => Way::Open,
             Condition::AnySuccess if any(true) => Way::Open,
@@ -95,7 +95,7 @@ impl Ledger {
         for job in &rules.jobs {
             if job.depends_on.iter().any(|dep| &*job_of(rules, *dep).name == upstream) {
                 self.news.insert((job.name.to_string(), upstream.to_owned()), good);
-                let gives_up = matches!(job.condition, Condition::AnySuccess | Condition::AnyFailure);
+                let gives_up = matches!(job.policy.condition, Condition::AnySuccess | Condition::AnyFailure);
                 if gives_up && self.way(rules, job) == Way::Closed {
                     self.take_in(&job.name);
                 }
@@ -170,7 +170,7 @@ impl Ledger {
                     self.watch_end(rules, *job, run.0, *outcome, reason.as_deref().unwrap_or_default(), event)?;
                 }
                 Effect::Tell(Story::WillRetry { run, job, attempt, delay, .. }) => {
-                    let Some(retry) = &job_of(rules, *job).retry else {
+                    let Some(retry) = &job_of(rules, *job).policy.retry else {
                         return Err(format!("run {run} is retried, its job has no retry"));
                     };
                     hold!(
@@ -221,11 +221,11 @@ impl Ledger {
             hold!(at <= now.wall, "{}: the deadline {at} fires before its time", job.name);
             hold!(self.ran.insert(deadline), "{}: the deadline {at} fires twice", job.name);
         }
-        if let (TriggerWord::Interval, Timing::Every { period, .. }, false) = (trigger, &job.timing, repeated) {
+        if let (TriggerWord::Interval, Timing::Every(grid), false) = (trigger, &job.timing, repeated) {
             let late = now.wall.since(at).as_nanos();
             let point = Elapsed::from_nanos(now.elapsed.as_nanos().saturating_sub(u64::try_from(late).unwrap()));
             if let Some(before) = self.grid.insert(job.name.to_string(), point) {
-                let off = point.since(before).as_nanos() % period.as_nanos();
+                let off = point.since(before).as_nanos() % grid.period.as_nanos();
                 hold!(point > before, "{}: its interval fires twice", job.name);
                 hold!(off == 0, "{}: its interval left its grid by {off} ns", job.name);
             }
@@ -305,13 +305,17 @@ impl Ledger {
         let Some(run) = self.runs.get_mut(&id) else { return Err(format!("run {id} is signalled and was never made")) };
         hold!(run.state == StateWord::Running, "run {id} is signalled and is {}", run.state);
         let Some(job) = engine.rules().jobs.iter().find(|job| *job.name == *run.job) else { return Ok(()) };
-        let overdue = match (job.timeout, run.begun) {
+        let overdue = match (job.policy.timeout, run.begun) {
             (Some(timeout), Some(begun)) => now.elapsed >= begun + timeout,
             // An earlier daemon started it, so only the wall clock told how long it has run.
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let why = overdue || run.cancelled || engine.is_stopping() || job.concurrency == Concurrency::Replace || run.asked_to_end;
+        let why = overdue
+            || run.cancelled
+            || engine.is_stopping()
+            || job.policy.concurrency == Concurrency::Replace
+            || run.asked_to_end;
         hold!(why, "run {id} of {} is asked to end ({signal:?}) and nobody wants that", run.job);
         run.asked_to_end = true;
         Ok(())
@@ -443,7 +447,7 @@ impl Ledger {
             let RunState::Running(process) = &run.state else { continue };
             let job = job_of(rules, run.job);
             if let (Some(timeout), None, Some(Run { begun: Some(begun), .. })) =
-                (job.timeout, process.stop, self.runs.get(&run.id.0))
+                (job.policy.timeout, process.stop, self.runs.get(&run.id.0))
             {
                 hold!(now.elapsed < *begun + timeout, "run {} of {} runs past its timeout", run.id, job.name);
             }

@@ -802,7 +802,7 @@ impl<'c> World<'c> {
     fn come_to_an_end(&mut self, patience: Duration, then: Duration) -> Result<(), Broken> {
         self.settle()?;
         if let Some(daemon) = &self.daemon {
-            let grace = daemon.engine.rules().jobs.iter().map(|job| job.kill_grace).max().unwrap_or_default();
+            let grace = daemon.engine.rules().jobs.iter().map(|job| job.policy.kill_grace).max().unwrap_or_default();
             if !daemon.stopped {
                 self.pass(patience + grace + Duration::from_secs(1), 4 * HOPS)?;
             }

@@ -75,7 +75,7 @@ fn trigger(config: &Config, job: JobId) -> String {
 
 /// The condition's word, unless it is the usual one.
 fn condition(config: &Config, job: JobId) -> Option<&'static str> {
-    let condition = config.rules.jobs[job.index()].condition;
+    let condition = config.rules.jobs[job.index()].policy.condition;
     let word = Condition::WORDS.iter().find(|(_, known)| *known == condition).map(|(word, _)| *word);
     word.filter(|_| condition != Condition::default())
 }
