@@ -14,7 +14,8 @@
 //!
 //! * `serve` accepts, and bounds what a connection may cost;
 //! * `guard` decides who may ask: names of the host, origins, the token;
-//! * `routes` has one line a path, `api` and `output` the handlers, `pages` the files, `hub` the live events.
+//! * `routes` has one line a path, `api` and `output` the handlers, `pages` the files, `hub` the live events;
+//! * `pack` sends long answers gzipped.
 //!
 //! While nobody looks there is no wake-up: the listener sleeps in epoll, connections that are silent are closed, and
 //! the loop tells this thread nothing.
@@ -24,6 +25,7 @@ mod api;
 mod guard;
 mod hub;
 mod output;
+mod pack;
 mod pages;
 mod routes;
 mod serve;

@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use super::answer::{Answer, Problem};
+use super::pack::takes_gzip;
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
@@ -39,16 +40,6 @@ pub(super) fn page(name: &str, asked: &HeaderMap) -> Answer {
     Ok(response)
 }
 
-/// Whether an `Accept-Encoding` allows gzip (RFC 9110, 12.5.3).
-fn takes_gzip(accepted: &str) -> bool {
-    accepted.split(',').any(|one| {
-        let mut parts = one.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip") || name == "*");
-        let refused = |part: &str| part.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()).is_some_and(|q| q == 0.0);
-        named && !parts.any(refused)
-    })
-}
-
 fn content_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map(|(_, end)| end) {
         Some("html") => "text/html; charset=utf-8",
@@ -71,12 +62,5 @@ mod tests {
     fn all_pages_together_are_small() {
         let total: usize = PAGES.iter().map(|(_, packed, _)| packed.len()).sum();
         assert!(total < 250_000, "{total} bytes");
-    }
-
-    #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
-        for (accepted, takes) in [("", false), ("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br, *", true)] {
-            assert_eq!(takes_gzip(accepted), takes, "{accepted}");
-        }
     }
 }

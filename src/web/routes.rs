@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Path, Request};
 use axum::http::{HeaderMap, Method, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::answer::{Answer, Problem};
-use super::{Shared, api, guard, output, pages};
+use super::{Shared, api, guard, output, pack, pages};
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -37,6 +37,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/jobs/{name}/resume", post(api::resume))
         .fallback(nothing)
         .method_not_allowed_fallback(other_method)
+        .layer(from_fn(pack::pack))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::guard))
         .with_state(shared)
 }

@@ -260,3 +260,26 @@ fn every_path_of_the_document_answers_as_it_says() {
     assert_eq!(paths, 16);
     daemon.terminate();
 }
+
+#[test]
+fn long_answers_are_packed_for_those_who_take_it() {
+    let jobs: String = (0..40).map(|number| format!("  - {{ name: job{number}, trigger: manual }}\n")).collect();
+    let place = Place::new(&format!("web: {{ listen: \"127.0.0.1:0\" }}\njobs:\n{jobs}"));
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let plain = at.get("/api/v1/status");
+    assert_eq!((plain.header("content-encoding"), plain.header("vary")), (None, Some("accept-encoding")));
+    let packed = at.send("GET", "/api/v1/status", &["Accept-Encoding: gzip, br"], "");
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(packed.header("content-length"), Some(&*packed.body.len().to_string()));
+    assert!(packed.body.len() * 4 < plain.body.len(), "{} of {}", packed.body.len(), plain.body.len());
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&*packed.body), &mut text).unwrap();
+    assert_eq!(text, plain.text());
+    // Short ones are sent as they are, errors too.
+    let short = at.send("GET", "/api/v1/jobs/nobody", &["Accept-Encoding: gzip"], "");
+    assert_eq!((short.status, short.header("content-encoding")), (404, None));
+    let head = at.send("HEAD", "/api/v1/status", &["Accept-Encoding: gzip"], "");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    daemon.terminate();
+}
