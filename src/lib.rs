@@ -16,6 +16,7 @@
 //! | [`store`] | SQLite: runs, what was seen, what a restart needs | write the state directory |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes |
 //! | `web` | the window: pages, the HTTP API, live events; on the other thread, only if the configuration asks | ask the loop |
+//! | `metrics` | numbers for Prometheus: plain counts, and their text | look at its own process |
 //! | [`reactor`] | the loop: readiness in, effects out | wait |
 //! | [`cli`] | one file a command | print |
 //!
@@ -44,6 +45,8 @@ pub mod control;
 pub mod dag;
 pub mod engine;
 pub mod exec;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod model;
 #[doc(hidden)]
 pub mod planted;

@@ -14,6 +14,7 @@ mod file;
 mod findings;
 mod graph;
 mod job;
+mod metrics;
 pub mod reference;
 mod render;
 mod report;
@@ -122,6 +123,15 @@ pub struct Web {
     pub allowed_hosts: Vec<String>,
 }
 
+/// `metrics`: a file for node_exporter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// The file.
+    pub textfile: PathBuf,
+    /// How long a change may be without being in it.
+    pub every: Duration,
+}
+
 /// The whole file, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -147,6 +157,8 @@ pub struct Config {
     pub sync: Option<Sync>,
     /// The window, if there is one.
     pub web: Option<Web>,
+    /// The file of numbers, if there is one.
+    pub metrics: Option<Metrics>,
     /// Legal but likely wrong.
     pub warnings: Vec<Diagnostic>,
 }

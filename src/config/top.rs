@@ -9,7 +9,7 @@ use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Common, Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
-use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, window, words};
+use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, metrics, window, words};
 use crate::engine::rules::Rules;
 use crate::triggers::cron::Zone;
 
@@ -35,6 +35,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let on_stop = fields.choice("on_stop", &[("wait", OnStop::Wait), ("leave", OnStop::Leave)]);
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
     let web = window::read_web(&fields, surroundings);
+    let metrics = metrics::read(&fields, surroundings);
 
     let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), common: Common::default() };
     let drafts = read_jobs(&fields, &mut shared);
@@ -67,6 +68,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         commit_every: state.commit_every.unwrap_or_default(),
         sync: state.sync,
         web,
+        metrics,
         warnings: Vec::new(),
     })
 }

@@ -16,6 +16,8 @@ pub(super) const TOP: &[&str] = &[
     "state",
     #[cfg(feature = "web")]
     "web",
+    #[cfg(feature = "metrics")]
+    "metrics",
 ];
 
 /// The keys of a job that say what it is and when it runs; those of its trigger come with the trigger's type.
@@ -63,11 +65,15 @@ pub(super) const STATE: &[&str] = &["durability", "commit_every", "sync_to", "sy
 /// The keys of `web`.
 pub(super) const WEB: &[&str] = &["listen", "token_file", "allowed_hosts"];
 
+/// The keys of `metrics`.
+pub(super) const METRICS: &[&str] = &["textfile", "every"];
+
 /// Words that the design has and this version can't do yet: top-level keys, keys of a job, and types of triggers. A
 /// word leaves this list when its room is there.
 pub(super) const NOT_YET: &[&str] = &[
     #[cfg(not(feature = "web"))]
     "web",
+    #[cfg(not(feature = "metrics"))]
     "metrics",
     "notify",
 ];

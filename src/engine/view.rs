@@ -98,9 +98,22 @@ impl Engine {
             (false, 0) => JobState::Idle,
             (false, _) => JobState::Pending,
         };
+        let (paused, next_at) = (memory.paused, self.next_at(now, job));
+        JobView { state, paused, next_at, waiting_for: self.waiting_for(job, state) }
+    }
+
+    /// A job's next deadline, if it has one; an interval's is told by today's reading of both clocks.
+    #[must_use]
+    pub fn next_at(&self, now: Now, job: JobId) -> Option<WallTime> {
+        let memory = &self.jobs[job.index()];
         let wall = memory.wall.as_ref().and_then(|wall| wall.next);
-        let interval = memory.interval.map(|at| now.wall + at.since(now.elapsed));
-        JobView { state, paused: memory.paused, next_at: wall.or(interval), waiting_for: self.waiting_for(job, state) }
+        wall.or_else(|| memory.interval.map(|at| now.wall + at.since(now.elapsed)))
+    }
+
+    /// True if a person holds the job.
+    #[must_use]
+    pub fn is_paused(&self, job: JobId) -> bool {
+        self.jobs[job.index()].paused
     }
 
     fn state_is(&self, run: RunId, test: impl FnOnce(&RunState) -> bool) -> bool {

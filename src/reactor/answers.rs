@@ -132,7 +132,7 @@ impl<C: Clocks> Reactor<C> {
         self.show(&newer.unwrap_or(stored), job)
     }
 
-    fn all_warnings(&self, jobs: &[JobId]) -> Vec<String> {
+    pub(super) fn all_warnings(&self, jobs: &[JobId]) -> Vec<String> {
         let mut warnings = self.warnings.clone();
         warnings.extend(self.store.trouble().map(|trouble| format!("state: {trouble}")));
         warnings.extend(self.sync_trouble.clone());
@@ -140,6 +140,7 @@ impl<C: Clocks> Reactor<C> {
             warnings.push("the clock is not synchronized yet: wall deadlines wait for it (wait_for_clock)".into());
         }
         warnings.extend(self.window.trouble());
+        warnings.extend(self.metrics.trouble());
         warnings.extend(self.watches.warnings());
         let unkept = |job: &JobId| {
             let job = &self.config.jobs[job.index()];

@@ -21,6 +21,11 @@ pub mod gather;
 mod hooks;
 mod io;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_metrics.rs"]
+mod metrics;
 mod peers;
 mod prune;
 mod reload;
@@ -63,6 +68,7 @@ use clocks::{Clocks, WallWake};
 use gather::Held;
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
+use metrics::Metrics;
 use peers::Peers;
 use prune::Pruning;
 pub use reload::exec;
@@ -174,6 +180,7 @@ pub struct Reactor<C> {
     armed: Option<Deadlines>,
     signals: SignalFd,
     window: Window,
+    metrics: Metrics,
     bridge: Bridge,
     peers: Peers,
     children: Children,
@@ -275,6 +282,7 @@ impl<C: Clocks> Reactor<C> {
             armed: None,
             signals,
             window: Window::default(),
+            metrics: Metrics::default(),
             bridge,
             peers,
             children,
@@ -309,6 +317,7 @@ impl<C: Clocks> Reactor<C> {
             stopped: false,
             done: false,
         };
+        reactor.set_up_metrics();
         reactor.apply(effects, Vec::new());
         reactor.start_missing_sources();
         reactor.open_window();
@@ -338,6 +347,7 @@ impl<C: Clocks> Reactor<C> {
             store: &mut self.store,
             children: &self.children,
             engine: &self.engine,
+            metrics: &mut self.metrics,
         };
         (&mut self.watches, around)
     }
@@ -377,6 +387,7 @@ impl<C: Clocks> Reactor<C> {
         let (watches, mut around) = self.watching();
         watches.stop(&mut around);
         self.copy_state();
+        self.write_last_metrics();
         Ok(match self.program.filter(|_| self.replace) {
             Some(program) => After::Replace(program),
             None => After::Exit,
@@ -395,6 +406,7 @@ impl<C: Clocks> Reactor<C> {
             self.sweep_at,
             self.service.notify.next_wake(),
             self.pruning.next(),
+            self.metrics.next_write(),
         ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
@@ -594,6 +606,7 @@ impl<C: Clocks> Reactor<C> {
         if self.sync_at.is_some_and(|at| at <= self.now.elapsed) {
             self.copy_state();
         }
+        self.write_metrics_if_due();
         let (watches, mut around) = self.watching();
         watches.give_room(&mut around);
         #[cfg(feature = "web")]

@@ -199,6 +199,7 @@ impl<C: Clocks> Reactor<C> {
         self.config = next;
         (self.configured, self.wait_for_clock) = (configured, wait_for_clock);
         self.children.look_for_groups(&self.config.jobs);
+        self.set_up_metrics();
         self.apply(effects, Vec::new());
         self.start_missing_sources();
         self.open_window();
@@ -226,6 +227,7 @@ impl<C: Clocks> Reactor<C> {
             store: &mut self.store,
             children: &self.children,
             engine: &self.engine,
+            metrics: &mut self.metrics,
         };
         self.watches.keep(keep, &mut around);
     }

@@ -35,6 +35,9 @@ impl<C: Clocks> Reactor<C> {
     }
 
     pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
+        if !effects.is_empty() {
+            self.metrics.changed(self.now.elapsed);
+        }
         let Acts { changes, rest, presses } = gather::sort(effects);
         let ended: Vec<StoredRun> = changes.iter().filter_map(ended_run).collect();
         let (watches, records): (Vec<u32>, Vec<WatchRecord>) = batches.into_iter().unzip();
@@ -67,6 +70,9 @@ impl<C: Clocks> Reactor<C> {
         }
         let written = self.store.commit(changes, records);
         let works = written.is_ok();
+        if !works {
+            self.metrics.store_failed(self.now.elapsed);
+        }
         match written {
             Ok(()) if self.trouble_told => {
                 self.trouble_told = false;
@@ -131,7 +137,10 @@ impl<C: Clocks> Reactor<C> {
     fn spawn(&mut self, spawn: &Spawn) {
         let job = &self.config.jobs[spawn.job.index()];
         let event = match self.children.start(&mut self.io, job, spawn) {
-            Ok(pid) => Event::Started { run: spawn.run, pid },
+            Ok(pid) => {
+                self.count_start(spawn);
+                Event::Started { run: spawn.run, pid }
+            }
             Err(reason) => Event::NotStarted { run: spawn.run, reason },
         };
         self.inbox.push_back(event);
@@ -153,6 +162,7 @@ impl<C: Clocks> Reactor<C> {
             Story::Ended { run, job, outcome, exit, reason, .. } => {
                 let success = *outcome == Outcome::Succeeded;
                 let row = ended.iter().find(|row| row.id == *run);
+                self.count_story(story, row);
                 let follows = Which::after(*outcome).zip(row).is_some_and(|(hook, row)| {
                     let reason = reason.as_deref().unwrap_or_default();
                     self.follow_up(*job, row, &How { hook, state: outcome.word(), exit: *exit, reason })
@@ -168,12 +178,13 @@ impl<C: Clocks> Reactor<C> {
                 }
             }
             Story::WillRetry { run, job, exit, reason, .. } => {
+                self.count_story(story, None);
                 if let Some(record) = self.engine.run(*run) {
                     let row = StoredRun::from(record);
                     self.follow_up(*job, &row, &How { hook: Which::Retry, state: StateWord::Pending, exit: *exit, reason });
                 }
             }
-            _ => {}
+            _ => self.count_story(story, None),
         }
     }
 

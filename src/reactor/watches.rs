@@ -11,6 +11,7 @@ use mio::{Interest, Token};
 use super::bridge::Bridge;
 use super::children::Children;
 use super::io::{Io, What};
+use super::metrics::Metrics;
 use super::source_child::{SourceChild, Whose};
 use crate::engine::{Engine, WINDOW};
 use crate::exec::Known;
@@ -69,6 +70,7 @@ pub(super) struct Surroundings<'a> {
     pub store: &'a mut Store,
     pub children: &'a Children,
     pub engine: &'a Engine,
+    pub metrics: &'a mut Metrics,
 }
 
 struct Host<'a, 'b> {
@@ -293,6 +295,10 @@ impl SourceHost for Host<'_, '_> {
             log::info!("{}: the {} works again", self.owner.name, self.owner.trigger);
         }
         self.asked.warning = warning;
+    }
+
+    fn polled(&mut self, works: bool) {
+        self.around.metrics.polled(self.owner.job, works, self.around.now.elapsed);
     }
 
     fn start_child(&mut self, action: &Action) -> Result<ChildPipes, String> {

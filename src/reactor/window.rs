@@ -7,6 +7,8 @@ use super::bridge::WINDOW;
 use super::clocks::Clocks;
 use crate::config::{Listen, Web};
 use crate::engine::Story;
+#[cfg(feature = "metrics")]
+use crate::web::Scrape;
 use crate::web::{Ask, Listener, Settings, Told, Window as Open, bind, read_token};
 
 /// The window as it is meant to be, and as it is.
@@ -100,6 +102,12 @@ impl<C: Clocks> Reactor<C> {
 
     /// Somebody asks through the window.
     pub(super) fn asked_by_window(&mut self, message: Box<dyn Any + Send>) {
+        #[cfg(feature = "metrics")]
+        let message = match message.downcast::<Scrape>() {
+            // Whoever asked may be gone by now.
+            Ok(scrape) => return drop(scrape.answer.send(Box::new(self.snapshot()))),
+            Err(message) => message,
+        };
         let Ok(ask) = message.downcast::<Ask>() else { return debug_assert!(false, "only the window has its mailbox") };
         let Ask { request, answer } = *ask;
         // Whoever asked may be gone by the time of the answer.

@@ -152,6 +152,9 @@ pub trait SourceHost {
     /// Shows a warning for the job in `status` and logs it when it is new; `None` clears it.
     fn warn(&mut self, warning: Option<String>);
 
+    /// The source has looked at what it watches, and could or could not. Only counted.
+    fn polled(&mut self, _works: bool) {}
+
     /// Starts a program in the surroundings of the job's own runs (variables, directory, account, limits but for CPU
     /// time), in a process group of its own. One at a time; its end comes as [`Readiness::Exited`]. Whatever becomes of
     /// the daemon, the child does not outlive it for long: it is ended with the daemon, or by the next one.

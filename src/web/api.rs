@@ -1,5 +1,6 @@
 //! The API's handlers. Each turns a request into one of the control protocol, or reads the history.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,9 +44,14 @@ impl Shared {
     /// Asks the loop.
     pub(super) async fn ask(&self, request: Request) -> Result<Value, Problem> {
         let (answer, answered) = oneshot::channel();
-        self.mailbox.send(Box::new(Ask { request, answer }));
+        keys_of(self.answered(Box::new(Ask { request, answer }), answered).await?)
+    }
+
+    /// Sends a question to the loop and waits for what comes back.
+    async fn answered<T>(&self, question: Box<dyn Any + Send>, answered: oneshot::Receiver<T>) -> Result<T, Problem> {
+        self.mailbox.send(question);
         match tokio::time::timeout(LOOP_PATIENCE, answered).await {
-            Ok(Ok(reply)) => keys_of(reply),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => {
                 let error = "the daemon's loop does not answer";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error))
@@ -111,6 +117,19 @@ pub(super) async fn readyz(State(shared): Window) -> Answer {
     let health = shared.show(Request::Health(health::Request::default())).await?;
     let status = if health["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(json_response(status, &health))
+}
+
+/// The loop copies its numbers; the text is made here, where it holds up no deadline.
+#[cfg(feature = "metrics")]
+pub(super) async fn metrics(State(shared): Window, headers: axum::http::HeaderMap) -> Answer {
+    use crate::metrics::{Format, Process};
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = Format::asked(&accepted.collect::<Vec<_>>().join(","));
+    let (answer, answered) = oneshot::channel();
+    let snapshot = shared.answered(Box::new(super::Scrape { answer }), answered).await?;
+    let mut response = Response::new(Body::from(snapshot.text(format, Some(Process::look()))));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    Ok(response)
 }
 
 pub(super) async fn openapi() -> Answer {

@@ -50,6 +50,14 @@ pub struct Ask {
     pub answer: oneshot::Sender<Reply>,
 }
 
+/// Somebody wants the numbers.
+#[cfg(feature = "metrics")]
+#[derive(Debug)]
+pub struct Scrape {
+    /// Where they go.
+    pub answer: oneshot::Sender<Box<crate::metrics::Snapshot>>,
+}
+
 /// What every handler shares.
 #[derive(Debug)]
 struct Shared {

@@ -13,7 +13,10 @@ use super::answer::{Answer, Problem};
 use super::{Shared, api, guard, output, pack, pages};
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "metrics")]
+    let router = router.route("/metrics", get(api::metrics));
+    router
         .route("/", get(index))
         .route("/timeline", get(index))
         .route("/jobs/{name}", get(index))

@@ -24,6 +24,7 @@ fn samples(key: &Key, kind: &Kind) -> (Vec<String>, Vec<String>) {
         "timezone" => Some("Europe/Berlin"),
         "schedule" => Some("\"0 18 * * *\""),
         "listen" => Some("\"127.0.0.1:8080\""),
+        "textfile" => Some("/x/y.prom"),
         "source" => Some("s3://box/in/"),
         "s3" => Some("box/in/"),
         "sqs" => Some("https://sqs.eu-west-1.amazonaws.com/1/in"),
@@ -97,7 +98,7 @@ fn around(section: &'static Section, line: &str, name: &str) -> String {
         }
         "execution" => format!("jobs: [{{ name: x, {line} }}]"),
         "state" => format!("jobs: []\nstate: {{ {line}{} }}", if name == "sync_every" { ", sync_to: /x" } else { "" }),
-        "web" => format!("jobs: []\nweb: {{ {line}{} }}", needed(&[])),
+        "web" | "metrics" => format!("jobs: []\n{}: {{ {line}{} }}", section.name, needed(&[])),
         "source" | "queue" => format!("jobs: [{{ name: x, trigger: {{ type: watch, source: {{ {line}{} }} }} }}]", needed(&[])),
         "executor" if name == "interpreter" => format!("jobs: [{{ name: x, executor: {{ {line}, script: x }} }}]"),
         "executor" => format!("jobs: [{{ name: x, executor: {{ {line}{} }} }}]", needed(&["type"])),

@@ -257,7 +257,7 @@ fn every_path_of_the_document_answers_as_it_says() {
             }
         }
     }
-    assert_eq!(paths, 16);
+    assert_eq!(paths, 17);
     daemon.terminate();
 }
 

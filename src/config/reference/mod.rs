@@ -147,6 +147,7 @@ mod tests {
         assert_eq!(names(map_of(&EXECUTION, "output")), sorted(words::OUTPUT));
         assert_eq!(names(map_of(&EXECUTION, "limits")), sorted(words::LIMITS));
         assert_eq!(names(map_of(&TOP, "state")), sorted(words::STATE));
+        assert_eq!(names(map_of(&TOP, "metrics")), sorted(words::METRICS));
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub static TOP: Section = Section {
         ),
         STATE_KEY,
         WEB_KEY,
+        METRICS_KEY,
     ],
 };
 
@@ -87,6 +88,33 @@ static WEB: Section = Section {
             Kind::List,
             "",
             "Names by which the window may be called, besides those of this machine and the address that it listens on.",
+        ),
+    ],
+};
+
+const METRICS_KEY: Key = key(
+    "metrics",
+    Kind::Map(&METRICS),
+    "",
+    "Numbers for Prometheus in a file, where nothing may listen. The window has them at `/metrics` without this key.",
+);
+
+static METRICS: Section = Section {
+    name: "metrics",
+    about: "Numbers for Prometheus in a file that its node_exporter reads.",
+    needs: &["textfile"],
+    keys: &[
+        key(
+            "textfile",
+            Kind::Text,
+            "",
+            "The file, in the folder that node_exporter's textfile collector reads. Its name ends in `.prom`, as the collector demands. It is replaced whole, so nobody reads half of it.",
+        ),
+        key(
+            "every",
+            Kind::Duration,
+            "`60s`",
+            "How long a change may be without being in the file; at least `1s`. Nothing is written while nothing happens. The daemon's end writes it too.",
         ),
     ],
 };

@@ -208,6 +208,7 @@ impl FileSource {
                 }
                 None => {
                     if let Some(walk) = self.walks.pop_front().filter(|walk| walk.is_whole) {
+                        host.polled(!walk.is_torn);
                         self.read_through(now, walk.is_torn);
                     }
                 }

@@ -50,6 +50,7 @@ impl S3Source {
 
     fn done(&mut self, host: &mut dyn SourceHost, result: Result<(), Trouble>) {
         self.failures = if result.is_ok() { 0 } else { self.failures.saturating_add(1) };
+        host.polled(result.is_ok());
         let wait = self.wait();
         // Rounded, because the jitter's digits say nothing to a person.
         let shown = format_duration(Duration::from_secs(wait.as_secs().max(1)));

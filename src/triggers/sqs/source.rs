@@ -350,7 +350,12 @@ impl Source for SqsSource {
                 }
             }
             Readiness::Message(message) => match message.downcast::<Note>() {
-                Ok(note) => self.noted(host.now().elapsed, *note),
+                Ok(note) => {
+                    if let Note::Received(received) = &*note {
+                        host.polled(received.is_ok());
+                    }
+                    self.noted(host.now().elapsed, *note);
+                }
                 Err(_) => debug_assert!(false, "only the link has this source's mailbox"),
             },
             Readiness::Fd(_) | Readiness::Exited(_) => {
