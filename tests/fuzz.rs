@@ -159,7 +159,7 @@ fn any_request_is_refused_or_reads_back() {
         br#"{"v":1,"cmd":"status","job":"a"}"#,
         br#"{"v":1,"cmd":"trigger","job":"a","wait":true,"force":false,"with_deps":true}"#,
         br#"{"v":1,"cmd":"cancel","run":7}"#,
-        br#"{"v":1,"cmd":"logs","job":"a","follow":true}"#,
+        br#"{"v":1,"cmd":"logs","of":"a","wait":true}"#,
         br#"{"v":1,"cmd":"pause"}"#,
         br#"{"v":1,"cmd":"stop","now":true}"#,
         br#"{"v":1,"cmd":"reload"}"#,

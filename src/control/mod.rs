@@ -9,6 +9,7 @@
 mod client;
 pub mod commands;
 mod connection;
+pub mod object;
 pub mod protocol;
 mod socket;
 

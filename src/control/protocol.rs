@@ -4,24 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::commands::{cancel, events, graph, health, job, logs, pause, reload, retry, status, stop, trigger};
+use super::object::{Object, read_variant};
 
 /// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
 /// speaks.
 pub const VERSION: u32 = 1;
 
-/// A request as it stands on the wire.
+/// What may be asked. On the wire the variant's name is `cmd`, beside its keys and [`VERSION`] as `v`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Envelope {
-    /// [`VERSION`].
-    pub v: u32,
-    /// What is asked.
-    #[serde(flatten)]
-    pub request: Request,
-}
-
-/// What may be asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "cmd", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Request {
     /// How everything stands.
     Status(status::Request),
@@ -116,21 +107,33 @@ impl Reply {
 /// The refusal to send back: it says what is wrong with the line.
 pub fn parse_request(line: &[u8]) -> Result<Request, Reply> {
     let bad = |error: String| Reply::failed(ErrorCode::BadRequest, error);
-    let value: Value =
+    let mut object: Object =
         serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object a line: {error}")))?;
-    match value.get("v") {
-        Some(v) if *v == VERSION => {}
+    match object.remove("v") {
+        Some(v) if v == VERSION => {}
         Some(v) => return Err(bad(format!("this daemon speaks version {VERSION} of the protocol, not {v}"))),
         None => return Err(bad(format!("a request carries its protocol version: \"v\":{VERSION}"))),
     }
-    serde_json::from_value::<Envelope>(value).map(|envelope| envelope.request).map_err(|error| bad(error.to_string()))
+    match object.remove("cmd") {
+        Some(Value::String(name)) => read_variant(&name, object).map_err(|mistake| bad(mistake.to_string())),
+        Some(other) => Err(bad(format!("`cmd` is the name of a command, not {other}"))),
+        None => Err(bad("a request says what it asks: \"cmd\":\"status\", for example".to_owned())),
+    }
 }
 
 /// Writes a request's line.
 #[must_use]
 pub fn request_line(request: &Request) -> String {
-    let envelope = Envelope { v: VERSION, request: request.clone() };
-    let mut line = serde_json::to_string(&envelope).unwrap_or_default();
+    let mut object = Object::new();
+    // One name with its keys, which is how serde writes a variant.
+    if let Ok(Value::Object(named)) = serde_json::to_value(request) {
+        for (name, keys) in named {
+            object.extend(keys.as_object().cloned().unwrap_or_default());
+            object.insert("cmd".into(), name.into());
+        }
+    }
+    object.insert("v".into(), VERSION.into());
+    let mut line = Value::Object(object).to_string();
     line.push('\n');
     line
 }
@@ -165,9 +168,14 @@ mod tests {
             ("{}", "version"),
             (r#"{"v":2,"cmd":"status"}"#, "not 2"),
             (r#"{"v":1}"#, "cmd"),
-            (r#"{"v":1,"cmd":"explode"}"#, "unknown variant `explode`"),
+            (r#"{"v":1,"cmd":7}"#, "not 7"),
+            (r#"{"v":1,"cmd":"explode"}"#, "unknown command `explode`; known are `status`, "),
+            (r#"{"v":1,"cmd":"statsu"}"#, "did you mean `status`?"),
+            (r#"{"v":1,"cmd":"reload","dry-run":true}"#, "unknown key `dry-run` of `reload`, did you mean `dry_run`?"),
+            (r#"{"v":1,"cmd":"reload","dry_run":"yes"}"#, "`dry_run`: invalid type"),
+            (r#"{"v":1,"cmd":"events","job":"a"}"#, "unknown key `job` of `events`; it has none"),
             (r#"{"v":1,"cmd":"trigger"}"#, "missing field `job`"),
-            (r#"{"v":1,"cmd":"cancel","run":"x"}"#, "invalid type"),
+            (r#"{"v":1,"cmd":"cancel","run":"x"}"#, "`run`: invalid type"),
         ] {
             match parse_request(line.as_bytes()) {
                 Err(Reply::Failed { error, code: ErrorCode::BadRequest, .. }) => {

@@ -18,7 +18,8 @@ use super::answer::{Answer, Problem, json_ok, json_response, keys_of};
 use super::hub::{event_stream, follow_all};
 use super::{Ask, Shared};
 use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, split_exit, status, trigger};
-use crate::control::protocol::{ErrorCode, Request};
+use crate::control::object::{self, Object};
+use crate::control::protocol::Request;
 use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
 use crate::store::{Filter, History, StoredRun};
 use crate::triggers::cron::{Zone, parse_rfc3339};
@@ -247,7 +248,7 @@ fn last_attempt(run: &RunView, stored: Option<&StoredRun>, zone: Zone) -> Tried 
 
 pub(super) async fn trigger(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
     #[derive(Default, serde::Deserialize)]
-    #[serde(default, deny_unknown_fields)]
+    #[serde(default)]
     struct Flags {
         force: bool,
         with_deps: bool,
@@ -273,7 +274,7 @@ pub(super) async fn cancel(State(shared): Window, Path(id): Path<u64>, body: Bod
 
 pub(super) async fn retry(State(shared): Window, Path(id): Path<u64>, body: Body) -> Answer {
     #[derive(Default, serde::Deserialize)]
-    #[serde(default, deny_unknown_fields)]
+    #[serde(default)]
     struct Flags {
         downstream: bool,
     }
@@ -283,7 +284,6 @@ pub(super) async fn retry(State(shared): Window, Path(id): Path<u64>, body: Body
 
 /// A body that says nothing.
 #[derive(Default, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 /// A small JSON object; none at all is an empty one.
@@ -304,7 +304,7 @@ async fn read_body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Probl
         return Ok(T::default());
     }
     // An object, and not the list of its values, which serde would take as well.
-    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes)
-        .and_then(|object| serde_json::from_value(object.into()))
-        .map_err(|error| Problem::of_loop(ErrorCode::BadRequest, format!("the body is not the JSON that is asked for: {error}")))
+    let object: Object = serde_json::from_slice(&bytes)
+        .map_err(|error| Problem::bad_request(format!("the body is not the JSON that is asked for: {error}")))?;
+    object::read("the body", object).map_err(|mistake| Problem::bad_request(mistake.to_string()))
 }

@@ -55,6 +55,17 @@ fn two_that_ask_for_a_reload_at_once_are_both_answered() {
 }
 
 #[test]
+fn a_misspelt_key_is_refused_and_what_was_asked_is_not_done_without_it() {
+    let place = Place::new(QUICK);
+    let daemon = place.start();
+    place.write("firelink.yaml", "jobs: [{ name: other, trigger: manual }]");
+    let answers = ask(&place, b"{\"v\":1,\"cmd\":\"reload\",\"dry-run\":true}\n");
+    assert_eq!(answers[0]["error"], "unknown key `dry-run` of `reload`, did you mean `dry_run`?", "{answers:?}");
+    assert_eq!((&answers[0]["ok"], &answers[0]["code"]), (&false.into(), &"bad_request".into()));
+    assert_eq!(daemon.trigger("quick")["state"], "succeeded", "nothing was reloaded");
+}
+
+#[test]
 fn a_request_that_never_ends_is_cut_off() {
     let place = Place::new(QUICK);
     let daemon = place.start();

@@ -167,6 +167,10 @@ fn what_the_token_allows_is_done() {
     for body in ["{", "[]", r#"{"force":"yes"}"#, r#"{"forse":true}"#] {
         assert_eq!(at.post("/api/v1/jobs/first/trigger", TOKEN, body).status, 400, "{body}");
     }
+    let told = |path: &str, body: &str| at.post(path, TOKEN, body).json()["error"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(told("/api/v1/jobs/first/trigger", r#"{"forse":true}"#), "unknown key `forse` of the body, did you mean `force`?");
+    assert!(told("/api/v1/jobs/first/trigger", r#"{"force":"yes"}"#).starts_with("`force`: invalid type"));
+    assert_eq!(told("/api/v1/jobs/first/pause", r#"{"force":true}"#), "unknown key `force` of the body; it has none");
     daemon.terminate();
 }
 
@@ -181,7 +185,7 @@ fn health_and_readiness_are_told() {
 }
 
 /// Follows `$ref`, and finds what an answer lacks of its schema: keys and types.
-fn lacks(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
+pub fn lacks(document: &Value, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
     if let Some(target) = schema["$ref"].as_str() {
         let target = document.pointer(target.trim_start_matches('#')).unwrap_or_else(|| panic!("{target} is nowhere"));
         return lacks(document, target, value, at, found);
