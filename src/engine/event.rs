@@ -341,4 +341,11 @@ pub enum Story {
         /// True: synchronized; false: the time was up.
         synchronized: bool,
     },
+    /// A person holds jobs, or lets them go on.
+    Paused {
+        /// Which; all of them if none is named.
+        job: Option<JobId>,
+        /// Whether.
+        paused: bool,
+    },
 }

@@ -368,8 +368,8 @@ impl Engine {
                 self.out.extend(ticket.map(|ticket| Effect::Triggered { ticket, run }));
             }
             Request::Cancel(run) => self.cancel(now, run, StopCause::Cancel),
-            Request::Pause(job) => self.each(job, |engine, job| engine.set_paused(now, job, true)),
-            Request::Resume(job) => self.each(job, |engine, job| engine.set_paused(now, job, false)),
+            Request::Pause(job) => self.pause(now, job, true),
+            Request::Resume(job) => self.pause(now, job, false),
             Request::Stop { patience } => {
                 if self.mode == Mode::Open {
                     let deadline = now.elapsed + patience;
@@ -391,21 +391,22 @@ impl Engine {
         }
     }
 
-    fn each(&mut self, job: Option<JobId>, mut act: impl FnMut(&mut Engine, JobId)) {
-        match job {
-            Some(job) => act(self, job),
-            None => self.job_ids().for_each(|job| act(self, job)),
+    fn pause(&mut self, now: Now, job: Option<JobId>, paused: bool) {
+        let mut jobs: Vec<JobId> = job.map_or_else(|| self.job_ids().collect(), |job| vec![job]);
+        jobs.retain(|job| self.memory(*job).paused != paused);
+        if !jobs.is_empty() {
+            self.tell(Story::Paused { job, paused });
         }
+        jobs.into_iter().for_each(|job| self.set_paused(now, job, paused));
     }
 
     fn set_paused(&mut self, now: Now, job: JobId, paused: bool) {
-        if std::mem::replace(&mut self.memory(job).paused, paused) != paused {
-            self.record(Change::Paused { job, paused });
-            if paused {
-                self.back_to_the_queue(job);
-            } else {
-                self.consider(now, job);
-            }
+        self.memory(job).paused = paused;
+        self.record(Change::Paused { job, paused });
+        if paused {
+            self.back_to_the_queue(job);
+        } else {
+            self.consider(now, job);
         }
     }
 

@@ -217,7 +217,7 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
             Story::Missed { job, reason, .. } => {
                 Step { at, job, run: None, what: What::Missed, state: StateWord::Missed, reason: Some(reason) }
             }
-            Story::WillRetry { .. } | Story::ClockSet { .. } | Story::ClockReady { .. } => return,
+            Story::WillRetry { .. } | Story::ClockSet { .. } | Story::ClockReady { .. } | Story::Paused { .. } => return,
         };
         if self.open {
             self.open = (self.step)(step);

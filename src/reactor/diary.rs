@@ -43,6 +43,10 @@ pub(super) fn log_story(config: &Config, story: &Story) {
             let way = if *by < 0 { "back" } else { "forward" };
             log::warn!("the wall clock was set {way} by {step}; every wall deadline was computed anew");
         }
+        Story::Paused { job, paused } => {
+            let whose = job.as_ref().map_or("all jobs", name);
+            log::info!("{whose}: {}", if *paused { "paused" } else { "resumed" });
+        }
         Story::ClockReady { synchronized: true } => log::info!("the clock is synchronized: wall deadlines are armed"),
         Story::ClockReady { synchronized: false } => {
             log::warn!("the clock is still not synchronized after wait_for_clock: wall deadlines are armed all the same");
@@ -53,16 +57,7 @@ pub(super) fn log_story(config: &Config, story: &Story) {
 /// The same as an event of the stream.
 pub(super) fn event_of(config: &Config, at: WallTime, story: &Story) -> Happened {
     let name = |job: &JobId| Some(config.jobs[job.index()].name.to_string());
-    let mut happened = Happened {
-        at: config.zone.rfc3339(at),
-        what: What::Ended,
-        job: None,
-        run: None,
-        trigger: None,
-        attempt: None,
-        state: None,
-        reason: None,
-    };
+    let mut happened = Happened::new(config.zone.rfc3339(at), What::Ended);
     match story {
         Story::Triggered { run, job, trigger, .. } => {
             happened.what = What::Triggered;
@@ -90,6 +85,10 @@ pub(super) fn event_of(config: &Config, at: WallTime, story: &Story) -> Happened
         Story::ClockSet { by } => {
             happened.what = What::ClockSet;
             happened.reason = Some(format!("by {:+.3} s", *by as f64 / 1e9));
+        }
+        Story::Paused { job, paused } => {
+            happened.what = if *paused { What::Paused } else { What::Resumed };
+            happened.job = job.as_ref().and_then(name);
         }
         Story::ClockReady { synchronized } => {
             happened.what = What::ClockReady;

@@ -56,6 +56,7 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::config::{self, Config, OnStop};
 use crate::control::Bound;
+use crate::control::commands::events;
 use crate::control::protocol::Reply;
 use crate::engine::{Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
 use crate::exec::{Adopted, Known};
@@ -565,6 +566,7 @@ impl<C: Clocks> Reactor<C> {
         let patience = self.config.shutdown_timeout;
         let alive = self.engine.alive();
         self.service.notify.stopping(&format!("stopping, {alive} running"));
+        self.tell_of_itself(events::What::Stopping, why);
         if self.config.on_stop == OnStop::Leave {
             log::info!("stopping ({why}): {alive} running, which go on; the next start watches them");
             return self.inbox.push_back(Event::Ask(Request::Leave));
@@ -577,6 +579,9 @@ impl<C: Clocks> Reactor<C> {
 
     /// Everything ends at once.
     fn stop_now(&mut self) {
+        if !self.engine.is_stopping() {
+            self.tell_of_itself(events::What::Stopping, "asked to, now");
+        }
         self.service.notify.stopping("stopping, running jobs are killed");
         let (watches, mut around) = self.watching();
         watches.close(&mut around);

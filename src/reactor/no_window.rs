@@ -2,7 +2,7 @@
 
 use super::Reactor;
 use super::clocks::Clocks;
-use crate::engine::Story;
+use crate::control::commands::events::Happened;
 
 #[derive(Default)]
 pub(super) struct Window {}
@@ -12,7 +12,7 @@ impl Window {
         false
     }
 
-    pub fn tell(&self, _story: &Story, _line: &str) {}
+    pub fn tell(&self, _happened: &Happened, _line: &str) {}
 
     pub fn trouble(&self) -> Option<String> {
         None

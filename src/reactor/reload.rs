@@ -15,6 +15,7 @@ use super::io::PeerId;
 use super::watches::{Owner, Surroundings as Around};
 use super::{Reactor, WaitFor, Waiter, memory, service};
 use crate::config::{Config, Job, Refused, load};
+use crate::control::commands::events::What;
 use crate::control::commands::reload::{Reloaded, Request, summary};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::engine::rules::{JobRules, Rules};
@@ -36,6 +37,7 @@ impl<C: Clocks> Reactor<C> {
                     self.waiters.push(Waiter { peer, what: WaitFor::Stop });
                     self.service.notify.reloading();
                     log::info!("asked to replace itself: what runs goes on");
+                    self.tell_of_itself(What::Stopping, "asked to replace itself");
                     self.replace = true;
                     self.inbox.push_back(Event::Ask(engine::Request::Leave));
                     return;
@@ -147,6 +149,7 @@ impl<C: Clocks> Reactor<C> {
         match &answer {
             Ok(done) => {
                 log::info!("reloaded: {}", summary(done));
+                self.tell_of_itself(What::Reloaded, &summary(done));
                 done.warnings.iter().for_each(|warning| log::warn!("{warning}"));
             }
             Err(why) => log::error!("the configuration was not reloaded: {why}"),

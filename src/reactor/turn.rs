@@ -5,6 +5,7 @@ use super::clocks::Clocks;
 use super::gather::{self, Acts};
 use super::hooks::{How, Which};
 use super::{Reactor, WaitFor, diary};
+use crate::control::commands::events::{Happened, What};
 use crate::control::commands::{logs, stop, trigger};
 use crate::control::protocol::Reply;
 use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
@@ -148,15 +149,8 @@ impl<C: Clocks> Reactor<C> {
 
     fn tell(&mut self, story: &Story, ended: &[StoredRun]) {
         diary::log_story(&self.config, story);
-        let followed = (self.peers.has_followers(), self.window.is_followed());
-        if followed != (false, false)
-            && let Ok(mut line) = serde_json::to_string(&diary::event_of(&self.config, self.now.wall, story))
-        {
-            if followed.1 {
-                self.window.tell(story, &line);
-            }
-            line.push('\n');
-            self.peers.stream(&line, self.now.elapsed, &mut self.io);
+        if self.is_followed() {
+            self.announce(&diary::event_of(&self.config, self.now.wall, story));
         }
         match story {
             Story::Ended { run, job, outcome, exit, reason, .. } => {
@@ -186,6 +180,29 @@ impl<C: Clocks> Reactor<C> {
             }
             _ => self.count_story(story, None),
         }
+    }
+
+    fn is_followed(&self) -> bool {
+        self.peers.has_followers() || self.window.is_followed()
+    }
+
+    /// What the daemon itself does.
+    pub(super) fn tell_of_itself(&mut self, what: What, reason: &str) {
+        if self.is_followed() {
+            let mut happened = Happened::new(self.config.zone.rfc3339(self.now.wall), what);
+            happened.reason = Some(reason.into());
+            self.announce(&happened);
+        }
+    }
+
+    /// Tells everybody who follows.
+    fn announce(&mut self, happened: &Happened) {
+        let Ok(mut line) = serde_json::to_string(happened) else { return };
+        if self.window.is_followed() {
+            self.window.tell(happened, &line);
+        }
+        line.push('\n');
+        self.peers.stream(&line, self.now.elapsed, &mut self.io);
     }
 
     /// Starts the hook that follows; false if nothing does.

@@ -6,7 +6,7 @@ use super::Reactor;
 use super::bridge::WINDOW;
 use super::clocks::Clocks;
 use crate::config::{Listen, Web};
-use crate::engine::Story;
+use crate::control::commands::events::{Happened, What};
 #[cfg(feature = "metrics")]
 use crate::web::Scrape;
 use crate::web::{Ask, Listener, Settings, Told, Window as Open, bind, read_token};
@@ -28,12 +28,9 @@ impl Window {
     }
 
     /// Tells followers what happened; `line` says it in JSON.
-    pub fn tell(&self, story: &Story, line: &str) {
+    pub fn tell(&self, happened: &Happened, line: &str) {
         if let Some(open) = &self.open {
-            let ended = match story {
-                Story::Ended { run, .. } => Some(*run),
-                _ => None,
-            };
+            let ended = happened.run.filter(|_| happened.what == What::Ended);
             open.tell(Told { ended, line: line.to_owned() });
         }
     }

@@ -1,6 +1,6 @@
 //! Events and output as they come; the window as the configuration changes.
 
-use crate::api::TOKEN;
+use crate::api::{TOKEN, lacks};
 use crate::daemon::Place;
 use crate::http::At;
 
@@ -25,6 +25,45 @@ fn events_are_those_of_the_control_socket() {
     assert_eq!(seen.last(), Some(&ended));
     assert_eq!(seen, follower.seen);
     daemon.terminate();
+}
+
+#[test]
+fn pauses_a_reload_and_the_end_are_told_too_in_the_shape_of_the_document() {
+    let place = Place::new(
+        "web: { listen: \"127.0.0.1:0\" }\njobs:\n  - { name: a, trigger: manual, command: \"true\" }\n  - { name: b, trigger: manual }\n",
+    );
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let document = at.json("/api/v1/openapi.json");
+    let mut events = at.events("/api/v1/events");
+    events.wait_for_begin();
+    let mut follower = daemon.follow();
+    // To hold what is held already is no news.
+    for asked in [&["pause", "a"][..], &["pause", "a"], &["pause"], &["resume"], &["reload"]] {
+        place.prints(&[&["ctl"], asked].concat());
+    }
+    daemon.trigger("a");
+    let ended = follower.ended("a");
+    let mut seen = Vec::new();
+    while seen.last() != Some(&ended) {
+        seen.push(events.next().expect("an event").1);
+    }
+    assert_eq!(seen, follower.seen);
+    let told: Vec<(&str, Option<&str>)> = seen.iter().map(|e| (e["what"].as_str().unwrap(), e["job"].as_str())).collect();
+    assert_eq!(told[..4], [("paused", Some("a")), ("paused", None), ("resumed", None), ("reloaded", None)], "{told:?}");
+    assert_eq!(seen[3]["reason"], "0 added, 0 changed, 0 removed, 2 unchanged");
+    place.prints(&["stop"]);
+    seen.push(follower.wait("the end", |event| event["what"] == "stopping"));
+    let schema = &document["components"]["schemas"]["Event"];
+    for event in &seen {
+        let mut found = Vec::new();
+        lacks(&document, schema, event, "event", &mut found);
+        assert!(
+            found.is_empty() && schema["properties"]["what"]["enum"].as_array().unwrap().contains(&event["what"]),
+            "{found:?}"
+        );
+    }
+    daemon.wait();
 }
 
 #[test]

@@ -29,7 +29,15 @@ pub struct Happened {
     pub reason: Option<String>,
 }
 
-/// The kinds of events.
+impl Happened {
+    /// Something of this kind; more is for its keys.
+    #[must_use]
+    pub fn new(at: String, what: What) -> Happened {
+        Happened { at, what, job: None, run: None, trigger: None, attempt: None, state: None, reason: None }
+    }
+}
+
+/// The kinds of events. More may come: whoever reads them passes over those it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -47,4 +55,12 @@ pub enum What {
     ClockSet,
     /// The wall clock can be trusted.
     ClockReady,
+    /// A job is held, or all are if none is named.
+    Paused,
+    /// A job goes on, or all do if none is named.
+    Resumed,
+    /// The configuration is another now.
+    Reloaded,
+    /// The daemon ends; nothing is told after what still ends with it.
+    Stopping,
 }

@@ -95,8 +95,13 @@ function happened(event) {
   if (asking) again = true;
   const job = event.job && live.jobs.get(event.job);
   if (job && event.run) step(job, event);
-  tell({ job: event.job, event });
-  refreshSoon();
+  if (event.what === 'paused' || event.what === 'resumed') {
+    for (const one of event.job ? [job] : live.jobs.values()) if (one) one.paused = event.what === 'paused';
+  }
+  tell({ job: event.job, event, all: event.what === 'paused' || event.what === 'resumed' });
+  // Other jobs, other names: everything is asked for.
+  if (event.what === 'reloaded') refresh().then(() => tell({ again: true }), () => {});
+  else refreshSoon();
 }
 
 /** A run after an event, made anew if it is the first that is heard of it. */
@@ -177,6 +182,6 @@ export function start() {
       connect();
     }
   });
-  // Pausing a job, and a new configuration, are not events of a run: a look every minute finds them.
+  // What is said of a next deadline or of a warning grows old without an event: a look every minute.
   setInterval(() => !document.hidden && live.link === 'live' && refreshSoon(), 60_000);
 }
