@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use firelink::config::Durability;
 use firelink::model::{Elapsed, JobId, Now, WallTime};
-use firelink::store::{DATABASE, JobKey, PRUNE_AT_ONCE, Store};
+use firelink::store::{DATABASE, JobKey, Keep, PRUNE_AT_ONCE, Store};
 
 const RUNS: u32 = 1_000_000;
 const JOBS: u32 = 20;
@@ -120,10 +120,9 @@ fn main() {
 
     // Each job keeps fewer than it has, so each pruning removes as many as one may, checkpoints included.
     let mut store = open(dir.path());
-    let mut prune = |keep, times: u32| {
-        (0..times)
-            .map(|time| timed(|| store.prune(JobId(time % JOBS), keep, None, PRUNE_AT_ONCE).expect("a pruning")).0)
-            .collect()
+    let mut prune = |runs, times: u32| {
+        let keep = Keep { runs, since: None };
+        (0..times).map(|time| timed(|| store.prune(JobId(time % JOBS), keep, PRUNE_AT_ONCE).expect("a pruning")).0).collect()
     };
     told.row(&format!("a pruning that removes {PRUNE_AT_ONCE} runs"), 5, prune(10_000, 2_000));
     told.row("a pruning that finds nothing to remove", 5, prune(50_000, 2_000));

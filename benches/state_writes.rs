@@ -21,7 +21,7 @@ use std::path::Path;
 use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
-use firelink::store::{JobKey, Store};
+use firelink::store::{JobKey, Keep, Store};
 
 const RUNS: u64 = 2000;
 
@@ -94,7 +94,7 @@ fn main() {
         for id in 201..=200 + RUNS {
             one_run(&mut store, id);
             if id % PRUNE_EVERY == 0 {
-                store.prune(JobId(0), 100, None, 200).expect("prune");
+                store.prune(JobId(0), Keep { runs: 100, since: None }, 200).expect("prune");
             }
         }
         let (pages, bytes) = ((io("write_bytes") - before.0) / RUNS, (io("wchar") - before.1) / RUNS);

@@ -22,7 +22,7 @@ use crate::triggers::{JobContext, Place, Trigger};
 /// The longest name: it becomes a part of paths.
 const LONGEST_NAME: usize = 128;
 
-const DEFAULT_KEEP_RUNS: u32 = 100;
+pub(super) const DEFAULT_KEEP_RUNS: u32 = 100;
 const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(10);
 
 /// What holds for all jobs of the file.

@@ -147,6 +147,10 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// What becomes of running jobs when the daemon is asked to stop.
     pub on_stop: OnStop,
+    /// How many ended runs are kept of a job that is not in the file any more: as `defaults` says it.
+    pub keep_runs: u32,
+    /// How long, besides.
+    pub keep_for: Option<Duration>,
     /// `state_dir`, if the file names one.
     pub state_dir: Option<PathBuf>,
     /// `state.durability`.

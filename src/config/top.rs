@@ -7,7 +7,7 @@ use super::document::{Document, Value};
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
-use super::job::{Common, Draft, Shared, known_keys, parse_zone};
+use super::job::{Common, DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
 use super::render::quoted;
 use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, metrics, window, words};
 use crate::engine::rules::Rules;
@@ -27,6 +27,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
     let defaults = read_defaults(&fields, surroundings);
+    let (keep_runs, keep_for) = (defaults.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS), defaults.keep_for);
     let state = read_state(&fields, surroundings);
     let max_parallel = fields.number("max_parallel", 1..=10_000);
     let grace = fields.duration("grace");
@@ -63,6 +64,8 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         zone,
         shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         on_stop: on_stop.unwrap_or_default(),
+        keep_runs,
+        keep_for,
         state_dir,
         durability: state.durability.unwrap_or_default(),
         commit_every: state.commit_every.unwrap_or_default(),

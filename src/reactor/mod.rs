@@ -320,6 +320,7 @@ impl<C: Clocks> Reactor<C> {
         };
         reactor.set_up_metrics();
         reactor.apply(effects, Vec::new());
+        reactor.look_for_gone_jobs();
         reactor.start_missing_sources();
         reactor.open_window();
         Ok(reactor)

@@ -2,7 +2,8 @@
 //!
 //! A job's history is looked at when its first run since the daemon's start has ended, and then after each tenth. Where
 //! more is over than a round may take, for example a million runs after `keep_runs` was lowered, the rounds go on until
-//! it is gone, and nothing wakes the loop after that.
+//! it is gone, and nothing wakes the loop after that. A job that is not configured any more is looked at when the
+//! configuration was read, and then with the looks at others, one of them a time, because its runs grow old too.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use std::time::Duration;
 use super::Reactor;
 use super::children::remove_logs;
 use super::clocks::Clocks;
-use crate::model::{Elapsed, JobId};
-use crate::store::PRUNE_AT_ONCE;
+use crate::model::{Elapsed, JobId, RunId, WallTime};
+use crate::store::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, log_path};
 
 /// Ended runs of a job between two looks at its history: a tenth of what is kept by default.
 const EVERY: u32 = 10;
@@ -22,13 +23,22 @@ const JOBS_AT_ONCE: usize = 50;
 /// The shortest time between two rounds: thousands of runs go in a second, more than can be started in one.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// A job of the configuration, or one that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Job(JobId),
+    Gone(GoneJob),
+}
+
 /// Whose history is to be looked at.
 #[derive(Debug, Default)]
 pub(super) struct Pruning {
     /// Ended runs of each job since its last look.
     ended: HashMap<JobId, u32>,
     /// Due, in turn; each job once.
-    due: VecDeque<JobId>,
+    due: VecDeque<Whose>,
+    /// The jobs of which something is left that are not configured any more, but for those that are due.
+    gone: VecDeque<GoneJob>,
     /// Before when no round begins.
     not_before: Elapsed,
 }
@@ -39,7 +49,8 @@ impl Pruning {
         let ended = self.ended.entry(job).or_insert(EVERY - 1);
         *ended += 1;
         if *ended == EVERY {
-            self.due.push_back(job);
+            self.due.push_back(Whose::Job(job));
+            self.due.extend(self.gone.pop_front().map(Whose::Gone));
         }
     }
 
@@ -51,18 +62,33 @@ impl Pruning {
     /// Jobs have other numbers by now, or are gone.
     pub fn renumber(&mut self, still: impl Fn(JobId) -> Option<JobId>) {
         self.ended = self.ended.drain().filter_map(|(job, count)| Some((still(job)?, count))).collect();
-        self.due = self.due.drain(..).filter_map(still).collect();
+        let renumbered = |whose| match whose {
+            Whose::Job(job) => still(job).map(Whose::Job),
+            gone @ Whose::Gone(_) => Some(gone),
+        };
+        self.due = self.due.drain(..).filter_map(renumbered).collect();
     }
 
-    fn take(&mut self) -> Option<JobId> {
-        let job = self.due.pop_front()?;
-        self.ended.insert(job, 0);
-        Some(job)
+    /// These jobs, and no others, are not configured any more.
+    fn set_gone(&mut self, gone: Vec<GoneJob>) {
+        self.gone.clear();
+        self.due.retain(|whose| matches!(whose, Whose::Job(_)));
+        self.due.extend(gone.into_iter().map(Whose::Gone));
     }
 
-    fn once_more(&mut self, job: JobId) {
-        self.ended.insert(job, EVERY);
-        self.due.push_back(job);
+    fn take(&mut self) -> Option<Whose> {
+        let whose = self.due.pop_front()?;
+        if let Whose::Job(job) = whose {
+            self.ended.insert(job, 0);
+        }
+        Some(whose)
+    }
+
+    fn once_more(&mut self, whose: Whose) {
+        if let Whose::Job(job) = whose {
+            self.ended.insert(job, EVERY);
+        }
+        self.due.push_back(whose);
     }
 }
 
@@ -77,27 +103,73 @@ impl<C: Clocks> Reactor<C> {
             if room == 0 {
                 break;
             }
-            let Some(job) = self.pruning.take() else { break };
-            let settings = &self.config.jobs[job.index()];
-            let before = settings.keep_for.map(|keep| self.now.wall - keep);
-            match self.store.prune(job, settings.keep_runs, before, room) {
-                Ok(runs) => {
-                    remove_logs(&self.state_dir, &settings.name, &runs);
-                    room = room.saturating_sub(runs.len());
-                    if room == 0 {
-                        self.pruning.once_more(job);
-                    }
-                }
-                Err(error) => log::warn!("{}: old runs can't be removed: {error}", settings.name),
+            let Some(whose) = self.pruning.take() else { break };
+            let (removed, forgotten) = match whose {
+                Whose::Job(job) => (self.prune_job(job, room), false),
+                Whose::Gone(job) => self.prune_gone(job, room),
+            };
+            room = room.saturating_sub(removed);
+            match whose {
+                Whose::Gone(_) if forgotten => {}
+                _ if room == 0 => self.pruning.once_more(whose),
+                Whose::Gone(job) => self.pruning.gone.push_back(job),
+                Whose::Job(_) => {}
             }
         }
         self.pruning.not_before = self.now.elapsed + PAUSE;
     }
+
+    /// Returns how many runs were removed.
+    fn prune_job(&mut self, job: JobId, room: usize) -> usize {
+        let settings = &self.config.jobs[job.index()];
+        let keep = keep(settings.keep_runs, settings.keep_for, self.now.wall);
+        match self.store.prune(job, keep, room) {
+            Ok(runs) => {
+                remove_logs(&self.state_dir, &settings.name, &runs);
+                runs.len()
+            }
+            Err(error) => {
+                log::warn!("{}: old runs can't be removed: {error}", settings.name);
+                0
+            }
+        }
+    }
+
+    /// Returns how many runs were removed, and whether nothing of the job is left.
+    fn prune_gone(&mut self, job: GoneJob, room: usize) -> (usize, bool) {
+        let keep = keep(self.config.keep_runs, self.config.keep_for, self.now.wall);
+        match self.store.prune_gone(job, keep, room) {
+            Ok(Gone { name, runs, forgotten }) => {
+                remove_logs(&self.state_dir, &name, &runs);
+                if forgotten && let Some(folder) = log_path(&self.state_dir, &name, RunId(0)).parent() {
+                    // It is not there if none of its runs had output.
+                    let _ = std::fs::remove_dir(folder);
+                }
+                (runs.len(), forgotten)
+            }
+            Err(error) => {
+                log::warn!("old runs of a job that is not configured any more can't be removed: {error}");
+                (0, false)
+            }
+        }
+    }
+
+    /// The configuration was read: who is in the state and not in it?
+    pub(super) fn look_for_gone_jobs(&mut self) {
+        match self.store.gone() {
+            Ok(gone) => self.pruning.set_gone(gone),
+            Err(error) => log::warn!("jobs that are not configured any more can't be looked for: {error}"),
+        }
+    }
+}
+
+fn keep(runs: u32, period: Option<Duration>, now: WallTime) -> Keep {
+    Keep { runs, since: period.map(|period| now - period) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERY, Elapsed, JobId, PAUSE, Pruning};
+    use super::{EVERY, Elapsed, JobId, PAUSE, Pruning, Whose};
 
     #[test]
     fn a_jobs_first_end_after_a_start_has_its_history_looked_at_and_then_each_tenth() {
@@ -119,14 +191,15 @@ mod tests {
             pruning.note(JobId(1));
             pruning.note(JobId(2));
         }
-        assert_eq!(pruning.due, [JobId(1), JobId(2)]);
+        let whose = |jobs: &[u32]| jobs.iter().map(|job| Whose::Job(JobId(*job))).collect::<Vec<_>>();
+        assert_eq!(pruning.due, whose(&[1, 2]));
         pruning.not_before = Elapsed::default() + PAUSE;
         assert_eq!(pruning.next(), Some(Elapsed::default() + PAUSE));
-        assert_eq!(pruning.take(), Some(JobId(1)));
-        pruning.once_more(JobId(1));
+        assert_eq!(pruning.take(), Some(Whose::Job(JobId(1))));
+        pruning.once_more(Whose::Job(JobId(1)));
         pruning.note(JobId(1));
-        assert_eq!(pruning.due, [JobId(2), JobId(1)]);
+        assert_eq!(pruning.due, whose(&[2, 1]));
         pruning.renumber(|job| (job == JobId(1)).then_some(JobId(7)));
-        assert_eq!(pruning.due, [JobId(7)]);
+        assert_eq!(pruning.due, whose(&[7]));
     }
 }

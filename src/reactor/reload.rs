@@ -204,6 +204,7 @@ impl<C: Clocks> Reactor<C> {
         self.children.look_for_groups(&self.config.jobs);
         self.set_up_metrics();
         self.apply(effects, Vec::new());
+        self.look_for_gone_jobs();
         self.start_missing_sources();
         self.open_window();
         drop(old);

@@ -13,6 +13,7 @@ mod copy;
 mod history;
 mod inspect;
 mod lock;
+mod prune;
 mod restore;
 mod row;
 mod schema;
@@ -35,10 +36,10 @@ pub use copy::bring_back;
 pub use history::{AttemptRow, Filter, History, MissedRow};
 pub use inspect::inspect;
 pub use lock::{Lock, LockError};
+pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE};
 pub use row::StoredRun;
 pub use schema::StoreError;
 pub use view::log_path;
-pub use write::PRUNE_AT_ONCE;
 
 /// The database's name within `state_dir`.
 pub const DATABASE: &str = "state.db";

@@ -1,6 +1,6 @@
 //! Writing: the changes of one turn in one transaction.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
@@ -11,9 +11,6 @@ use crate::planted::{self, Bug};
 
 /// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
 const BOUND_EVERY: u32 = 256;
-
-/// Runs removed in one pruning: bounded work in a turn, a fifth of the five milliseconds by which it may hold up a firing.
-pub const PRUNE_AT_ONCE: usize = 64;
 
 impl Store {
     /// Commits a turn's changes, and those that the disk refused before, in one transaction.
@@ -77,69 +74,6 @@ impl Store {
         }
         tx.commit()
     }
-
-    /// Removes ended runs of a job beyond the newest `keep`, and those that ended before `before`; at most `limit` of
-    /// them. Returns their numbers, so that their logs can go too. The newest run of all stays, whatever its age,
-    /// because the next number counts on from it.
-    ///
-    /// # Errors
-    /// What the disk or SQLite said.
-    pub fn prune(
-        &mut self,
-        job: JobId,
-        keep: u32,
-        before: Option<crate::model::WallTime>,
-        limit: usize,
-    ) -> Result<Vec<u64>, StoreError> {
-        let row = self.row_of(job);
-        let path = self.path.clone();
-        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("prune {}", path.display()), &error);
-        let tx = self.conn.transaction().map_err(wrap)?;
-        let ids = prunable(&tx, row, keep, before, limit).map_err(wrap)?;
-        for id in &ids {
-            tx.prepare_cached("DELETE FROM runs WHERE id = ?1").and_then(|mut s| s.execute([*id])).map_err(wrap)?;
-            tx.prepare_cached("DELETE FROM attempts WHERE run = ?1").and_then(|mut s| s.execute([*id])).map_err(wrap)?;
-        }
-        if let Some(oldest) = ids.iter().max() {
-            let mut forget = tx.prepare_cached("DELETE FROM missed WHERE job = ?1 AND after_run < ?2").map_err(wrap)?;
-            forget.execute(params![row, oldest]).map_err(wrap)?;
-            let mut count = tx.prepare_cached("UPDATE jobs SET ended = ended - ?2 WHERE id = ?1").map_err(wrap)?;
-            count.execute(params![row, i64::try_from(ids.len()).unwrap_or(i64::MAX)]).map_err(wrap)?;
-        }
-        tx.commit().map_err(wrap)?;
-        Ok(ids.into_iter().map(super::row::number).collect())
-    }
-}
-
-/// The oldest runs are looked at alone, `limit` of them and those that are still active: what a pruning costs does not
-/// depend on how much is kept.
-fn prunable(
-    tx: &Transaction<'_>,
-    job: i64,
-    keep: u32,
-    before: Option<crate::model::WallTime>,
-    limit: usize,
-) -> rusqlite::Result<Vec<i64>> {
-    let count: i64 =
-        tx.prepare_cached("SELECT ended FROM jobs WHERE id = ?1")?.query_row([job], |row| row.get(0)).optional()?.unwrap_or(0);
-    let surplus = usize::try_from(count - i64::from(keep.max(1))).unwrap_or(0);
-    let Some(before) = before.map(crate::model::WallTime::as_nanos).or((surplus > 0).then_some(i64::MIN)) else {
-        return Ok(Vec::new());
-    };
-    let mut oldest = tx.prepare_cached(
-        "SELECT id, ended_at < ?2 FROM runs
-          WHERE job = ?1 AND state NOT IN ('pending', 'running') AND id < (SELECT max(id) FROM runs) ORDER BY id LIMIT ?3",
-    )?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = oldest.query_map(params![job, before, limit], |row| Ok((row.get(0)?, row.get::<_, Option<bool>>(1)?)))?;
-    let mut found = Vec::new();
-    for (index, row) in rows.enumerate() {
-        let (id, too_old) = row?;
-        if index < surplus || too_old == Some(true) {
-            found.push(id);
-        }
-    }
-    Ok(found)
 }
 
 fn move_bound(conn: &Connection) -> rusqlite::Result<()> {

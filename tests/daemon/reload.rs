@@ -62,6 +62,51 @@ fn a_reload_adds_changes_and_removes_jobs_and_what_runs_of_them_goes_on() {
 }
 
 #[test]
+fn of_a_job_that_was_removed_old_runs_and_logs_go_as_defaults_say_and_in_the_end_all_of_it() {
+    let place = Place::new(
+        "jobs:\n  - { name: old, trigger: manual, command: echo x }\n  - { name: stays, trigger: manual, command: echo x }\n",
+    );
+    let daemon = place.start();
+    for _ in 0..5 {
+        daemon.trigger("old");
+    }
+    daemon.trigger("stays");
+    let with = |defaults: &str| {
+        let job = "  - { name: stays, trigger: manual, command: echo x, output: { keep_for: 1d } }\n";
+        place.write("firelink.yaml", &format!("defaults: {{ output: {{ {defaults} }} }}\njobs:\n{job}"));
+        place.prints(&["ctl", "reload"]);
+    };
+    let logs = || std::fs::read_dir(place.state_dir().join("logs/old")).map_or(0, Iterator::count);
+    let wait = |runs: usize| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while place.history(&["--job", "old"]).len() != runs {
+            assert!(std::time::Instant::now() < deadline, "{:?}", place.history(&[]));
+        }
+    };
+    with("keep_runs: 2");
+    wait(2);
+    let kept: Vec<Value> = place.history(&["--job", "old"]).iter().map(|run| run["id"].clone()).collect();
+    assert_eq!(kept, [5, 4]);
+    // Its logs go right after its rows.
+    daemon.status();
+    assert_eq!(logs(), 2);
+    with("keep_for: 1ms");
+    let names = || {
+        let conn = rusqlite::Connection::open(place.state_dir().join("state.db")).unwrap();
+        let mut names = conn.prepare("SELECT name FROM jobs ORDER BY id").unwrap();
+        names.query_map([], |row| row.get::<_, String>(0)).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while names() != ["stays"] {
+        assert!(std::time::Instant::now() < deadline, "{:?}", names());
+    }
+    daemon.status();
+    assert!(!place.state_dir().join("logs/old").exists());
+    assert_eq!(place.states("stays"), ["succeeded"]);
+    daemon.terminate();
+}
+
+#[test]
 fn a_wrong_file_is_refused_whole_with_its_mistakes() {
     let place = Place::new("jobs:\n  - { name: a, trigger: manual, command: echo one }\n");
     let mut daemon = place.start();

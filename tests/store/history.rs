@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use firelink::engine::Change;
 use firelink::model::{JobId, Outcome, RunId, StateWord, TriggerWord};
-use firelink::store::{Filter, History, Lock, LockError, Store, log_path};
+use firelink::store::{Filter, Gone, History, Keep, Lock, LockError, Store, log_path};
 use firelink::triggers::cron::Zone;
 
-use crate::support::{at, ended, new, open, pending, running};
+use crate::support::{at, ended, names, new, open, pending, running};
 
 fn ids(history: &History, filter: &Filter) -> Vec<String> {
     let show = |entry: Result<firelink::store::StoredRun, firelink::store::MissedRow>| match entry {
@@ -98,11 +98,11 @@ fn a_run_is_shown_in_the_stable_shape() {
 fn prune(
     store: &mut Store,
     dir: &std::path::Path,
-    keep: u32,
-    before: Option<firelink::model::WallTime>,
+    runs: u32,
+    since: Option<firelink::model::WallTime>,
     limit: usize,
 ) -> Vec<u64> {
-    let removed = store.prune(JobId(0), keep, before, limit).unwrap();
+    let removed = store.prune(JobId(0), Keep { runs, since }, limit).unwrap();
     for id in &removed {
         std::fs::remove_file(log_path(dir, "a", RunId(*id))).unwrap();
     }
@@ -135,11 +135,43 @@ fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
 }
 
 #[test]
+fn of_a_job_that_is_gone_old_runs_go_too_and_with_the_last_one_all_that_was_known_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["stays", "gone", "watch"]);
+    let credit = |job, upstream| Change::Credit { job: JobId(job), upstream: JobId(upstream), outcome: Some(Outcome::Succeeded) };
+    let mut changes: Vec<Change> =
+        (1..=8).map(|id| new(ended(id, 1 + u32::from(id > 5), Outcome::Failed, at(i64::try_from(id).unwrap())))).collect();
+    changes.extend([new(ended(9, 0, Outcome::Succeeded, at(9))), credit(0, 1), credit(0, 2), credit(1, 0)]);
+    changes.push(Change::Missed { job: JobId(1), at: at(1), reason: "the box was off".into() });
+    store.load_seen(JobId(2), "s3://b/p").unwrap();
+    store.commit(changes, Vec::new()).unwrap();
+    assert_eq!(store.gone().unwrap(), []);
+    store.set_jobs(&names(&["stays"])).unwrap();
+    let gone = store.gone().unwrap();
+    let of = |table: &str| {
+        let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
+        conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    assert_eq!((gone.len(), of("credits")), (2, 0));
+    let mut prune = |job, runs, since, limit| store.prune_gone(job, Keep { runs, since }, limit).unwrap();
+    let removed = |runs: &[u64], forgotten| Gone { name: "gone".into(), runs: runs.to_vec(), forgotten };
+    assert_eq!(prune(gone[0], 3, None, 1), removed(&[1], false), "no more at once than asked");
+    assert_eq!(prune(gone[0], 3, None, 64), removed(&[2], false));
+    assert_eq!(prune(gone[0], 3, Some(at(100)), 64), removed(&[3, 4, 5], true));
+    assert!(!prune(gone[1], 3, Some(at(100)), 64).forgotten, "what a watch has seen stays");
+    assert_eq!((of("jobs"), of("runs"), of("missed")), (2, 1, 0));
+    assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
+    drop(store);
+    let (mut store, _) = open(dir.path(), &["stays", "gone"]);
+    assert_eq!(store.gone().unwrap(), [gone[1]], "a restart finds those that are left");
+}
+
+#[test]
 fn a_number_is_never_given_twice_whatever_is_pruned() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit((1..=5).map(|id| new(ended(id, 0, Outcome::Failed, at(1)))).collect(), Vec::new()).unwrap();
-    store.prune(JobId(0), 1, Some(at(0) + Duration::from_secs(1000)), 100).unwrap();
+    store.prune(JobId(0), Keep { runs: 1, since: Some(at(0) + Duration::from_secs(1000)) }, 100).unwrap();
     drop(store);
     assert_eq!(open(dir.path(), &["a"]).1.next_run, 6);
 }
@@ -247,7 +279,7 @@ fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
         store.commit(vec![firelink::engine::Change::Run { new: false, record: Box::new(over) }], Vec::new()).unwrap();
         if id % 10 == 0 {
             for job in [JobId(0), JobId(1)] {
-                store.prune(job, 20, None, 200).unwrap();
+                store.prune(job, Keep { runs: 20, since: None }, 200).unwrap();
             }
         }
         if id == 2 * 144 {
