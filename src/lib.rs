@@ -17,6 +17,7 @@
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes |
 //! | `web` | the window: pages, the HTTP API, live events; on the other thread, only if the configuration asks | ask the loop |
 //! | `metrics` | numbers for Prometheus: plain counts, and their text | look at its own process |
+//! | `notify` | webhooks and dead man's switches: queues, deliveries; on the other thread, only if there is one to call | call out |
 //! | [`reactor`] | the loop: readiness in, effects out | wait |
 //! | [`cli`] | one file a command | print |
 //!
@@ -48,6 +49,8 @@ pub mod exec;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
+#[cfg(feature = "notify")]
+pub mod notify;
 #[doc(hidden)]
 pub mod planted;
 pub mod reactor;

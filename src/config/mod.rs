@@ -15,6 +15,8 @@ mod findings;
 mod graph;
 mod job;
 mod metrics;
+#[cfg(feature = "notify")]
+mod notify;
 pub mod reference;
 mod render;
 mod report;
@@ -132,6 +134,62 @@ pub struct Metrics {
     pub every: Duration,
 }
 
+/// One of `notify`: whom the daemon calls.
+#[cfg(feature = "notify")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The whole address, which is a secret: only its scheme and host may be shown.
+    pub url: Box<str>,
+    /// When.
+    pub calls: Calls,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// When a call that failed is tried again.
+    pub retry: crate::engine::rules::Retry,
+}
+
+/// When a hook is called.
+#[cfg(feature = "notify")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// When something happens.
+    Event {
+        /// What.
+        on: Box<[Tell]>,
+        /// To jobs whose names match one of these; none: to any.
+        jobs: Box<[globset::Glob]>,
+        /// What deliveries are signed with.
+        secret: Option<Secret>,
+    },
+    /// Every so often while all is well.
+    Ping {
+        /// How often.
+        every: Duration,
+    },
+}
+
+/// What a hook is told of.
+#[cfg(feature = "notify")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// A run that ended so, or a deadline that was missed.
+    State(crate::model::StateWord),
+    /// The first success after a failure.
+    Recovered,
+}
+
+/// A key that nobody may see.
+#[cfg(feature = "notify")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<[u8]>);
+
+#[cfg(feature = "notify")]
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a secret")
+    }
+}
+
 /// The whole file, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -163,6 +221,9 @@ pub struct Config {
     pub web: Option<Web>,
     /// The file of numbers, if there is one.
     pub metrics: Option<Metrics>,
+    /// Whom the daemon calls.
+    #[cfg(feature = "notify")]
+    pub notify: Vec<Hook>,
     /// Legal but likely wrong.
     pub warnings: Vec<Diagnostic>,
 }

@@ -8,6 +8,8 @@ use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
 use super::job::{Common, DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
+#[cfg(feature = "notify")]
+use super::notify;
 use super::render::quoted;
 use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, metrics, window, words};
 use crate::engine::rules::Rules;
@@ -40,6 +42,8 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
 
     let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), common: Common::default() };
     let drafts = read_jobs(&fields, &mut shared);
+    #[cfg(feature = "notify")]
+    let notify = notify::read(&fields, surroundings, &drafts);
     let edges = graph::resolve(cx, &drafts);
     if findings.errors() == 0 {
         doubts::about_jobs(cx, &drafts);
@@ -72,6 +76,8 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         sync: state.sync,
         web,
         metrics,
+        #[cfg(feature = "notify")]
+        notify,
         warnings: Vec::new(),
     })
 }

@@ -18,6 +18,8 @@ pub(super) const TOP: &[&str] = &[
     "web",
     #[cfg(feature = "metrics")]
     "metrics",
+    #[cfg(feature = "notify")]
+    "notify",
 ];
 
 /// The keys of a job that say what it is and when it runs; those of its trigger come with the trigger's type.
@@ -67,6 +69,13 @@ pub(super) const WEB: &[&str] = &["listen", "token_file", "allowed_hosts"];
 
 /// The keys of `metrics`.
 pub(super) const METRICS: &[&str] = &["textfile", "every"];
+/// The keys of an item of `notify`.
+#[cfg(any(feature = "notify", test))]
+pub(super) const NOTIFY: &[&str] = &["url", "on", "jobs", "secret_file", "ping", "every", "timeout", "retry"];
+
+/// The keys of its `retry`.
+#[cfg(any(feature = "notify", test))]
+pub(super) const NOTIFY_RETRY: &[&str] = &["attempts", "delay", "backoff", "max_delay", "jitter"];
 
 /// Words that the design has and this version can't do yet: top-level keys, keys of a job, and types of triggers. A
 /// word leaves this list when its room is there.
@@ -75,6 +84,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "web",
     #[cfg(not(feature = "metrics"))]
     "metrics",
+    #[cfg(not(feature = "notify"))]
     "notify",
 ];
 

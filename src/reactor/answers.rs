@@ -106,6 +106,7 @@ impl<C: Clocks> Reactor<C> {
             active: active.map(|record| self.show(&StoredRun::from(record), record.job)).collect(),
             warnings: self.all_warnings(&jobs),
             state_error: self.store.trouble().map(str::to_owned),
+            notify: if only.is_none() { self.callers.status(self.config.zone) } else { Vec::new() },
         };
         Ok(Reply::done(&answer))
     }

@@ -1,4 +1,4 @@
-//! The bridge to the other thread: one with a tokio current-thread runtime, for S3 and the window, started when the first
+//! The bridge to the other thread: one with a tokio current-thread runtime, for S3, the window and the hooks, started when the first
 //! of them asks; and the way back: a queue and an eventfd that wakes the loop.
 
 use std::any::Any;
@@ -14,6 +14,10 @@ use crate::triggers::Mailbox;
 #[cfg(feature = "web")]
 pub(super) const WINDOW: u32 = u32::MAX;
 
+/// What stands for the hooks there.
+#[cfg(feature = "notify")]
+pub(super) const HOOKS: u32 = u32::MAX - 1;
+
 /// A message from the other thread and the watch that it is for.
 pub(super) type Parcel = (u32, Box<dyn Any + Send>);
 
@@ -22,12 +26,12 @@ pub(super) struct Bridge {
     waker: Arc<Waker>,
     sender: Sender<Parcel>,
     receiver: Receiver<Parcel>,
-    #[cfg(any(feature = "s3", feature = "web"))]
+    #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
     runtime: Option<Runtime>,
 }
 
 /// The extra thread. Dropping it ends the thread; what is under way there is dropped at its next await.
-#[cfg(any(feature = "s3", feature = "web"))]
+#[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
 #[derive(Debug)]
 struct Runtime {
     handle: tokio::runtime::Handle,
@@ -37,7 +41,7 @@ struct Runtime {
 
 /// The SDK's futures nest deeply: its search for credentials needs more than half a MiB without optimisation, and a
 /// stack that is too small is the daemon's end. Of what is too much, only address space is used.
-#[cfg(any(feature = "s3", feature = "web"))]
+#[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
 const STACK: usize = 2 * 1024 * 1024;
 
 impl Bridge {
@@ -47,7 +51,7 @@ impl Bridge {
             waker: Arc::new(Waker::new(registry, token)?),
             sender,
             receiver,
-            #[cfg(any(feature = "s3", feature = "web"))]
+            #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
             runtime: None,
         })
     }
@@ -66,7 +70,7 @@ impl Bridge {
         self.receiver.try_recv().ok()
     }
 
-    #[cfg(any(feature = "s3", feature = "web"))]
+    #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
     pub fn runtime(&mut self) -> io::Result<tokio::runtime::Handle> {
         if let Some(runtime) = &self.runtime {
             return Ok(runtime.handle.clone());
@@ -90,7 +94,7 @@ impl Bridge {
     }
 }
 
-#[cfg(any(feature = "s3", feature = "web"))]
+#[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
 impl Drop for Runtime {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {

@@ -41,6 +41,12 @@ mod window;
 #[path = "no_window.rs"]
 mod window;
 
+#[cfg(feature = "notify")]
+mod callers;
+#[cfg(not(feature = "notify"))]
+#[path = "no_callers.rs"]
+mod callers;
+
 #[cfg(test)]
 mod tests;
 
@@ -64,6 +70,7 @@ use crate::model::{Elapsed, JobId, Now, RunId, format_size};
 use crate::store::{JobKey, Lock, Store};
 use crate::triggers::Readiness;
 use bridge::Bridge;
+use callers::Callers;
 use children::{Children, Ended};
 use clocks::{Clocks, WallWake};
 use gather::Held;
@@ -182,6 +189,7 @@ pub struct Reactor<C> {
     signals: SignalFd,
     window: Window,
     metrics: Metrics,
+    callers: Callers,
     bridge: Bridge,
     peers: Peers,
     children: Children,
@@ -284,6 +292,7 @@ impl<C: Clocks> Reactor<C> {
             signals,
             window: Window::default(),
             metrics: Metrics::default(),
+            callers: Callers::default(),
             bridge,
             peers,
             children,
@@ -319,6 +328,7 @@ impl<C: Clocks> Reactor<C> {
             done: false,
         };
         reactor.set_up_metrics();
+        reactor.set_up_callers();
         reactor.apply(effects, Vec::new());
         reactor.look_for_gone_jobs();
         reactor.start_missing_sources();
@@ -409,6 +419,7 @@ impl<C: Clocks> Reactor<C> {
             self.service.notify.next_wake(),
             self.pruning.next(),
             self.metrics.next_write(),
+            self.callers.next_wake(),
         ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
         if self.armed != Some(deadlines) {
@@ -438,6 +449,11 @@ impl<C: Clocks> Reactor<C> {
                     #[cfg(feature = "web")]
                     if watch == bridge::WINDOW {
                         self.asked_by_window(message);
+                        continue;
+                    }
+                    // All that the hooks send is a reason to look again at the end of the turn.
+                    #[cfg(feature = "notify")]
+                    if watch == bridge::HOOKS {
                         continue;
                     }
                     self.call_source(watch, Readiness::Message(message));
@@ -607,6 +623,7 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
+        self.ping_if_due();
         self.prune();
         self.reload_if_asked();
         if self.sync_at.is_some_and(|at| at <= self.now.elapsed) {
@@ -617,7 +634,7 @@ impl<C: Clocks> Reactor<C> {
         watches.give_room(&mut around);
         #[cfg(feature = "web")]
         self.peers.answer_elsewhere();
-        if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() {
+        if self.stopped && self.hooks.is_empty() && !self.watches.is_ending() && self.callers_are_done() {
             self.answer_stop();
             self.done = true;
         }

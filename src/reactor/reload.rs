@@ -201,6 +201,7 @@ impl<C: Clocks> Reactor<C> {
         next.path = std::mem::take(&mut self.config.path);
         self.config = next;
         (self.configured, self.wait_for_clock) = (configured, wait_for_clock);
+        self.set_up_callers();
         self.children.look_for_groups(&self.config.jobs);
         self.set_up_metrics();
         self.apply(effects, Vec::new());

@@ -149,6 +149,7 @@ impl<C: Clocks> Reactor<C> {
 
     fn tell(&mut self, story: &Story, ended: &[StoredRun]) {
         diary::log_story(&self.config, story);
+        self.tell_callers(story, ended);
         if self.is_followed() {
             self.announce(&diary::event_of(&self.config, self.now.wall, story));
         }

@@ -28,6 +28,10 @@ fn samples(key: &Key, kind: &Kind) -> (Vec<String>, Vec<String>) {
         "source" => Some("s3://box/in/"),
         "s3" => Some("box/in/"),
         "sqs" => Some("https://sqs.eu-west-1.amazonaws.com/1/in"),
+        "url" | "ping" => Some("http://127.0.0.1:9000"),
+        "on" => Some("failed"),
+        // There on every Linux, readable and not empty.
+        "secret_file" => Some("/proc/version"),
         "endpoint" => Some("http://127.0.0.1:9000"),
         "user" | "group" => Some("root"),
         "poll_interval" | "timeout" => Some("30s"),
@@ -57,6 +61,7 @@ fn samples(key: &Key, kind: &Kind) -> (Vec<String>, Vec<String>) {
         },
         Kind::Env => (owned(&["{ A: b, C: 1 }"]), owned(&["[a]", "word", "{ \"a=b\": c }"])),
         Kind::Map(section) => (vec![map(section)], owned(&["{ nonsense: 1 }", "[a]"])),
+        Kind::Maps(_) => (vec!["[]".into()], owned(&["{ a: b }", "[x]", "[{ nonsense: 1 }]"])),
         Kind::Jobs => (owned(&["[]", "[{ name: x }]"]), owned(&["{ name: x }", "[x]", "[{}]"])),
         Kind::Trigger => (owned(&["manual", "{ type: manual }"]), owned(&["nonsense", "{}", "{ type: x }", "[manual]"])),
         Kind::Either(kinds) => {
@@ -99,6 +104,14 @@ fn around(section: &'static Section, line: &str, name: &str) -> String {
         "execution" => format!("jobs: [{{ name: x, {line} }}]"),
         "state" => format!("jobs: []\nstate: {{ {line}{} }}", if name == "sync_every" { ", sync_to: /x" } else { "" }),
         "web" | "metrics" => format!("jobs: []\n{}: {{ {line}{} }}", section.name, needed(&[])),
+        "notify" if matches!(name, "url" | "ping") => format!("jobs: []\nnotify: [{{ {line} }}]"),
+        "notify" if name == "every" => format!("jobs: []\nnotify: [{{ {line}, ping: \"http://127.0.0.1\" }}]"),
+        "notify" => format!("jobs: []\nnotify: [{{ {line}, url: \"http://127.0.0.1\" }}]"),
+        "notify-retry" => {
+            let longest = if name == "delay" { ", max_delay: 5d" } else { "" };
+            let least = if name == "max_delay" { ", delay: 0s" } else { "" };
+            format!("jobs: []\nnotify: [{{ url: \"http://127.0.0.1\", retry: {{ {line}{longest}{least} }} }}]")
+        }
         "source" | "queue" => format!("jobs: [{{ name: x, trigger: {{ type: watch, source: {{ {line}{} }} }} }}]", needed(&[])),
         "executor" if name == "interpreter" => format!("jobs: [{{ name: x, executor: {{ {line}, script: x }} }}]"),
         "executor" => format!("jobs: [{{ name: x, executor: {{ {line}{} }} }}]", needed(&["type"])),
@@ -127,6 +140,13 @@ fn the_schema_and_the_reader_agree_on_every_key_and_every_word() {
     let triggers = TRIGGERS.iter().copied();
     let mut sections: Vec<&'static Section> = own.into_iter().chain(triggers).collect();
     let below: Vec<&'static Section> = sections.iter().flat_map(|section| section.keys).flat_map(|key| key.kind.maps()).collect();
+    let deeper: Vec<&'static Section> = below
+        .iter()
+        .filter(|section| section.name == "notify")
+        .flat_map(|section| section.keys)
+        .flat_map(|key| key.kind.maps())
+        .collect();
+    sections.extend(deeper);
     sections.extend(below.into_iter().filter(|section| section.name != "execution"));
     let mut tried = 0;
     for section in sections {

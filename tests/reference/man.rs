@@ -129,6 +129,7 @@ fn file_page() -> String {
 fn below(page: &mut String, section_above: &'static Section) {
     for map in section_above.keys.iter().flat_map(|key| key.kind.maps()).filter(|map| map.name != EXECUTION.name) {
         section(page, map, &format!(".SS {}", map.name));
+        below(page, map);
     }
 }
 

@@ -49,6 +49,7 @@ fn page() -> String {
 fn below(page: &mut String, section_above: &'static Section) {
     for map in section_above.keys.iter().flat_map(|key| key.kind.maps()).filter(|map| !std::ptr::eq(*map, &raw const EXECUTION)) {
         section(page, map, "###");
+        below(page, map);
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Kind {
     Env,
     /// A map with these keys.
     Map(&'static Section),
+    /// A list of maps with these keys.
+    Maps(&'static Section),
     /// A list of maps with these keys and those of the trigger.
     Jobs,
     /// The word for a trigger, or a map with its keys.
@@ -97,6 +99,7 @@ impl Kind {
             Kind::List => "list of texts".into(),
             Kind::Env => "map of names and texts".into(),
             Kind::Map(section) => format!("map, see [{}](#{})", section.name, section.name),
+            Kind::Maps(section) => format!("list of maps, see [{}](#{})", section.name, section.name),
             Kind::Jobs => "list of maps, see [jobs](#jobs)".into(),
             Kind::Trigger => "word, or map with `type`, see [triggers](#triggers)".into(),
             Kind::Either(kinds) => kinds.iter().map(Kind::in_words).collect::<Vec<_>>().join(", or "),
@@ -107,7 +110,7 @@ impl Kind {
     #[must_use]
     pub fn maps(&self) -> Vec<&'static Section> {
         match self {
-            Kind::Map(section) => vec![section],
+            Kind::Map(section) | Kind::Maps(section) => vec![section],
             Kind::Either(kinds) => kinds.iter().flat_map(Kind::maps).collect(),
             _ => Vec::new(),
         }
@@ -148,6 +151,8 @@ mod tests {
         assert_eq!(names(map_of(&EXECUTION, "limits")), sorted(words::LIMITS));
         assert_eq!(names(map_of(&TOP, "state")), sorted(words::STATE));
         assert_eq!(names(map_of(&TOP, "metrics")), sorted(words::METRICS));
+        assert_eq!(names(map_of(&TOP, "notify")), sorted(words::NOTIFY));
+        assert_eq!(names(map_of(map_of(&TOP, "notify"), "retry")), sorted(words::NOTIFY_RETRY));
     }
 
     #[test]

@@ -69,6 +69,7 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Env => json!({ "type": "object", "additionalProperties": text(), "propertyNames": { "pattern": "^[^=]+$" } }),
         Kind::Map(section) if std::ptr::eq(*section, &raw const EXECUTION) => json!({ "$ref": "#/$defs/execution" }),
         Kind::Map(section) => map_of(section, []),
+        Kind::Maps(section) => json!({ "type": "array", "items": map_of(section, []) }),
         Kind::Jobs => json!({ "type": "array", "items": { "$ref": "#/$defs/job" } }),
         Kind::Trigger => json!({ "anyOf": [{ "enum": words_alone() }, { "$ref": "#/$defs/trigger" }] }),
         Kind::Either(kinds) => json!({ "anyOf": kinds.iter().map(of_kind).collect::<Vec<_>>() }),

@@ -1,6 +1,6 @@
 //! The keys of the file.
 
-use super::{EXECUTION, Key, Kind, Section, key};
+use super::{EXECUTION, Key, Kind, Section, TEXTS, key};
 
 /// The file.
 pub static TOP: Section = Section {
@@ -60,6 +60,7 @@ pub static TOP: Section = Section {
         STATE_KEY,
         WEB_KEY,
         METRICS_KEY,
+        NOTIFY_KEY,
     ],
 };
 
@@ -116,6 +117,62 @@ static METRICS: Section = Section {
             "`60s`",
             "How long a change may be without being in the file; at least `1s`. Nothing is written while nothing happens. The daemon's end writes it too.",
         ),
+    ],
+};
+
+const NOTIFY_KEY: Key = key(
+    "notify",
+    Kind::Maps(&NOTIFY),
+    "",
+    "Whom the daemon calls: webhooks that are told what happens, and dead man's switches. See docs/notify.md.",
+);
+
+static NOTIFY: Section = Section {
+    name: "notify",
+    about: "One that is called: a `url` is told what happens, a `ping` is called every so often while all is well.",
+    needs: &[],
+    keys: &[
+        key("url", Kind::Text, "", "Where events are sent by POST, `https://` or `http://`. This or `ping` is needed."),
+        key(
+            "on",
+            Kind::List,
+            "`[failed, timed_out, lost]`",
+            "What is told: `failed`, `timed_out`, `lost`, `cancelled`, `skipped`, `succeeded`, `missed`, and `recovered`, which is the first success after a failure.",
+        ),
+        key("jobs", TEXTS, "all jobs", "Patterns of the names of the jobs that are told of, as `backup-*`."),
+        key(
+            "secret_file",
+            Kind::Text,
+            "",
+            "A file with the key that signs each delivery (HMAC-SHA256), read at a start and at a reload. White space at its end does not count.",
+        ),
+        key("ping", Kind::Text, "", "What is called by GET every so often while the daemon is well: a dead man's switch."),
+        key("every", Kind::Duration, "`5m`", "How often the `ping` is called; at least `100ms`."),
+        key("timeout", Kind::Duration, "`10s`", "How long one call may take, from the name's look-up to the answer."),
+        key(
+            "retry",
+            Kind::Either(&[Kind::Number(1, 1_000), Kind::Map(&NOTIFY_RETRY)]),
+            "5 attempts, 2 of a ping",
+            "What follows a call that failed. A number is `attempts`.",
+        ),
+    ],
+};
+
+static NOTIFY_RETRY: Section = Section {
+    name: "notify-retry",
+    about: "A call that failed is tried again.",
+    needs: &[],
+    keys: &[
+        key("attempts", Kind::Number(1, 1_000), "`5`, `2` of a ping", "How many calls in all."),
+        key("delay", Kind::Duration, "`5s`", "The wait before the second attempt."),
+        key("backoff", Kind::Word(&["fixed", "exponential"]), "`exponential`", "`exponential` doubles the wait each time."),
+        key(
+            "max_delay",
+            Kind::Duration,
+            "`5m`, or `delay` if that is longer",
+            "The longest wait, also if `Retry-After` asks for more.",
+        ),
+        key("jitter", Kind::Flag, "`true`", "Draws each wait from half of it to the whole."),
     ],
 };
 

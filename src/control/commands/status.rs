@@ -32,6 +32,26 @@ pub struct Status {
     /// Why the state can't be written, while that is so; jobs go on in memory.
     #[serde(default)]
     pub state_error: Option<String>,
+    /// Whom the daemon calls; not there if it calls nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Hook>,
+}
+
+/// One that is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Its scheme and host; the rest of an address is a secret.
+    pub to: String,
+    /// `webhook` or `ping`.
+    pub kind: String,
+    /// When it last took a call.
+    pub last_ok_at: Option<String>,
+    /// Why the last call failed, until one succeeds.
+    pub last_error: Option<String>,
+    /// Deliveries that wait, with the one that is under way.
+    pub queued: usize,
+    /// Deliveries that were given up since the daemon's start.
+    pub dropped: u64,
 }
 
 /// One job.

@@ -322,6 +322,7 @@ mod tests {
             active,
             warnings: vec!["backup: the bucket does not answer".into()],
             state_error: None,
+            notify: Vec::new(),
         }
     }
 

@@ -1,0 +1,14 @@
+//! Webhooks and dead man's switches, by the real daemon and a server that does what a test says: `cargo test --test notify`.
+
+#![cfg(feature = "notify")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
+
+#[path = "support/daemon.rs"]
+mod daemon;
+#[path = "notify/server.rs"]
+mod server;
+
+#[path = "notify/delivery.rs"]
+mod delivery;
+#[path = "notify/pings.rs"]
+mod pings;

@@ -1,0 +1,189 @@
+//! What a webhook is told, and what becomes of a delivery that fails.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::daemon::{Daemon, Place};
+use crate::server::Server;
+
+/// Two jobs, one that fails and one that fails while a file is there; `more` is the hook's other keys.
+fn place(server: &Server, more: &str) -> Place {
+    let place = Place::new("");
+    place.write("firelink.yaml", &config(server, more));
+    place
+}
+
+fn config(server: &Server, more: &str) -> String {
+    format!(
+        "jobs:\n  - {{ name: bad, command: exit 3 }}\n  - {{ name: good, command: 'true' }}\n  \
+         - {{ name: moody, command: 'test ! -e broken' }}\nnotify:\n  - {{ url: \"{}\"{more} }}\n",
+        server.url
+    )
+}
+
+const SOON: &str = ", retry: { attempts: 4, delay: 10ms, jitter: false }";
+
+fn threads(daemon: &Daemon<'_>) -> usize {
+    std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count()
+}
+
+#[test]
+fn a_failed_run_is_told_with_its_exit_code_and_nothing_runs_before() {
+    let server = Server::start();
+    let place = place(&server, "");
+    let daemon = place.start();
+    daemon.trigger("good");
+    assert_eq!(threads(&daemon), 1);
+    daemon.trigger("bad");
+    let call = server.take();
+    assert!(call.line.starts_with("POST /a-secret-path HTTP/1.1"), "{}", call.line);
+    assert_eq!(call.header("x-firelink-signature"), None);
+    let told = call.json();
+    assert_eq!((told["event"]["job"].as_str(), told["event"]["state"].as_str()), (Some("bad"), Some("failed")));
+    assert_eq!((told["run"]["exit_code"].as_i64(), told["dropped"].as_u64()), (Some(3), Some(0)));
+    assert_eq!(Some(told["delivery"].as_str().unwrap()), call.header("x-firelink-delivery"));
+}
+
+#[test]
+fn a_signature_is_what_python_makes_of_the_body() {
+    let server = Server::start();
+    let place = place(&server, ", secret_file: key");
+    place.write("key", "a key\n");
+    let daemon = place.start();
+    daemon.trigger("bad");
+    let call = server.take();
+    let code = "import hmac,sys; print('sha256='+hmac.new(b'a key', sys.argv[1].encode(), 'sha256').hexdigest())";
+    let Ok(output) = Command::new("python3").args(["-c", code, std::str::from_utf8(&call.body).unwrap()]).output() else {
+        return eprintln!("skipped: there is no python3");
+    };
+    assert_eq!(call.header("x-firelink-signature"), Some(String::from_utf8(output.stdout).unwrap().trim()));
+    let log = daemon.terminate().join("\n");
+    assert!(!log.contains("a-secret-path") && !log.contains("a key"), "{log}");
+}
+
+#[test]
+fn what_fails_for_now_is_tried_again_under_the_same_name_and_in_order() {
+    let server = Server::start();
+    let place = place(&server, &format!("{SOON}, timeout: 1s"));
+    let daemon = place.start();
+    daemon.trigger("bad");
+    daemon.trigger("bad");
+    let mut first = server.call();
+    first.answer(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n");
+    // Closed without a word.
+    drop(server.call());
+    // Silence.
+    let silent = server.call();
+    let last = server.take();
+    drop(silent);
+    assert_eq!(first.json()["delivery"], last.json()["delivery"]);
+    let second = server.take();
+    assert!(second.json()["run"]["id"].as_u64() > last.json()["run"]["id"].as_u64());
+}
+
+#[test]
+fn what_is_refused_for_good_is_not_tried_again_and_the_next_delivery_says_so() {
+    let server = Server::start();
+    let place = place(&server, SOON);
+    let mut daemon = place.start();
+    for answer in ["HTTP/1.1 404 No\r\n\r\n", "HTTP/1.1 302 There\r\nlocation: /x\r\n\r\n"] {
+        daemon.trigger("bad");
+        server.call().answer(answer.as_bytes());
+        daemon.wait_for_log("it was not told that run");
+    }
+    daemon.trigger("bad");
+    assert_eq!(server.take().json()["dropped"], 2);
+    assert_eq!(daemon.status()["notify"][0]["dropped"], 2);
+}
+
+#[test]
+fn a_server_that_never_ends_its_answer_holds_nobody() {
+    let server = Server::start();
+    let place = place(&server, ", retry: 1");
+    let mut daemon = place.start();
+    daemon.trigger("bad");
+    let mut call = server.call();
+    call.answer(b"HTTP/1.1 200 OK\r\n");
+    call.answer_endlessly(b"x-more: and more\r\n");
+    daemon.wait_for_log("it was not told");
+    daemon.trigger("bad");
+    let mut call = server.call();
+    assert_eq!(call.json()["dropped"], 1);
+    call.answer(b"HTTP/1.1 200 OK\r\n\r\n");
+    call.answer_endlessly(&[b'x'; 4096]);
+    daemon.trigger("bad");
+    assert_eq!(server.take().json()["dropped"], 0);
+}
+
+#[test]
+fn a_full_queue_drops_its_oldest_and_says_how_many() {
+    let server = Server::start();
+    let place = place(&server, ", on: [succeeded], timeout: 5m");
+    let mut daemon = place.start();
+    daemon.trigger("good");
+    let mut held = server.call();
+    let mut follower = daemon.follow();
+    for _ in 0..258 {
+        place.prints(&["ctl", "trigger", "good"]);
+        follower.ended("good");
+    }
+    daemon.wait_for_log_ever("256 events wait for this hook");
+    held.answer(crate::server::OK);
+    let next = server.take().json();
+    assert_eq!(next["dropped"], 2);
+    assert_eq!(next["run"]["id"].as_u64().unwrap(), held.json()["run"]["id"].as_u64().unwrap() + 3);
+}
+
+#[test]
+fn the_first_success_after_a_failure_is_told_also_across_a_restart() {
+    let server = Server::start();
+    let place = place(&server, ", on: [recovered], jobs: 'mo*'");
+    place.write("broken", "");
+    let daemon = place.start();
+    daemon.trigger("moody");
+    daemon.trigger("bad");
+    daemon.terminate();
+    std::fs::remove_file(place.path("broken")).unwrap();
+    let daemon = place.start();
+    daemon.trigger("good");
+    daemon.trigger("moody");
+    let told = server.take().json();
+    assert_eq!((told["recovered"].as_bool(), told["event"]["job"].as_str()), (Some(true), Some("moody")));
+    // A second success is none: the next call is that of the next recovery.
+    daemon.trigger("moody");
+    place.write("broken", "");
+    daemon.trigger("moody");
+    std::fs::remove_file(place.path("broken")).unwrap();
+    let last = daemon.trigger("moody");
+    assert_eq!(server.take().json()["run"]["id"], last["id"]);
+}
+
+#[test]
+fn a_reload_keeps_the_queue_of_a_hook_that_stays() {
+    let server = Server::start();
+    let place = place(&server, ", timeout: 5m");
+    let mut daemon = place.start();
+    daemon.trigger("bad");
+    let mut held = server.call();
+    daemon.trigger("bad");
+    place.write("firelink.yaml", &(config(&server, ", timeout: 5m") + "  - { url: \"http://127.0.0.1:9/\" }\n"));
+    place.prints(&["ctl", "reload"]);
+    daemon.wait_for_log_ever("reloaded");
+    assert_eq!(daemon.status()["notify"][0]["queued"], 2);
+    held.answer(crate::server::OK);
+    server.take();
+}
+
+#[test]
+fn the_end_waits_a_little_for_deliveries_and_says_what_is_left() {
+    let server = Server::start();
+    let place = place(&server, "");
+    let daemon = place.start();
+    daemon.trigger("bad");
+    let _held = server.call();
+    daemon.signal(Signal::SIGTERM);
+    let (status, log) = daemon.wait();
+    assert!(status.success());
+    assert!(log.iter().any(|line| line.contains("the daemon ends; 1 event not delivered")), "{}", log.join("\n"));
+}
