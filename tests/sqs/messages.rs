@@ -66,6 +66,8 @@ fn a_message_that_comes_again_after_a_crash_makes_no_second_run_and_is_deleted()
     let store = first.crash();
     assert_eq!(server.deleted(), Vec::<String>::new());
 
+    // A request of the dead one may still be waiting; what it takes with it comes back soon.
+    server.hide_for(Duration::from_secs(1));
     server.bring_back();
     let mut second = bench(&server, Ack::Stored, store);
     second.hear_until("its deletion", |_| server.deleted() == [id.clone()]);
@@ -82,8 +84,11 @@ fn a_message_whose_deletion_failed_is_deleted_later_and_makes_no_second_run() {
     // Meanwhile the queue gives it again.
     server.bring_back();
     bench.hear_until("the second delivery", |_| server.kept(&id).is_some_and(|kept| kept.received == 2));
-    bench.advance(Duration::from_secs(10));
-    bench.hear_until("its deletion", |_| server.deleted() == [id.clone()]);
+    // The source may hear of the second delivery before or after its next try, which only then has the right receipt.
+    while server.deleted() != [id.clone()] {
+        bench.advance(Duration::from_secs(10));
+        bench.hear_one();
+    }
     bench.hear_until("no warning", |bench| bench.warning().is_none());
     assert_eq!(bench.store().events.len(), 1);
 }
@@ -136,6 +141,8 @@ fn after_a_restart_the_history_decides_what_becomes_of_a_message_that_comes_agai
     second.history_says(&event(&ids[0], "open"), StateWord::Running);
     second.history_says(&event(&ids[1], "done"), StateWord::Succeeded);
     second.history_says(&event(&ids[2], "failed"), StateWord::Lost);
+    // A request of the dead one may still be waiting; what it takes with it comes back soon.
+    server.hide_for(Duration::from_secs(1));
     server.bring_back();
     second.hear_until("one more run", |bench| bench.store().events.len() == 5);
     assert_eq!(second.store().events.last(), Some(&event(&ids[2], "failed")));
