@@ -250,10 +250,13 @@ PARTS = {'footprint': footprint, 'idle': idle, 'latency': latency, 'burst': burs
 if __name__ == '__main__':
     out, wanted = sys.argv[1], sys.argv[2:] or list(PARTS)
     cpu = next((line.split(':')[1].strip() for line in read('/proc/cpuinfo').splitlines() if line.startswith('model name')), platform.machine())
+    if sys.argv[2:] and os.path.exists(out):
+        # A part that is measured alone takes the place of its table; the others stay.
+        RESULT.update({part: table for part, table in json.loads(read(out)).items() if part not in wanted})
     load = busy()
     if load > 10:
         print(f'the machine is {load:.0f} % busy: these figures will be worth little', file=sys.stderr)
-    RESULT['about'] = {'date': datetime.date.today().isoformat(), 'machine': f'{os.cpu_count()} x {cpu}, Linux {platform.release()}', 'busy': load,
+    RESULT['about'] = {'date': datetime.date.today().isoformat(), 'machine': f'{os.cpu_count()} x {cpu}, Linux {platform.release().split("-")[0]}', 'busy': load,
                        'version': subprocess.run([FIRELINK, '--version'], capture_output=True, text=True).stdout.strip()}
     for part in wanted:
         try:

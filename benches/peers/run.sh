@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures firelink beside its peers on this machine and writes the tables into a page, with a plot.
 #
-#   benches/peers/run.sh [PART...]          footprint idle latency burst dag flat; all by default, about ten minutes
+#   benches/peers/run.sh [PART...]          footprint idle latency burst dag flat; all by default, about ten minutes; one that is
+#                                           named takes the place of its table from the last run
 #   PAGE=README.md benches/peers/run.sh     another page than docs/figures.md; it has the markers `<!-- peers -->`
 #
 # On Debian as root it brings in the peers that are missing (cron, make, ninja-build, strace, a C compiler; busybox is measured
@@ -29,6 +30,8 @@ if [ ! -e "$work/venv/ok" ] && [ -z "${NO_INSTALL:-}" ]; then
 fi
 cc -O2 -static -o "$work/floor" benches/peers/floor.c
 [ -n "${FIRELINK:-}" ] || cargo build --release
+# Pages of a program that was only just written count as dirty memory of whoever runs it.
+sync
 PEERS_DIR=$work python3 benches/peers/measure.py "$work/result.json" "$@"
 python3 benches/peers/report.py "$work/result.json" "$page" docs/peers.svg
 echo "the tables are in $page, the plot in docs/peers.svg"
