@@ -539,7 +539,7 @@ impl<C: Clocks> Reactor<C> {
     fn take_signals(&mut self) -> std::io::Result<()> {
         while let Some(signal) = signals::take(&self.signals)? {
             match signal {
-                Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() => {
+                Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() || self.is_to_stop() => {
                     log::warn!("{signal} again: running jobs are killed");
                     self.stop_now();
                 }
@@ -561,6 +561,11 @@ impl<C: Clocks> Reactor<C> {
             }
         }
         Ok(())
+    }
+
+    /// True if the engine will hear in this turn that it has to stop: two signals may come at once.
+    fn is_to_stop(&self) -> bool {
+        self.inbox.iter().any(|event| matches!(event, Event::Ask(Request::Stop { .. })))
     }
 
     fn tell_ready(&mut self) {
