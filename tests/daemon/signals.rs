@@ -51,6 +51,22 @@ fn a_second_sigterm_kills_at_once() {
 }
 
 #[test]
+fn two_signals_that_come_at_once_kill_as_well() {
+    let place = Place::new(&SLEEPER.replace("300ms\njobs", "1h\njobs"));
+    place.make_pipe("pid");
+    let daemon = place.start();
+    place.prints(&["ctl", "trigger", "sleeper"]);
+    let pid = place.hear("pid");
+    // Two of a kind that are pending are one.
+    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGCONT] {
+        daemon.signal(signal);
+    }
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
+    assert!(!is_alive(&pid));
+}
+
+#[test]
 fn stop_answers_when_the_daemon_is_done() {
     let place = Place::new(SLEEPER);
     place.make_pipe("pid");
