@@ -18,7 +18,7 @@ use firelink::engine::Deadlines;
 use firelink::model::{Elapsed, Now, WallTime};
 use firelink::reactor::clocks::{Clocks, WallWake};
 use firelink::reactor::{Parts, Reactor, Service};
-use firelink::store::{Lock, Store};
+use firelink::store::{Filter, History, Lock, Store};
 use firelink::triggers::cron::parse_rfc3339;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -307,6 +307,22 @@ fn a_board_without_a_clock_that_learns_the_time_starts_no_burst() {
     assert!(ran <= 12, "no more than a minute's worth: {ran}");
     assert!(heard.contains(&"often missed".to_owned()), "{heard:?}");
     assert_eq!(daemon.pass(Duration::from_secs(3)), ["often succeeded"]);
+    daemon.stop();
+}
+
+#[test]
+fn what_a_job_misses_is_pruned_also_if_it_never_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = hourly("none").replace("hourly, trigger", "hourly, output: { keep_runs: 5 }, trigger");
+    let mut daemon = Daemon::start(dir.path(), &config, &Clock::at("2026-03-01T09:30:00Z"));
+    for year in 2027..2033 {
+        // Ten missed deadlines and one row for those before them.
+        assert_eq!(daemon.set(&format!("{year}-03-01T09:30:00Z")), ["clock_set", "hourly missed"]);
+        assert_eq!(daemon.pass(MINUTE), NOTHING);
+        let history = History::open(&dir.path().join("state")).unwrap().unwrap();
+        let kept = history.query(&Filter { limit: 100, ..Filter::default() }).unwrap();
+        assert_eq!(kept.len(), 5, "{year}: {kept:?}");
+    }
     daemon.stop();
 }
 

@@ -1,9 +1,10 @@
 //! Old runs go, a few at a time: between two rounds the loop is free, so that no deadline waits for them.
 //!
-//! A job's history is looked at when its first run since the daemon's start has ended, and then after each tenth. Where
-//! more is over than a round may take, for example a million runs after `keep_runs` was lowered, the rounds go on until
-//! it is gone, and nothing wakes the loop after that. A job that is not configured any more is looked at when the
-//! configuration was read, and then with the looks at others, one of them a time, because its runs grow old too.
+//! A job's history is looked at when its first run since the daemon's start has ended or its first deadline was missed, and
+//! then after each tenth. Where more is over than a round may take, for example a million runs after `keep_runs` was
+//! lowered, the rounds go on until it is gone, and nothing wakes the loop after that. A job that is not configured any more
+//! is looked at when the configuration was read, and then with the looks at others, one of them a time, because its runs
+//! grow old too.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -14,10 +15,10 @@ use super::clocks::Clocks;
 use crate::model::{Elapsed, JobId, RunId, WallTime};
 use crate::store::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, log_path};
 
-/// Ended runs of a job between two looks at its history: a tenth of what is kept by default.
+/// Ended runs and missed deadlines of a job between two looks at its history: a tenth of what is kept by default.
 const EVERY: u32 = 10;
 
-/// Jobs looked at in one round, which removes [`PRUNE_AT_ONCE`] runs at most.
+/// Jobs looked at in one round, which removes [`PRUNE_AT_ONCE`] runs and missed deadlines at most.
 const JOBS_AT_ONCE: usize = 50;
 
 /// The shortest time between two rounds: thousands of runs go in a second, more than can be started in one.
@@ -33,8 +34,8 @@ enum Whose {
 /// Whose history is to be looked at.
 #[derive(Debug, Default)]
 pub(super) struct Pruning {
-    /// Ended runs of each job since its last look.
-    ended: HashMap<JobId, u32>,
+    /// Ended runs and missed deadlines of each job since its last look.
+    new: HashMap<JobId, u32>,
     /// Due, in turn; each job once.
     due: VecDeque<Whose>,
     /// The jobs of which something is left that are not configured any more, but for those that are due.
@@ -44,11 +45,12 @@ pub(super) struct Pruning {
 }
 
 impl Pruning {
-    /// A run of this job has ended.
-    pub fn note(&mut self, job: JobId) {
-        let ended = self.ended.entry(job).or_insert(EVERY - 1);
-        *ended += 1;
-        if *ended == EVERY {
+    /// A run of this job has ended, or so many of its deadlines were missed.
+    pub fn note(&mut self, job: JobId, count: u64) {
+        let new = self.new.entry(job).or_insert(EVERY - 1);
+        let before = *new;
+        *new = before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        if before < EVERY && *new >= EVERY {
             self.due.push_back(Whose::Job(job));
             self.due.extend(self.gone.pop_front().map(Whose::Gone));
         }
@@ -61,7 +63,7 @@ impl Pruning {
 
     /// Jobs have other numbers by now, or are gone.
     pub fn renumber(&mut self, still: impl Fn(JobId) -> Option<JobId>) {
-        self.ended = self.ended.drain().filter_map(|(job, count)| Some((still(job)?, count))).collect();
+        self.new = self.new.drain().filter_map(|(job, count)| Some((still(job)?, count))).collect();
         let renumbered = |whose| match whose {
             Whose::Job(job) => still(job).map(Whose::Job),
             gone @ Whose::Gone(_) => Some(gone),
@@ -79,14 +81,14 @@ impl Pruning {
     fn take(&mut self) -> Option<Whose> {
         let whose = self.due.pop_front()?;
         if let Whose::Job(job) = whose {
-            self.ended.insert(job, 0);
+            self.new.insert(job, 0);
         }
         Some(whose)
     }
 
     fn once_more(&mut self, whose: Whose) {
         if let Whose::Job(job) = whose {
-            self.ended.insert(job, EVERY);
+            self.new.insert(job, EVERY);
         }
         self.due.push_back(whose);
     }
@@ -119,14 +121,14 @@ impl<C: Clocks> Reactor<C> {
         self.pruning.not_before = self.now.elapsed + PAUSE;
     }
 
-    /// Returns how many runs were removed.
+    /// Returns how much was removed.
     fn prune_job(&mut self, job: JobId, room: usize) -> usize {
         let settings = &self.config.jobs[job.index()];
         let keep = keep(settings.keep_runs, settings.keep_for, self.now.wall);
         match self.store.prune(job, keep, room) {
-            Ok(runs) => {
-                remove_logs(&self.state_dir, &settings.name, &runs);
-                runs.len()
+            Ok(pruned) => {
+                remove_logs(&self.state_dir, &settings.name, &pruned.runs);
+                pruned.count()
             }
             Err(error) => {
                 log::warn!("{}: old runs can't be removed: {error}", settings.name);
@@ -135,17 +137,17 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    /// Returns how many runs were removed, and whether nothing of the job is left.
+    /// Returns how much was removed, and whether nothing of the job is left.
     fn prune_gone(&mut self, job: GoneJob, room: usize) -> (usize, bool) {
         let keep = keep(self.config.keep_runs, self.config.keep_for, self.now.wall);
         match self.store.prune_gone(job, keep, room) {
-            Ok(Gone { name, runs, forgotten }) => {
-                remove_logs(&self.state_dir, &name, &runs);
+            Ok(Gone { name, pruned, forgotten }) => {
+                remove_logs(&self.state_dir, &name, &pruned.runs);
                 if forgotten && let Some(folder) = log_path(&self.state_dir, &name, RunId(0)).parent() {
                     // It is not there if none of its runs had output.
                     let _ = std::fs::remove_dir(folder);
                 }
-                (runs.len(), forgotten)
+                (pruned.count(), forgotten)
             }
             Err(error) => {
                 log::warn!("old runs of a job that is not configured any more can't be removed: {error}");
@@ -177,7 +179,7 @@ mod tests {
         assert_eq!(pruning.next(), None);
         let mut looks = 0;
         for end in 0..=2 * EVERY {
-            pruning.note(JobId(3));
+            pruning.note(JobId(3), 1);
             assert_eq!(pruning.take().is_some(), end % EVERY == 0, "{end}");
             looks += u32::from(end % EVERY == 0);
         }
@@ -188,8 +190,8 @@ mod tests {
     fn ends_while_a_job_waits_for_its_look_do_not_make_it_wait_twice() {
         let mut pruning = Pruning::default();
         for _ in 0..5 * EVERY {
-            pruning.note(JobId(1));
-            pruning.note(JobId(2));
+            pruning.note(JobId(1), 1);
+            pruning.note(JobId(2), 3);
         }
         let whose = |jobs: &[u32]| jobs.iter().map(|job| Whose::Job(JobId(*job))).collect::<Vec<_>>();
         assert_eq!(pruning.due, whose(&[1, 2]));
@@ -197,7 +199,7 @@ mod tests {
         assert_eq!(pruning.next(), Some(Elapsed::default() + PAUSE));
         assert_eq!(pruning.take(), Some(Whose::Job(JobId(1))));
         pruning.once_more(Whose::Job(JobId(1)));
-        pruning.note(JobId(1));
+        pruning.note(JobId(1), 1);
         assert_eq!(pruning.due, whose(&[2, 1]));
         pruning.renumber(|job| (job == JobId(1)).then_some(JobId(7)));
         assert_eq!(pruning.due, whose(&[7]));

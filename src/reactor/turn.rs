@@ -165,7 +165,7 @@ impl<C: Clocks> Reactor<C> {
                 if !follows {
                     self.children.finish(*run, success);
                 }
-                self.pruning.note(*job);
+                self.pruning.note(*job, 1);
                 self.answer_waiters(*run, ended);
                 if let Some(watch) = self.watches.follower(*job) {
                     let event = row.and_then(|row| serde_json::from_str(row.event.as_deref()?).ok()).unwrap_or_default();
@@ -178,6 +178,10 @@ impl<C: Clocks> Reactor<C> {
                     let row = StoredRun::from(record);
                     self.follow_up(*job, &row, &How { hook: Which::Retry, state: StateWord::Pending, exit: *exit, reason });
                 }
+            }
+            Story::Missed { job, count, .. } => {
+                self.count_story(story, None);
+                self.pruning.note(*job, *count);
             }
             _ => self.count_story(story, None),
         }

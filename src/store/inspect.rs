@@ -11,7 +11,7 @@ use super::{DATABASE, open_read_only};
 const TOLD: usize = 20;
 
 /// What must hold of the content, as a query that finds an instance of what must not, and the words for it.
-const LAWS: [(&str, &str); 6] = [
+const LAWS: [(&str, &str); 7] = [
     ("SELECT 'run ' || id FROM runs WHERE job NOT IN (SELECT id FROM jobs)", "belongs to a job that is not known"),
     (
         "SELECT 'run ' || id || ', state `' || state || '`' FROM runs WHERE state NOT IN \
@@ -27,6 +27,10 @@ const LAWS: [(&str, &str); 6] = [
         "SELECT 'job ' || name FROM jobs WHERE ended <> \
          (SELECT count(*) FROM runs WHERE job = jobs.id AND state NOT IN ('pending', 'running'))",
         "has another number of ended runs than is counted",
+    ),
+    (
+        "SELECT 'job ' || name FROM jobs WHERE missed <> (SELECT count(*) FROM missed WHERE job = jobs.id)",
+        "has another number of missed deadlines than is counted",
     ),
     (
         "SELECT 'what job ' || job || ' has seen, part ' || seq FROM seen_log WHERE length(records) % 24 <> 0",

@@ -36,7 +36,7 @@ pub use copy::bring_back;
 pub use history::{AttemptRow, Filter, History, MissedRow};
 pub use inspect::inspect;
 pub use lock::{Lock, LockError};
-pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE};
+pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, Pruned};
 pub use row::StoredRun;
 pub use schema::StoreError;
 pub use view::log_path;

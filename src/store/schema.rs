@@ -10,7 +10,7 @@ use crate::config::Durability;
 use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 5;
+pub(super) const VERSION: i64 = 6;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -22,15 +22,15 @@ const CACHE_KIB: i64 = 256;
 const BUSY: Duration = Duration::from_millis(200);
 
 /// Instants are nanoseconds since the epoch; states and triggers are the words of the design; `not_before` is set on a
-/// pending run that waits for a retry. `jobs.ended` counts a job's ended runs, so that pruning knows without
-/// looking how many there are. `runs_by_job` serves `history --job` and pruning.
+/// pending run that waits for a retry. `jobs.ended` counts a job's ended runs and `jobs.missed` its missed deadlines, so that
+/// pruning knows without looking how many there are. `runs_by_job` serves `history --job` and pruning.
 const SHAPE: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER, timing INTEGER,
     anchor_wall INTEGER, anchor_elapsed INTEGER, anchor_boot TEXT,
     paused INTEGER NOT NULL DEFAULT 0, last_run INTEGER, watch TEXT, baseline INTEGER NOT NULL DEFAULT 0,
-    ended INTEGER NOT NULL DEFAULT 0, made_up_from INTEGER, made_up_to INTEGER
+    ended INTEGER NOT NULL DEFAULT 0, made_up_from INTEGER, made_up_to INTEGER, missed INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, trigger TEXT NOT NULL, forced INTEGER NOT NULL,
@@ -48,6 +48,9 @@ CREATE TABLE credits (job INTEGER NOT NULL, upstream INTEGER NOT NULL, outcome T
 
 /// For `history --state failed` among a million that succeeded. A run without trouble never touches it.
 const TROUBLED: &str = "CREATE INDEX runs_troubled ON runs (id) WHERE state NOT IN ('pending', 'running', 'succeeded');";
+
+/// As `runs_by_job`. A run touches it as little as it touches its table.
+const MISSED_BY_JOB: &str = "CREATE INDEX missed_by_job ON missed (job, id);";
 
 const SEEN_LOG: &str = "CREATE TABLE seen_log (job INTEGER NOT NULL, seq INTEGER NOT NULL, records BLOB NOT NULL, PRIMARY KEY (job, seq)) WITHOUT ROWID;";
 
@@ -71,6 +74,13 @@ fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
     }
     if from < 5 {
         tx.execute_batch("ALTER TABLE jobs ADD COLUMN made_up_from INTEGER; ALTER TABLE jobs ADD COLUMN made_up_to INTEGER;")?;
+    }
+    if from < 6 {
+        tx.execute_batch(
+            "ALTER TABLE jobs ADD COLUMN missed INTEGER NOT NULL DEFAULT 0;
+             UPDATE jobs SET missed = (SELECT count(*) FROM missed WHERE job = jobs.id);",
+        )?;
+        tx.execute_batch(MISSED_BY_JOB)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
@@ -169,7 +179,9 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     match version {
         VERSION => {}
         0 => {
-            let create = format!("BEGIN IMMEDIATE; {SHAPE} {TROUBLED} {SEEN_LOG} PRAGMA user_version = {VERSION}; COMMIT;");
+            let create = format!(
+                "BEGIN IMMEDIATE; {SHAPE} {TROUBLED} {MISSED_BY_JOB} {SEEN_LOG} PRAGMA user_version = {VERSION}; COMMIT;"
+            );
             conn.execute_batch(&create).map_err(wrap)?;
         }
         1..VERSION => migrate(&mut conn, version).map_err(wrap)?,

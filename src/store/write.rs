@@ -120,6 +120,7 @@ impl Rows<'_> {
                     "INSERT INTO missed (job, at, after_run, reason) VALUES (?1, ?2, coalesce((SELECT max(id) FROM runs), 0), ?3)",
                 )?
                 .execute(params![self.of(*job), at.as_nanos(), reason])?;
+                tx.prepare_cached("UPDATE jobs SET missed = missed + 1 WHERE id = ?1")?.execute([self.of(*job)])?;
                 Ok(())
             }
             Change::Cursor { .. } if planted::is(Bug::CursorNotWritten) => Ok(()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use firelink::engine::Change;
 use firelink::model::{JobId, Outcome, RunId, StateWord, TriggerWord};
-use firelink::store::{Filter, Gone, History, Keep, Lock, LockError, Store, log_path};
+use firelink::store::{Filter, Gone, History, Keep, Lock, LockError, Pruned, Store, log_path};
 use firelink::triggers::cron::Zone;
 
 use crate::support::{at, ended, names, new, open, pending, running};
@@ -103,10 +103,10 @@ fn prune(
     limit: usize,
 ) -> Vec<u64> {
     let removed = store.prune(JobId(0), Keep { runs, since }, limit).unwrap();
-    for id in &removed {
+    for id in &removed.runs {
         std::fs::remove_file(log_path(dir, "a", RunId(*id))).unwrap();
     }
-    removed
+    removed.runs
 }
 
 #[test]
@@ -135,6 +135,40 @@ fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
 }
 
 #[test]
+fn missed_deadlines_go_by_number_and_by_age_and_with_the_runs_that_they_stand_among() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let miss = |job, secs| Change::Missed { job: JobId(job), at: at(secs), reason: "the box was off".into() };
+    store.commit((1..=10).map(|secs| miss(0, secs)).chain([miss(1, 1), miss(1, 2)]).collect(), Vec::new()).unwrap();
+    let mut prune = |runs, since, limit| {
+        let pruned = store.prune(JobId(0), Keep { runs, since }, limit).unwrap();
+        assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
+        (pruned.runs, pruned.missed)
+    };
+    let left = || {
+        let history = History::open(dir.path()).unwrap().unwrap();
+        let of = Filter { job: Some("a".into()), ..all() };
+        let found = history.query(&of).unwrap().into_iter();
+        found.map(|entry| entry.map_or_else(|missed| missed.at, |run| run.scheduled_at)).collect::<Vec<_>>()
+    };
+    assert_eq!(prune(100, None, 64), (vec![], 0));
+    assert_eq!(prune(7, None, 2), (vec![], 2), "no more at once than asked");
+    assert_eq!(prune(7, None, 64), (vec![], 1));
+    assert_eq!(prune(7, Some(at(6)), 64), (vec![], 2));
+    assert_eq!(left(), [10, 9, 8, 7, 6].map(at));
+    assert_eq!(prune(0, None, 64), (vec![], 4), "the latest says how the job fared");
+    assert_eq!(left(), [at(10)]);
+    let runs = (1..=4).map(|id| new(ended(id, 0, Outcome::Succeeded, at(20 + i64::try_from(id).unwrap()))));
+    store.commit(runs.collect(), Vec::new()).unwrap();
+    store.commit(vec![miss(0, 30)], Vec::new()).unwrap();
+    let pruned = store.prune(JobId(0), Keep { runs: 2, since: None }, 64).unwrap();
+    assert_eq!((pruned.runs, pruned.missed), (vec![1, 2], 1), "it came before them");
+    assert_eq!(left()[0], at(30));
+    let of_b = Filter { job: Some("b".into()), ..all() };
+    assert_eq!(ids(&History::open(dir.path()).unwrap().unwrap(), &of_b), ["m0", "m0"], "another job's stay");
+}
+
+#[test]
 fn of_a_job_that_is_gone_old_runs_go_too_and_with_the_last_one_all_that_was_known_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["stays", "gone", "watch"]);
@@ -154,10 +188,14 @@ fn of_a_job_that_is_gone_old_runs_go_too_and_with_the_last_one_all_that_was_know
     };
     assert_eq!((gone.len(), of("credits")), (2, 0));
     let mut prune = |job, runs, since, limit| store.prune_gone(job, Keep { runs, since }, limit).unwrap();
-    let removed = |runs: &[u64], forgotten| Gone { name: "gone".into(), runs: runs.to_vec(), forgotten };
-    assert_eq!(prune(gone[0], 3, None, 1), removed(&[1], false), "no more at once than asked");
-    assert_eq!(prune(gone[0], 3, None, 64), removed(&[2], false));
-    assert_eq!(prune(gone[0], 3, Some(at(100)), 64), removed(&[3, 4, 5], true));
+    let removed = |runs: &[u64], missed, forgotten| {
+        let pruned = Pruned { runs: runs.to_vec(), missed };
+        Gone { name: "gone".into(), pruned, forgotten }
+    };
+    assert_eq!(prune(gone[0], 3, None, 1), removed(&[1], 0, false), "no more at once than asked");
+    assert_eq!(prune(gone[0], 3, None, 64), removed(&[2], 0, false));
+    assert_eq!(prune(gone[0], 3, Some(at(100)), 3), removed(&[3, 4, 5], 0, false));
+    assert_eq!(prune(gone[0], 3, Some(at(100)), 64), removed(&[], 1, true));
     assert!(!prune(gone[1], 3, Some(at(100)), 64).forgotten, "what a watch has seen stays");
     assert_eq!((of("jobs"), of("runs"), of("missed")), (2, 1, 0));
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
@@ -239,6 +277,10 @@ fn a_state_that_is_not_sound_says_what_is_wrong_with_it() {
     assert_eq!(
         told("UPDATE runs SET job = 77 WHERE id = 50", "UPDATE runs SET job = 1 WHERE id = 50"),
         ["run 50 belongs to a job that is not known", "job a has another number of ended runs than is counted"]
+    );
+    assert_eq!(
+        told("UPDATE jobs SET missed = 2", "UPDATE jobs SET missed = 0"),
+        ["job a has another number of missed deadlines than is counted"]
     );
     assert_eq!(
         told("UPDATE runs SET state = 'odd' WHERE id = 3", "UPDATE runs SET state = 'failed' WHERE id = 3"),

@@ -152,8 +152,8 @@ static OUTPUT: Section = Section {
             "`on_failure` writes nothing to disk when the run succeeds, for SD cards.",
         ),
         key("max_size", Kind::Size, "`10MiB`", "The largest log of a run, at least 4KiB. Of more, head and tail are kept."),
-        key("keep_runs", Kind::Number(0, 1_000_000), "`100`", "How many ended runs are kept."),
-        key("keep_for", Kind::Duration, "no limit", "How long ended runs are kept, besides."),
+        key("keep_runs", Kind::Number(0, 1_000_000), "`100`", "How many ended runs are kept, and how many missed deadlines."),
+        key("keep_for", Kind::Duration, "no limit", "How long they are kept, besides."),
     ],
 };
 
