@@ -7,8 +7,12 @@
 mod daemon;
 #[path = "notify/server.rs"]
 mod server;
+#[path = "support/tunnel.rs"]
+mod tunnel;
 
 #[path = "notify/delivery.rs"]
 mod delivery;
 #[path = "notify/pings.rs"]
 mod pings;
+#[path = "notify/ways.rs"]
+mod ways;

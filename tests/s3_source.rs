@@ -11,6 +11,8 @@ mod hostile;
 mod moto_server;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/tunnel.rs"]
+mod tunnel;
 
 #[path = "s3_source/environment.rs"]
 mod environment;

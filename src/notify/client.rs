@@ -61,7 +61,7 @@ impl Drop for Driver {
 
 impl Client {
     pub fn new() -> Client {
-        Client { proxies: Matcher::from_env(), direct: Mutex::new(None) }
+        Client { proxies: proxies(), direct: Mutex::new(None) }
     }
 
     /// The roots are read anew with the next call.
@@ -109,6 +109,21 @@ impl Client {
         *self.direct.lock().unwrap_or_else(PoisonError::into_inner) = Some(direct.clone());
         Ok(direct)
     }
+}
+
+/// The proxies of the environment, as curl(1) reads it. The matcher's own reading takes an empty variable for one that hides
+/// its other spelling, and `*` for hosts with a name only.
+fn proxies() -> Matcher {
+    let read = |names: [&str; 2]| {
+        let mut values = names.into_iter().filter_map(|name| std::env::var(name).ok());
+        values.find(|value| !value.is_empty()).unwrap_or_default()
+    };
+    let exceptions = read(["NO_PROXY", "no_proxy"]);
+    if exceptions.split(',').any(|host| host.trim() == "*") {
+        return Matcher::builder().build();
+    }
+    let proxies = Matcher::builder().all(read(["ALL_PROXY", "all_proxy"])).http(read(["HTTP_PROXY", "http_proxy"]));
+    proxies.https(read(["HTTPS_PROXY", "https_proxy"])).no(exceptions).build()
 }
 
 /// TLS around a connector. Reading the roots takes some milliseconds of disk, which others on this thread need not wait for.

@@ -187,3 +187,47 @@ fn the_end_waits_a_little_for_deliveries_and_says_what_is_left() {
     assert!(status.success());
     assert!(log.iter().any(|line| line.contains("the daemon ends; 1 event not delivered")), "{}", log.join("\n"));
 }
+
+fn retry_after(status: &str, value: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nretry-after: {value}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+}
+
+#[test]
+fn retry_after_is_respected_up_to_the_longest_delay_and_never_shortens_one() {
+    let in_two_hours = (chrono::Utc::now() + chrono::TimeDelta::hours(2)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let cases = [
+        ("429 Slowly", "7", "1h", "in 7s"),
+        ("503 Later", "100000", "1h", "in 1h"),
+        ("503 Later", "18446744073709551615", "1h", "in 1h"),
+        ("503 Later", &in_two_hours, "1h", "in 1h"),
+        // What is no wait, or less than the delay.
+        ("503 Later", "0", "1h", "in 5s"),
+        ("429 Slowly", "Wed, 21 Oct 2015 07:28:00 GMT", "1h", "in 5s"),
+        ("429 Slowly", "soon", "1h", "in 5s"),
+        ("429 Slowly", "-3", "1h", "in 5s"),
+        ("429 Slowly", "99999999999999999999", "1h", "in 5s"),
+    ];
+    let server = Server::start();
+    for (status, value, longest, told) in cases {
+        let place = place(&server, &format!(", retry: {{ attempts: 2, delay: 5s, max_delay: {longest}, jitter: false }}"));
+        let mut daemon = place.start();
+        daemon.trigger("bad");
+        server.call().answer(&retry_after(status, value));
+        let line = daemon.wait_for_log("it is tried again");
+        assert!(line.ends_with(told), "{status} {value}: {line}");
+    }
+}
+
+#[test]
+fn what_was_told_to_wait_waits_and_then_comes() {
+    let server = Server::start();
+    let place = place(&server, SOON.replace("attempts", "max_delay: 1m, attempts").as_str());
+    let daemon = place.start();
+    daemon.trigger("bad");
+    let mut call = server.call();
+    let began = std::time::Instant::now();
+    call.answer(&retry_after("429 Slowly", "1"));
+    let again = server.take();
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1));
+    assert_eq!(call.json()["delivery"], again.json()["delivery"]);
+}

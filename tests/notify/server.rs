@@ -2,9 +2,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::daemon::PATIENCE;
@@ -21,21 +26,50 @@ pub struct Call {
     pub line: String,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+}
+
+trait Stream: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A file of `tests/data/tls`.
+pub fn tls(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(file)
 }
 
 impl Server {
     pub fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a-secret-path", listener.local_addr().unwrap());
-        let (send, calls) = channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let send = send.clone();
-                std::thread::spawn(move || read(stream).map(|call| send.send(call)));
-            }
-        });
-        Server { url, calls }
+        Server { url, calls: serve(listener, |stream| Some(Box::new(stream))) }
+    }
+
+    /// A server that speaks TLS. `ca.pem` vouches for the certificate `server`, for `localhost` and `127.0.0.1`; the others
+    /// vouch for themselves.
+    pub fn start_tls(certificate: &str) -> Server {
+        let server = Server::start_tls_at("127.0.0.1", certificate);
+        Server { url: server.url.replacen("127.0.0.1", "localhost", 1), ..server }
+    }
+
+    pub fn start_tls_at(host: &str, certificate: &str) -> Server {
+        let key = PrivateKeyDer::from_pem_file(tls(&format!("{certificate}.key"))).unwrap();
+        let certificate = CertificateDer::from_pem_file(tls(&format!("{certificate}.pem"))).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+        let listener = TcpListener::bind((host, 0)).unwrap();
+        let url = format!("https://{}/a-secret-path", listener.local_addr().unwrap());
+        let speak = move |stream| {
+            let session = ServerConnection::new(Arc::clone(&config)).ok()?;
+            Some(Box::new(StreamOwned::new(session, stream)) as Box<dyn Stream>)
+        };
+        Server { url, calls: serve(listener, speak) }
+    }
+
+    /// Its host and port.
+    pub fn authority(&self) -> &str {
+        self.url.split('/').nth(2).unwrap()
     }
 
     /// The next request, whatever it is answered with.
@@ -76,7 +110,18 @@ impl Call {
     }
 }
 
-fn read(stream: TcpStream) -> Option<Call> {
+fn serve(listener: TcpListener, speak: impl Fn(TcpStream) -> Option<Box<dyn Stream>> + Send + 'static) -> Receiver<Call> {
+    let (send, calls) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok).filter_map(speak) {
+            let send = send.clone();
+            std::thread::spawn(move || read(stream).map(|call| send.send(call)));
+        }
+    });
+    calls
+}
+
+fn read(stream: Box<dyn Stream>) -> Option<Call> {
     let mut reader = BufReader::new(stream);
     let mut next = || {
         let mut line = String::new();

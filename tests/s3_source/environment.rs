@@ -11,8 +11,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::host::{Bench, S3Thread, Store};
-use super::hostile::{Hostile, Reply, Tunnel, listing};
+use super::hostile::{Hostile, Reply, listing};
 use super::s3::S3Server;
+use super::tunnel::Tunnel;
 use super::{BUCKET, watch_at};
 
 /// Runs a child test with no AWS variable but these; answers what it reports.

@@ -86,7 +86,8 @@ impl Place {
             command.env_remove(name);
         }
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("AWS_") {
+            let known = name.to_string_lossy().to_ascii_lowercase();
+            if known.starts_with("aws_") || known.starts_with("ssl_cert_") || known.ends_with("_proxy") {
                 command.env_remove(name);
             }
         }
