@@ -44,6 +44,7 @@ const BEYOND: &[&str] = &[
     "empty-hook",
     "long-cycle",
     "notify",
+    "notify-doubts",
     "schedule-fields",
     "schedule-never",
     "self-dependency",
