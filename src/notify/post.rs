@@ -37,6 +37,7 @@ struct Inner {
     untold: u64,
     /// The queue overflowed and has not been empty since.
     overflowed: bool,
+    delivered: u64,
     last_ok: Option<WallTime>,
     last_error: Option<String>,
 }
@@ -95,6 +96,7 @@ impl Post {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut inner = self.inner();
         inner.untold = inner.untold.saturating_sub(told);
+        inner.delivered += 1;
         inner.last_ok = Some(WallTime::from_nanos(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)));
         if inner.last_error.take().is_some() {
             log::info!("{}: takes calls again", self.shown);
@@ -161,6 +163,7 @@ impl Post {
             kind: if self.is_ping() { "ping" } else { "webhook" }.into(),
             last_ok_at: inner.last_ok.map(|at| zone.rfc3339(at)),
             last_error: inner.last_error.clone(),
+            delivered: inner.delivered,
             queued: inner.queue.len() + usize::from(inner.under_way),
             dropped: inner.dropped,
         }

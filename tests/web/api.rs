@@ -28,8 +28,14 @@ jobs:
 
 pub const TOKEN: &str = "0123456789abcdef0123";
 
+/// On two hooks, of which one refuses and the other is not called.
+#[cfg(feature = "notify")]
+const HOOKS: &str = "notify: [{ url: \"http://127.0.0.1:9/\", retry: 1 }, { url: \"http://127.0.0.1:9/\", on: [missed] }]\n";
+#[cfg(not(feature = "notify"))]
+const HOOKS: &str = "";
+
 fn place() -> Place {
-    let place = Place::new(JOBS);
+    let place = Place::new(&format!("{HOOKS}{JOBS}"));
     place.write("token", TOKEN);
     place
 }

@@ -48,6 +48,9 @@ pub struct Hook {
     pub last_ok_at: Option<String>,
     /// Why the last call failed, until one succeeds.
     pub last_error: Option<String>,
+    /// Calls that were taken since the daemon's start.
+    #[serde(default)]
+    pub delivered: u64,
     /// Deliveries that wait, with the one that is under way.
     pub queued: usize,
     /// Deliveries that were given up since the daemon's start.

@@ -1,9 +1,9 @@
-//! `status` as text: a line a job that fits 80 columns, then what is active, then what is wrong. Pure.
+//! `status` as text: a line a job that fits 80 columns, then what is active, who is called, and what is wrong. Pure.
 
 use std::time::Duration;
 
 use crate::cli::terminal::{Colour, Terminal};
-use crate::control::commands::status::{Job, JobWord, Status};
+use crate::control::commands::status::{Hook, Job, JobWord, Status};
 use crate::model::{RunView, StateWord, WallTime};
 use crate::triggers::cron::parse_rfc3339;
 
@@ -12,6 +12,7 @@ const NAME: usize = 22;
 const TRIGGER: usize = 10;
 const STATE: usize = 8;
 const LAST: usize = 18;
+const HOOK: usize = 30;
 
 /// Lines of a page, and how soon they say something else although nothing happens.
 pub(super) struct Page {
@@ -31,6 +32,10 @@ pub(super) fn page(status: &Status, terminal: Terminal, now: WallTime) -> String
         lines.push(String::new());
         lines.extend(view.active(&status.active, status.active.len()));
     }
+    if !status.notify.is_empty() {
+        lines.push(String::new());
+        lines.extend(view.hooks(&status.notify));
+    }
     for warning in warnings(status) {
         lines.push(String::new());
         lines.extend(view.warning(&warning));
@@ -49,6 +54,9 @@ pub(super) fn screen(status: &Status, terminal: Terminal, height: usize, now: Wa
     let active = status.active.len().min(room / 3);
     let active = if active == 0 { Vec::new() } else { view.active(&status.active, active) };
     let room = room.saturating_sub(if active.is_empty() { 0 } else { active.len() + 1 });
+    // Of hooks that are well nobody needs to hear on a small screen; the others are among the warnings.
+    let hooks = if status.notify.len() < room / 4 { view.hooks(&status.notify) } else { Vec::new() };
+    let room = room.saturating_sub(if hooks.is_empty() { 0 } else { hooks.len() + 1 });
     let mut jobs: Vec<&Job> = status.jobs.iter().collect();
     if jobs.len() > room {
         // Stable: jobs that are alike stay in the order of the file.
@@ -57,7 +65,7 @@ pub(super) fn screen(status: &Status, terminal: Terminal, height: usize, now: Wa
     }
     lines.push(String::new());
     lines.extend(view.jobs(&jobs, status.jobs.len()));
-    for part in [active, wrong] {
+    for part in [active, hooks, wrong] {
         if !part.is_empty() {
             lines.push(String::new());
             lines.extend(part);
@@ -78,9 +86,11 @@ fn rank(job: &Job) -> u8 {
     }
 }
 
-/// The state's own trouble is among the warnings of a daemon, told as `state: …`.
+/// The state's own trouble is among the warnings of a daemon, told as `state: …`; that of its hooks is added.
 fn warnings(status: &Status) -> Vec<String> {
-    status.warnings.clone()
+    let failing = status.notify.iter().filter_map(|hook| Some((hook, hook.last_error.as_ref()?)));
+    let failing = failing.map(|(hook, error)| format!("{}: the last call of this {} failed: {error}", hook.to, hook.kind));
+    status.warnings.iter().cloned().chain(failing).collect()
 }
 
 struct View {
@@ -213,6 +223,31 @@ impl View {
         }
         if shown < runs.len() {
             lines.push(self.terminal.paint(Colour::Dim, &format!("and {} more", runs.len() - shown)));
+        }
+        lines
+    }
+
+    fn hooks(&mut self, hooks: &[Hook]) -> Vec<String> {
+        if hooks.is_empty() {
+            return Vec::new();
+        }
+        let to = hooks.iter().map(|hook| hook.to.chars().count()).max().unwrap_or(4).clamp(4, HOOK);
+        let head = format!("{:<to$}  {:<7}  {:>9}  {:>6}  {:>7}  LAST", "HOOK", "KIND", "DELIVERED", "QUEUED", "DROPPED");
+        let mut lines = vec![self.terminal.paint(Colour::Bold, &head)];
+        for hook in hooks {
+            let (last, colour) = match (&hook.last_error, hook.last_ok_at.as_deref().and_then(instant)) {
+                (Some(_), _) => ("failing".to_owned(), Colour::Red),
+                (None, Some(at)) => (format!("{} ago", self.span(self.now.since(at))), Colour::Green),
+                (None, None) => ("-".to_owned(), Colour::Dim),
+            };
+            lines.push(self.line(&[
+                (self.fit(&hook.to, to), to, Colour::Plain),
+                (self.fit(&hook.kind, 7), 7, Colour::Plain),
+                (format!("{:>9}", hook.delivered), 9, Colour::Plain),
+                (format!("{:>6}", hook.queued), 6, Colour::Plain),
+                (format!("{:>7}", hook.dropped), 7, if hook.dropped > 0 { Colour::Yellow } else { Colour::Plain }),
+                (last, 0, colour),
+            ]));
         }
         lines
     }
@@ -353,6 +388,46 @@ warning: backup: the bucket does not answer
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|line| line.len() <= 80));
+    }
+
+    fn hook(to: &str, kind: &str, last_ok_at: Option<&str>, last_error: Option<&str>) -> Hook {
+        Hook {
+            to: to.into(),
+            kind: kind.into(),
+            last_ok_at: last_ok_at.map(Into::into),
+            last_error: last_error.map(Into::into),
+            delivered: 12,
+            queued: 2,
+            dropped: 0,
+        }
+    }
+
+    #[test]
+    fn who_is_called_is_told_and_who_does_not_answer_is_a_warning() {
+        let mut status = status(Vec::new(), Vec::new());
+        status.warnings.clear();
+        status.notify = vec![
+            hook("https://example.org", "webhook", Some("2026-11-25T11:59:00+01:00"), None),
+            hook("https://a-host-with-a-name-that-is-long.example.org", "ping", None, Some("no answer within 10s")),
+            hook("http://10.0.0.1:8080", "webhook", None, None),
+        ];
+        let text = page(&status, plain(80), instant(NOW).unwrap());
+        let (_, hooks) = text.split_once("WAITING FOR\n\n").unwrap();
+        let expected = "\
+HOOK                            KIND     DELIVERED  QUEUED  DROPPED  LAST
+https://example.org             webhook         12       2        0  1m ago
+https://a-host-with-a-name-th~  ping            12       2        0  failing
+http://10.0.0.1:8080            webhook         12       2        0  -
+
+warning: https://a-host-with-a-name-that-is-long.example.org: the last call of
+  this ping failed: no answer within 10s
+";
+        assert_eq!(hooks, expected);
+        for (height, shown) in [(12, false), (24, true)] {
+            let lines = screen(&status, plain(80), height, instant(NOW).unwrap()).lines;
+            assert_eq!(lines.iter().any(|line| line.starts_with("HOOK")), shown, "{lines:#?}");
+            assert!(lines.len() <= height && lines.iter().any(|line| line.contains("the last call of")), "{lines:#?}");
+        }
     }
 
     #[test]
