@@ -18,6 +18,9 @@ use crate::triggers::cron::Zone;
 /// How long deliveries get at the daemon's end; less if `shutdown_timeout` is less.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// The ends that say how a job stands: after one of them it fails, or it does not.
+const TELLING: [StateWord; 4] = [StateWord::Succeeded, StateWord::Failed, StateWord::TimedOut, StateWord::Lost];
+
 /// The hooks, if there are any, and what must be remembered for them.
 #[derive(Default)]
 pub(super) struct Callers {
@@ -49,7 +52,11 @@ impl<C: Clocks> Reactor<C> {
         } else if self.callers.failing.is_none() {
             // What failed before the daemon's start recovers too.
             let last = self.store.last_runs().unwrap_or_default();
-            let failed = last.into_iter().filter(|(_, run)| is_failure(run.state));
+            let failed = last.into_iter().filter(|(job, run)| {
+                // A run that goes on, or was never made, says nothing of how the job stands.
+                let telling = || self.store.last_run_in(*job, &TELLING).ok().flatten().map(|run| run.state);
+                is_failure(if TELLING.contains(&run.state) { run.state } else { telling().unwrap_or(run.state) })
+            });
             self.callers.failing = Some(failed.map(|(job, _)| Arc::clone(&self.config.jobs[job.index()].name)).collect());
         }
         if hooks.is_empty() && self.callers.notifier.is_none() {

@@ -79,7 +79,11 @@ impl<C: Clocks> Reactor<C> {
             if is_new {
                 // What an alert asks for first must not wait for the next run, which may be a day away.
                 for (job, run) in self.store.last_runs().unwrap_or_default() {
-                    if let (StateWord::Succeeded, Some(at)) = (run.state, run.ended_at) {
+                    let succeeded = match run.state {
+                        StateWord::Succeeded => Some(run),
+                        _ => self.store.last_run_in(job, &[StateWord::Succeeded]).unwrap_or_default(),
+                    };
+                    if let Some(at) = succeeded.and_then(|run| run.ended_at) {
                         counts.succeeded(job, at);
                     }
                 }

@@ -227,6 +227,19 @@ impl Store {
         found.map(|mut runs| runs.pop()).map_err(|error| StoreError::from_sqlite("read the last run", &error))
     }
 
+    /// The newest run of one job that is in one of these states.
+    ///
+    /// # Errors
+    /// What the disk or SQLite said.
+    pub fn last_run_in(&self, job: JobId, states: &[StateWord]) -> Result<Option<StoredRun>, StoreError> {
+        let words = states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND state IN ({words}) ORDER BY id DESC LIMIT 1");
+        self.conn
+            .prepare_cached(&sql)
+            .and_then(|mut query| query.query_row([self.row_of(job)], StoredRun::from_row).optional())
+            .map_err(|error| StoreError::from_sqlite("read the last run in a state", &error))
+    }
+
     /// The name of a row's job, if the configuration has it.
     #[must_use]
     pub fn name_of(&self, row: i64) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! The file for node_exporter.
 
-use std::time::Instant;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use crate::daemon::{Daemon, PATIENCE, Place};
 use crate::scrape::value;
@@ -37,6 +38,62 @@ fn the_file_is_there_from_the_start_and_follows_what_happens() {
     assert_eq!(runs(&place), Some(2.0), "the daemon's end writes the rest");
     assert_eq!(value(&place.read("numbers/firelink.prom"), "firelink_next_deadline_timestamp_seconds"), None);
     assert_eq!(std::fs::read_dir(place.path("numbers")).unwrap().count(), 1, "nothing is left beside it");
+}
+
+/// The time until the daemon's next timer goes off, as the kernel has it; nothing if none is armed.
+fn next_timer(daemon: &Daemon<'_>) -> Option<Duration> {
+    let process = std::path::PathBuf::from(format!("/proc/{}", daemon.pid()));
+    let open = std::fs::read_dir(process.join("fd")).unwrap().map(|entry| entry.unwrap());
+    let timers = open.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.to_string_lossy().contains("[timerfd]")));
+    let left = timers.filter_map(|fd| {
+        let told = std::fs::read_to_string(process.join("fdinfo").join(fd.file_name())).unwrap();
+        let value = told.lines().find_map(|line| line.strip_prefix("it_value: (")).expect("what is left of a timer");
+        let (secs, nanos) = value.trim_end_matches(')').split_once(", ").expect("seconds and nanoseconds");
+        let left = Duration::new(secs.parse().unwrap(), nanos.parse().unwrap());
+        (!left.is_zero()).then_some(left)
+    });
+    left.min()
+}
+
+#[test]
+fn an_idle_daemon_does_not_write_the_file_and_no_timer_wakes_it() {
+    let place = place("");
+    std::fs::create_dir(place.path("numbers")).unwrap();
+    let daemon = place.start();
+    let file = place.path("numbers/firelink.prom");
+    // What happens only once. A write that is to come is at most `every` away.
+    let is_idle = || next_timer(&daemon).is_none_or(|left| left > Duration::from_secs(1));
+    wait_until(&daemon, "the first file", || file.exists());
+    wait_until(&daemon, "a daemon with nothing to do", is_idle);
+    // Each file is a new one.
+    let inode = || std::fs::metadata(&file).unwrap().ino();
+    let first = inode();
+    for _ in 0..20 {
+        daemon.status();
+        place.prints(&["ctl", "status", "a"]);
+        assert!(is_idle(), "a question is no change");
+    }
+    assert_eq!(inode(), first);
+    daemon.trigger("a");
+    wait_until(&daemon, "a file that knows of the run", || inode() != first);
+    wait_until(&daemon, "a daemon with nothing to do", is_idle);
+    daemon.terminate();
+}
+
+#[test]
+fn a_success_before_a_failure_and_a_restart_is_known() {
+    let place = Place::new(
+        "metrics: { textfile: firelink.prom, every: 1s }\njobs: [{ name: a, trigger: manual, command: 'test ! -e broken' }]\n",
+    );
+    let daemon = place.start();
+    daemon.trigger("a");
+    place.write("broken", "");
+    daemon.trigger("a");
+    daemon.terminate();
+    std::fs::remove_file(place.path("firelink.prom")).unwrap();
+    let daemon = place.start();
+    let succeeded = || value(&place.read("firelink.prom"), r#"firelink_last_success_timestamp_seconds{job_name="a"}"#);
+    wait_until(&daemon, "the time of the success", || succeeded().is_some());
 }
 
 #[test]

@@ -160,6 +160,35 @@ fn the_first_success_after_a_failure_is_told_also_across_a_restart() {
 }
 
 #[test]
+fn a_failure_is_remembered_behind_runs_that_say_nothing_of_the_job() {
+    let server = Server::start();
+    let place = Place::new(&format!(
+        "max_parallel: 1\njobs:\n  - {{ name: busy, command: cat gate }}\n  \
+         - {{ name: moody, command: 'test ! -e broken' }}\nnotify:\n  - {{ url: \"{}\", on: [recovered] }}\n",
+        server.url
+    ));
+    place.write("broken", "");
+    place.make_pipe("gate");
+    let daemon = place.start();
+    daemon.trigger("moody");
+    let mut follower = daemon.follow();
+    place.prints(&["ctl", "trigger", "busy"]);
+    follower.started("busy");
+    // Both wait for the one slot; one is cancelled there, and the newest still waits when the daemon ends.
+    let cancelled = place.json(&["ctl", "trigger", "moody", "--format", "json"])["id"].to_string();
+    place.prints(&["ctl", "cancel", &cancelled]);
+    follower.ended("moody");
+    place.prints(&["ctl", "trigger", "moody"]);
+    assert_eq!(place.states("moody"), ["failed", "cancelled", "pending"]);
+    place.prints(&["ctl", "stop", "--now"]);
+    daemon.wait();
+    std::fs::remove_file(place.path("broken")).unwrap();
+    let _daemon = place.start();
+    let told = server.take().json();
+    assert_eq!((told["recovered"].as_bool(), told["event"]["job"].as_str()), (Some(true), Some("moody")));
+}
+
+#[test]
 fn a_reload_keeps_the_queue_of_a_hook_that_stays() {
     let server = Server::start();
     let place = place(&server, ", timeout: 5m");
