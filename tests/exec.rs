@@ -19,3 +19,5 @@ mod starting;
 mod strays;
 #[path = "exec/support.rs"]
 mod support;
+#[path = "exec/together.rs"]
+mod together;

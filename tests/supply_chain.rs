@@ -13,8 +13,10 @@ use serde_json::Value;
 /// Where `unsafe` stands, and how often: blocks, functions, implementations. A new one is a decision, so it is made here
 /// too; what each relies on is said beside it, which clippy's `undocumented_unsafe_blocks` sees to.
 const UNSAFE: &[(&str, usize)] = &[
-    // posix_spawn(3), its attributes and its file actions.
+    // A child by clone(2) that comes up while the daemon goes on, and the calls that it makes.
+    ("src/exec/clone.rs", 12),
     ("src/exec/detach.rs", 1),
+    // posix_spawn(3), its attributes and its file actions.
     ("src/exec/posix.rs", 9),
     // System calls without a safe wrapper: pidfds, waitid, close_range, process groups of orphans.
     ("src/exec/sys.rs", 20),

@@ -39,10 +39,14 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(pid: i32, output: Option<OwnedFd>) -> Child {
+    pub(super) fn new(pid: i32, exit: Option<OwnedFd>) -> Child {
         // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
-        let exit = sys::pidfd_open(pid).ok();
-        Child { pid: proc::identify(pid), exit, output, reaped: false }
+        let exit = exit.or_else(|| sys::pidfd_open(pid).ok());
+        Child { pid: proc::identify(pid), exit, output: None, reaped: false }
+    }
+
+    pub(super) fn give_output(&mut self, output: Option<OwnedFd>) {
+        self.output = output;
     }
 
     /// Its identity.

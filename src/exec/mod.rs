@@ -1,6 +1,6 @@
 //! Processes: started, watched, asked to end, and never leaked.
 //!
-//! [`spawn`] makes a child in its own process group with stdin from `/dev/null` and both outputs in one pipe, so that
+//! [`begin`] makes a child, which comes up while the caller goes on, in its own process group with stdin from `/dev/null` and both outputs in one pipe, so that
 //! their order is kept, which the next daemon can read on. A [`Child`] is seen to end through a pidfd; reaping it first
 //! ends what is left of its group.
 //! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
@@ -8,14 +8,20 @@
 //! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
 //! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
-//! Nothing here waits: descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
-//! into [`spec`]. Unsafe code lives in `detach`, `posix` and `sys` alone.
+//! Nothing here waits, but for a child that executes its program ([`Begun::settle`]): descriptors become readable and the reactor calls. `reactor` is the only caller; `config` reads
+//! into [`spec`]. Unsafe code lives in `clone`, `detach`, `posix` and `sys` alone.
 
 mod adopted;
 mod cgroup;
 mod child;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod clone;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "no_clone.rs"]
+mod clone;
 mod detach;
 mod env;
+mod environment;
 mod event;
 mod leftovers;
 mod log;
@@ -37,7 +43,7 @@ pub use event::{EventDelivery, deliver_event, event_path};
 pub use leftovers::{Daemon, PLUGIN, kill_plugins};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use search::find_leader;
-pub use start::{Apart, Launch, SpawnError, spawn, spawn_apart};
+pub use start::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
 pub use strays::{Known, Stray, Swept, sweep};
 pub use sys::{become_subreaper, has_pidfd, terminal_size};
 

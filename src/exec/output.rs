@@ -1,7 +1,8 @@
 //! The pipe of a run's output, and how the next daemon comes by it.
 //!
 //! Both outputs go into one pipe, so that their order is kept. The process holds it open for reading as well as for
-//! writing (fifo(7) of Linux allows that, through `/proc/self/fd`), so when the daemon dies the process is neither ended
+//! writing (fifo(7) of Linux allows that, through `/proc/self/fd`; mostly the child opens it so, before it executes its
+//! program), so when the daemon dies the process is neither ended
 //! by SIGPIPE nor are the last kilobytes lost: it goes on, waits at most when the pipe is full, and the next daemon opens
 //! the pipe through `/proc/PID/fd` and reads on.
 
@@ -32,10 +33,15 @@ impl Pipe {
     pub fn new() -> io::Result<Pipe> {
         let (reader, writer) = pipe()?;
         let name = format!("pipe:[{}]", fstat(reader.as_fd())?.st_ino);
-        let both = open(&*format!("/proc/self/fd/{}", writer.as_raw_fd()), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty());
-        // Without /proc the run does not survive the daemon's end, and is none the worse before that.
-        Ok(Pipe { reader, writer: both.unwrap_or(writer), name })
+        Ok(Pipe { reader, writer, name })
     }
+}
+
+/// The write end of a pipe, opened again for both. Without /proc the run does not survive the daemon's end, and is none the
+/// worse before that.
+pub(super) fn both_ways(writer: OwnedFd) -> OwnedFd {
+    let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    open(&*name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap_or(writer)
 }
 
 /// A pipe of which the read end, the first, never blocks.

@@ -1,19 +1,17 @@
 //! What exactly is started: the file, its arguments, its environment, its account. All of it is found out before the
 //! fork, where there is time to look things up and to say what is wrong.
 
-use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
-use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access, getgrouplist};
 
+use super::env;
+use super::environment::Environment;
 use super::spec::{Action, ExecSpec};
 use super::start::{Launch, SpawnError};
-use super::{env, posix};
 
 /// The variable by which a process is known as one of this very daemon's: the daemon's pid.
 pub(super) const DAEMON_PID: &str = "FIRELINK_DAEMON_PID";
@@ -29,6 +27,29 @@ pub(super) struct Account {
     pub groups: Option<Vec<u32>>,
 }
 
+/// What is handed to the kernel.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The file, looked up already.
+    pub path: CString,
+    /// Its arguments, its own name first.
+    pub argv: Vec<CString>,
+    pub env: Environment,
+    /// Its working directory.
+    pub cwd: CString,
+}
+
+/// By what a failed start is told.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// As the job names it.
+    pub program: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Its working directory.
+    pub cwd: PathBuf,
+}
+
 /// A start, with nothing left to find out.
 pub(super) struct Plan {
     /// The program as the job names it, which is also its `argv[0]`.
@@ -38,7 +59,7 @@ pub(super) struct Plan {
     /// Its arguments after `argv[0]`.
     pub args: Vec<OsString>,
     /// All of its environment.
-    pub env: BTreeMap<OsString, OsString>,
+    pub env: Environment,
     /// Its working directory, absolute if the daemon's is.
     pub cwd: PathBuf,
     pub account: Account,
@@ -49,23 +70,32 @@ impl Plan {
         let exec = launch.exec;
         let cwd = exec.cwd.as_ref().map_or_else(|| launch.start_dir.to_owned(), |cwd| launch.start_dir.join(cwd));
         let (program, args) = command_of(launch.action, &cwd)?;
-        let mut env = inherited();
+        let mut env = Environment::inherited();
         let account = account_of(exec, &mut env)?;
         add_variables(launch, &cwd, &mut env)?;
-        let path = find(&program, &cwd, env.get(OsStr::new("PATH")))?;
+        let path = find(&program, &cwd, env.get("PATH"))?;
         Ok(Plan { program, path, args, env, cwd, account })
     }
 
-    /// By posix_spawn(3): the outer error is about what was asked for, the inner what the OS said.
-    pub fn start(&self, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<io::Result<i32>, SpawnError> {
-        let nul = |_| SpawnError::Environment(format!("`{}` can't be started: a name contains a NUL byte", self.program));
-        let path = CString::new(self.path.as_os_str().as_bytes()).map_err(nul)?;
-        let cwd = CString::new(self.cwd.as_os_str().as_bytes()).map_err(nul)?;
+    /// What of it the kernel needs; the environment goes there.
+    pub fn program(&mut self) -> Result<Program, SpawnError> {
         let argv = [self.program.as_bytes()].into_iter().chain(self.args.iter().map(|arg| arg.as_bytes()));
-        let argv = argv.map(CString::new).collect::<Result<Vec<_>, _>>().map_err(nul)?;
-        let pair = |(name, value): (&OsString, &OsString)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat());
-        let envp = self.env.iter().map(pair).collect::<Result<Vec<_>, _>>().map_err(nul)?;
-        Ok(posix::spawn(&posix::Program { path: &path, argv: &argv, envp: &envp, cwd: &cwd, outputs }))
+        Ok(Program {
+            path: self.string(self.path.as_os_str().as_bytes())?,
+            argv: argv.map(|arg| self.string(arg)).collect::<Result<_, _>>()?,
+            cwd: self.string(self.cwd.as_os_str().as_bytes())?,
+            env: std::mem::take(&mut self.env),
+        })
+    }
+
+    /// By what it is told.
+    pub fn named(&self) -> Named {
+        Named { program: self.program.clone(), path: self.path.clone(), cwd: self.cwd.clone() }
+    }
+
+    fn string(&self, name: &[u8]) -> Result<CString, SpawnError> {
+        let nul = |_| SpawnError::Environment(format!("`{}` can't be started: a name contains a NUL byte", self.program));
+        CString::new(name).map_err(nul)
     }
 }
 
@@ -94,53 +124,41 @@ fn command_of(action: &Action, cwd: &Path) -> Result<(String, Vec<OsString>), Sp
     Ok((program.to_owned(), args))
 }
 
-/// The daemon's own environment but for what speaks to the daemon itself.
-fn inherited() -> BTreeMap<OsString, OsString> {
-    let for_the_daemon = |name: &OsString| {
-        let name = name.as_bytes();
-        name == b"NOTIFY_SOCKET" || [&b"FIRELINK_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
-    };
-    std::env::vars_os().filter(|(name, _)| !for_the_daemon(name)).collect()
-}
-
-fn add_variables(launch: &Launch<'_>, cwd: &Path, env: &mut BTreeMap<OsString, OsString>) -> Result<(), SpawnError> {
+fn add_variables(launch: &Launch<'_>, cwd: &Path, env: &mut Environment) -> Result<(), SpawnError> {
     for (name, value) in &launch.exec.env {
-        refuse_nul(name, OsStr::new(&**value))?;
-        env.insert(name.into(), value.into());
+        set(env, name, OsStr::new(value))?;
     }
     if let Some(file) = &launch.exec.env_file {
-        env.extend(env::read(&cwd.join(file)).map_err(SpawnError::Environment)?.into_iter().map(|(n, v)| (n.into(), v.into())));
+        for (name, value) in env::read(&cwd.join(file)).map_err(SpawnError::Environment)? {
+            set(env, &name, OsStr::new(&value))?;
+        }
     }
     for (name, value) in launch.vars {
-        refuse_nul(name, value)?;
-        env.insert(name.into(), (&**value).into());
+        set(env, name, value)?;
     }
-    env.insert(DAEMON_PID.into(), std::process::id().to_string().into());
-    Ok(())
+    set(env, DAEMON_PID, OsStr::new(&std::process::id().to_string()))
 }
 
 /// No variable can carry a NUL; an S3 key or a payload can.
-fn refuse_nul(name: &str, value: &OsStr) -> Result<(), SpawnError> {
-    match name.contains('\0') || value.as_bytes().contains(&0) {
-        true => Err(SpawnError::Environment(format!("the variable {name} can't be passed: its value contains a NUL byte"))),
-        false => Ok(()),
-    }
+pub(super) fn set(env: &mut Environment, name: &str, value: &OsStr) -> Result<(), SpawnError> {
+    let nul = |_| SpawnError::Environment(format!("the variable {name} can't be passed: its value contains a NUL byte"));
+    env.set(name, value).map_err(nul)
 }
 
 /// The program's file: a relative path is meant from the job's directory, a name without a slash from the job's own
 /// `PATH`, each of whose directories is tried in turn as execvp(3) does.
-fn find(program: &str, cwd: &Path, path: Option<&OsString>) -> Result<PathBuf, SpawnError> {
+fn find(program: &str, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, SpawnError> {
     if program.contains('/') {
         return Ok(cwd.join(program));
     }
-    let path = path.map_or(DEFAULT_PATH.into(), Clone::clone).into_vec();
+    let path = path.map_or(DEFAULT_PATH.as_bytes(), OsStr::as_bytes);
     path.split(|byte| *byte == b':')
         .map(|dir| cwd.join(OsStr::from_bytes(dir)).join(program))
         .find(|file| access(file, AccessFlags::X_OK).is_ok() && file.is_file())
         .ok_or_else(|| SpawnError::NotFound(program.to_owned()))
 }
 
-fn account_of(exec: &ExecSpec, env: &mut BTreeMap<OsString, OsString>) -> Result<Account, SpawnError> {
+fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnError> {
     let unknown = |what: &str, name: &str| SpawnError::Account(format!("there is no {what} `{name}` on this machine"));
     let said = |what: &str, errno: Errno| SpawnError::Account(format!("the {what} can't be looked up: {errno}"));
     let is_root = Uid::effective().is_root();
@@ -172,9 +190,9 @@ fn account_of(exec: &ExecSpec, env: &mut BTreeMap<OsString, OsString>) -> Result
     } else {
         None
     };
-    env.insert("HOME".into(), user.dir.into());
-    env.insert("SHELL".into(), user.shell.into());
-    env.insert("USER".into(), user.name.clone().into());
-    env.insert("LOGNAME".into(), user.name.into());
+    set(env, "HOME", user.dir.as_os_str())?;
+    set(env, "SHELL", user.shell.as_os_str())?;
+    set(env, "USER", OsStr::new(&user.name))?;
+    set(env, "LOGNAME", OsStr::new(&user.name))?;
     Ok(Account { uid: Some(user.uid.as_raw()), gid: Some(gid.as_raw()), groups })
 }

@@ -1,8 +1,9 @@
-//! posix_spawn(3), which shares the daemon's memory until exec instead of copying its page tables.
+//! posix_spawn(3), which shares the daemon's memory until exec instead of copying its page tables, and has the daemon wait
+//! until then: for machines where [`super::clone`] can't be had.
 //!
 //! Not std's, which hands on the caller's signal mask: the daemon's, in which the signals that end a job are blocked.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,30 +11,18 @@ use std::ptr;
 
 use nix::libc;
 
-/// What is started.
-pub(super) struct Program<'a> {
-    /// The file, looked up already.
-    pub path: &'a CStr,
-    /// Its arguments, its own name first.
-    pub argv: &'a [CString],
-    /// `NAME=value` each.
-    pub envp: &'a [CString],
-    /// Its working directory.
-    pub cwd: &'a CStr,
-    /// Its stdout and stderr; `None`: `/dev/null`.
-    pub outputs: [Option<BorrowedFd<'a>>; 2],
-}
+use super::plan::Program;
 
 /// Starts it in a process group of its own, with stdin from `/dev/null`, no blocked signal and none ignored. What else
 /// is open must be close-on-exec.
 ///
 /// # Errors
 /// What the C library or the child's chdir(2) or execve(2) said.
-pub(super) fn spawn(program: &Program<'_>) -> io::Result<i32> {
+pub(super) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<i32> {
     let attributes = Attributes::new()?;
-    let actions = Actions::new(program)?;
-    let argv = pointers(program.argv);
-    let envp = pointers(program.envp);
+    let actions = Actions::new(program, outputs)?;
+    let argv = pointers(&mut program.argv.iter().map(|arg| &**arg));
+    let envp = pointers(&mut program.env.strings());
     let mut pid = 0;
     // SAFETY: `path`, the strings behind `argv` and `envp` and what `actions` points to live until the call returns,
     // by which time the child has its own copy; both arrays end with a null; they are not written to, the `*mut` is
@@ -51,8 +40,8 @@ pub(super) fn spawn(program: &Program<'_>) -> io::Result<i32> {
     Ok(pid)
 }
 
-fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
-    strings.iter().map(|string| string.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+fn pointers(strings: &mut dyn Iterator<Item = &CStr>) -> Vec<*mut libc::c_char> {
+    strings.map(|string| string.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
 }
 
 /// These functions return their error instead of setting errno.
@@ -95,7 +84,7 @@ impl Drop for Attributes {
 struct Actions(libc::posix_spawn_file_actions_t);
 
 impl Actions {
-    fn new(program: &Program<'_>) -> io::Result<Actions> {
+    fn new(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<Actions> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: this call makes the object that it is given.
         said(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
@@ -107,7 +96,7 @@ impl Actions {
         // they are open until `spawn` has returned.
         unsafe {
             said(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
-            for (number, output) in (1..).zip(program.outputs) {
+            for (number, output) in (1..).zip(outputs) {
                 said(match output {
                     Some(fd) => libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), number),
                     None => libc::posix_spawn_file_actions_addopen(actions, number, null, libc::O_WRONLY, 0),
@@ -123,5 +112,36 @@ impl Drop for Actions {
     fn drop(&mut self) {
         // SAFETY: initialised by `new`, and not used after this.
         unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::Environment;
+    use super::*;
+    use std::ffi::CString;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    fn program(line: &CStr, cwd: &CStr) -> Program {
+        let argv = [c"sh", c"-c", line].map(CString::from).into();
+        Program { path: c"/bin/sh".into(), argv, env: Environment::inherited(), cwd: cwd.into() }
+    }
+
+    #[test]
+    fn it_starts_a_leader_of_a_group_with_its_outputs_and_directory() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let told = program(
+            c"pwd; ps -o pgid= -p $$ 2>/dev/null || cut -d' ' -f5 /proc/$$/stat; readlink /proc/$$/fd/0; exit 3",
+            c"/usr",
+        );
+        let pid = spawn(&told, [Some(writer.as_fd()), None]).unwrap();
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["/usr", &pid.to_string(), "/dev/null"]);
+        super::super::sys::wait_for_death(pid).unwrap();
+        let refused = spawn(&program(c":", c"/no such directory"), [None; 2]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOENT));
     }
 }

@@ -1,11 +1,15 @@
 //! What `/proc` says of a process (proc(5)).
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 
 use super::plan::DAEMON_PID;
 use crate::model::{Exit, Pid, RunId};
+
+/// The longest line of `/proc/PID/stat`: 52 numbers of at most 20 digits and a name of at most 64 letters.
+const STAT: usize = 1280;
 
 /// The part of `/proc/PID/stat` that is of use here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,10 @@ pub(super) struct Stat {
 impl Stat {
     /// Of a process; `None` if there is none.
     pub fn of(pid: i32) -> Option<Stat> {
-        let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+        // Each start and each orphan costs one look, so it is one read(2): the kernel makes the whole line at the first.
+        let mut stat = [0; STAT];
+        let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+        let stat = stat.get(..length)?;
         // The second field is the name in parentheses, which may contain anything, parentheses too.
         let after_name = stat.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
@@ -149,6 +156,23 @@ impl Mark {
     }
 }
 
+/// The children of this process, zombies too, as [`children`] finds them: in one look where this thread is the only one,
+/// which the links of `/proc/self/task` tell (one for each, `.` and `..`).
+///
+/// # Errors
+/// When `/proc` can't be read.
+pub(super) fn own_children() -> io::Result<Vec<i32>> {
+    let alone = std::fs::metadata("/proc/self/task").is_ok_and(|task| task.nlink() == 3);
+    if alone && let Ok(text) = std::fs::read_to_string("/proc/thread-self/children") {
+        return Ok(pids(&text).collect());
+    }
+    children(nix::unistd::getpid().as_raw())
+}
+
+fn pids(text: &str) -> impl Iterator<Item = i32> {
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok())
+}
+
 /// The children of a process, zombies too. From `/proc/PID/task/TID/children` (Linux 4.2, `CONFIG_PROC_CHILDREN`), which
 /// may miss a child only while another is being reaped; for the daemon's own that is by this very thread. Kernels
 /// without it cost a look at every process.
@@ -159,7 +183,7 @@ pub(super) fn children(pid: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         match std::fs::read_to_string(thread?.path().join("children")) {
-            Ok(text) => children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            Ok(text) => children.extend(pids(&text)),
             // A thread that has just ended, or a kernel without the file.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if !std::fs::exists("/proc/thread-self/children")? {
@@ -204,6 +228,8 @@ mod tests {
         let pid = i32::try_from(child.id()).unwrap();
         assert!(children(me).unwrap().contains(&pid));
         assert!(children_by_scan(me).unwrap().contains(&pid));
+        // With the threads of other tests beside this one.
+        assert!(own_children().unwrap().contains(&pid));
         assert!(children(pid).unwrap().is_empty());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -13,9 +13,9 @@ use std::process::{Command, Stdio};
 use nix::libc;
 
 use super::child::Child;
-use super::plan::{Account, Plan};
+use super::plan::{self, Account, Named, Plan};
 use super::spec::{Action, Capture, ExecSpec, Limits};
-use super::{output, sys};
+use super::{clone, output, posix, sys};
 
 /// One attempt, ready to start.
 #[derive(Clone, Copy, Debug)]
@@ -77,25 +77,67 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-/// Starts a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptor, no
-/// blocked and no ignored signal. Without `user`, `group`, `umask`, `nice`, `limits` or a control group it takes
-/// posix_spawn(3).
+/// Begins to start a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptor,
+/// no blocked and no ignored signal. It comes up while the caller goes on; with `user`, `group`, `umask`, `nice`, `limits`
+/// or a control group it has come up when this returns.
+///
+/// # Errors
+/// Why nothing was started.
+pub fn begin(launch: &Launch<'_>) -> Result<Begun, SpawnError> {
+    let mut plan = Plan::of(launch)?;
+    let (mut reader, mut writer) = (None, None);
+    if launch.exec.capture != Capture::None {
+        let pipe = output::Pipe::new().map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
+        plan::set(&mut plan.env, output::OUTPUT, OsStr::new(&pipe.name))?;
+        (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
+    }
+    let made = start(&mut plan, launch, Outputs::Together(writer))?;
+    Ok(Begun { made, reader, named: plan.named() })
+}
+
+/// A process that may not have executed its program yet.
+#[must_use = "dropped, it is killed"]
+pub struct Begun {
+    made: Made,
+    reader: Option<OwnedFd>,
+    named: Named,
+}
+
+enum Made {
+    Starting(clone::Starting),
+    Started(Child),
+}
+
+impl Begun {
+    /// Waits until the program is executed, which by now it mostly is.
+    ///
+    /// # Errors
+    /// Why it could not be.
+    pub fn settle(self) -> Result<Child, SpawnError> {
+        let mut child = self.made.settle(&self.named)?;
+        child.give_output(self.reader);
+        Ok(child)
+    }
+}
+
+impl Made {
+    fn settle(self, named: &Named) -> Result<Child, SpawnError> {
+        match self {
+            Made::Starting(starting) => {
+                let (pid, pidfd) = starting.settle().map_err(|error| explain(&error, named, None))?;
+                Ok(Child::new(pid, pidfd))
+            }
+            Made::Started(child) => Ok(child),
+        }
+    }
+}
+
+/// Starts a process as [`begin`] does, and waits until it has executed its program.
 ///
 /// # Errors
 /// Why nothing was started.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
-    let exec = launch.exec;
-    let mut plan = Plan::of(launch)?;
-    let program = plan.program.clone();
-    let os = |error: io::Error| SpawnError::Os(program.clone(), error.to_string());
-    let (mut reader, mut writer) = (None, None);
-    if exec.capture != Capture::None {
-        let pipe = output::Pipe::new().map_err(os)?;
-        plan.env.insert(output::OUTPUT.into(), pipe.name.into());
-        (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
-    }
-    let writer = writer.as_ref().map(AsFd::as_fd);
-    Ok(Child::new(start(&plan, launch, [writer; 2])?, reader))
+    begin(launch)?.settle()
 }
 
 /// A child whose stdout and stderr are two pipes.
@@ -115,23 +157,56 @@ pub struct Apart {
 /// # Errors
 /// Why nothing was started.
 pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
-    let plan = Plan::of(launch)?;
+    let mut plan = Plan::of(launch)?;
     let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
     let (stdout, out) = output::pipe().map_err(os)?;
     let (stderr, err) = output::pipe().map_err(os)?;
-    let pid = start(&plan, launch, [Some(out.as_fd()), Some(err.as_fd())])?;
-    Ok(Apart { child: Child::new(pid, None), stdout, stderr })
+    let child = start(&mut plan, launch, Outputs::Apart(out, err))?.settle(&plan.named())?;
+    Ok(Apart { child, stdout, stderr })
 }
 
-fn start(plan: &Plan, launch: &Launch<'_>, outputs: [Option<BorrowedFd<'_>>; 2]) -> Result<i32, SpawnError> {
+/// Where a process writes to: the write ends of pipes.
+enum Outputs {
+    /// Both into one, or to `/dev/null`.
+    Together(Option<OwnedFd>),
+    Apart(OwnedFd, OwnedFd),
+}
+
+impl Outputs {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        match self {
+            Outputs::Together(writer) => [writer.as_ref().map(AsFd::as_fd); 2],
+            Outputs::Apart(out, err) => [Some(out.as_fd()), Some(err.as_fd())],
+        }
+    }
+
+    /// One pipe is given to the process for reading, too.
+    fn both_ways(self) -> Outputs {
+        match self {
+            Outputs::Together(writer) => Outputs::Together(writer.map(output::both_ways)),
+            apart @ Outputs::Apart(..) => apart,
+        }
+    }
+}
+
+fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made, SpawnError> {
     // A library may have opened something without close-on-exec, and so may whoever started the daemon.
     sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
     let settings = settings(launch.exec, launch.cgroup.map_or(&launch.exec.limits, |(_, limits)| limits));
     let started = match launch.cgroup {
-        None if settings == sys::ChildSettings::default() && plan.account == Account::default() => plan.start(outputs)?,
-        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs),
+        None if settings == sys::ChildSettings::default() && plan.account == Account::default() => {
+            match clone::start(plan.program()?, outputs.fds(), matches!(outputs, Outputs::Together(_))) {
+                Ok(starting) => return Ok(Made::Starting(starting)),
+                // A sandbox that does not know this way, or a machine whose calls are not written down.
+                Err((_, program)) => posix::spawn(&program, outputs.both_ways().fds()),
+            }
+        }
+        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.both_ways().fds()),
     };
-    started.map_err(|error| explain(&error, plan, launch.exec))
+    match started {
+        Ok(pid) => Ok(Made::Started(Child::new(pid, None))),
+        Err(error) => Err(explain(&error, &plan.named(), launch.exec.user.as_deref())),
+    }
 }
 
 /// std's way, which can run code in the child.
@@ -142,7 +217,7 @@ fn fork_and_exec(
     outputs: [Option<BorrowedFd<'_>>; 2],
 ) -> io::Result<i32> {
     let mut command = Command::new(&plan.path);
-    command.arg0(&plan.program).args(&plan.args).env_clear().envs(&plan.env);
+    command.arg0(&plan.program).args(&plan.args).env_clear().envs(plan.env.pairs());
     command.current_dir(&plan.cwd).process_group(0).stdin(Stdio::null());
     let stdio = |output: Option<BorrowedFd<'_>>| match output {
         Some(writer) => writer.try_clone_to_owned().map(Stdio::from),
@@ -172,8 +247,8 @@ fn settings(exec: &ExecSpec, limits: &Limits) -> sys::ChildSettings {
 }
 
 /// What the OS meant. ENOENT may be the program's, its interpreter's or the directory's.
-fn explain(error: &io::Error, plan: &Plan, exec: &ExecSpec) -> SpawnError {
-    let (program, cwd, path) = (plan.program.as_str(), &plan.cwd, &plan.path);
+fn explain(error: &io::Error, named: &Named, user: Option<&str>) -> SpawnError {
+    let Named { program, cwd, path } = named;
     // By what chdir(2) needs, which is the right to search it and not the right to list it.
     if let Err(said) = std::fs::metadata(cwd.join(".")) {
         return SpawnError::Directory(cwd.to_owned(), said.to_string());
@@ -185,9 +260,7 @@ fn explain(error: &io::Error, plan: &Plan, exec: &ExecSpec) -> SpawnError {
         Some(libc::ENOENT) => SpawnError::NotFound(program.to_owned()),
         Some(libc::EACCES) if path.is_dir() => SpawnError::IsDirectory(program.to_owned()),
         Some(libc::EACCES) if is_file_without_x(path) => SpawnError::NotExecutable(program.to_owned()),
-        Some(libc::EACCES) if exec.user.is_some() => {
-            SpawnError::Forbidden(program.to_owned(), exec.user.clone().unwrap_or_default())
-        }
+        Some(libc::EACCES) if let Some(user) = user => SpawnError::Forbidden(program.to_owned(), user.to_owned()),
         Some(libc::ENOEXEC) => {
             SpawnError::Os(program.to_owned(), "it is neither a program for this machine nor a script with a `#!` line".into())
         }

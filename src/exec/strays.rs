@@ -20,7 +20,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::Signal;
-use nix::unistd::{getpgrp, getpid};
+use nix::unistd::getpgrp;
 
 use super::proc::{self, Mark, Marked, Stat};
 use super::sys;
@@ -73,7 +73,7 @@ pub fn sweep(known: &[Known]) -> io::Result<Swept> {
     let mut swept = Swept::default();
     let ours: HashSet<i32> = known.iter().map(|known| known.pid.pid).collect();
     let own_group = getpgrp().as_raw();
-    for pid in proc::children(getpid().as_raw())? {
+    for pid in proc::own_children()? {
         if ours.contains(&pid) {
             continue;
         }

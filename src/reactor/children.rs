@@ -17,7 +17,7 @@ use crate::control::commands::split_exit;
 use crate::engine::{Spawn, StopSignal};
 use crate::exec::spec::{Action, Limits};
 use crate::exec::{
-    self, Adopted, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
+    self, Adopted, Begun, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
 };
 use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
 use crate::store::log_path;
@@ -67,6 +67,8 @@ pub(super) struct Children {
     /// By which a job can talk to its daemon.
     socket: PathBuf,
     watched: HashMap<RunId, Watched>,
+    /// Processes that may not have executed their programs yet.
+    starting: Vec<(RunId, Begun, Option<Cgroup>)>,
     files: HashMap<RunId, RunFiles>,
     /// Pipes with more to read.
     readable: HashSet<RunId>,
@@ -87,6 +89,9 @@ pub(super) enum Ended {
     Vanished,
 }
 
+/// How many processes come up at once: more than any of these machines has processors. Each takes a stack meanwhile.
+const STARTING: usize = 32;
+
 /// What is still read of a pipe after its process has ended: a pipe's largest usual capacity. Whoever holds it open
 /// beyond that writes into the void.
 const LAST_DRAIN: usize = 1 << 20;
@@ -99,6 +104,7 @@ impl Children {
             start_dir,
             socket,
             watched: HashMap::new(),
+            starting: Vec::new(),
             files: HashMap::new(),
             readable: HashSet::new(),
             buffer: Vec::new(),
@@ -113,11 +119,16 @@ impl Children {
         }
     }
 
-    /// Starts an attempt.
+    /// True if so many come up at once that it is time to [settle](Children::settle) them.
+    pub fn is_full(&self) -> bool {
+        self.starting.len() >= STARTING
+    }
+
+    /// Begins to start an attempt. [`Children::settle`] tells whether that works.
     ///
     /// # Errors
     /// A sentence for a person: the run's reason.
-    pub fn start(&mut self, io: &mut Io, job: &Job, spawn: &Spawn) -> Result<Pid, String> {
+    pub fn begin(&mut self, job: &Job, spawn: &Spawn) -> Result<(), String> {
         let mut event_file = None;
         if let Some(event) = spawn.event.as_deref() {
             let delivery = exec::deliver_event(event, &self.state_dir.join("events"), spawn.run);
@@ -153,7 +164,7 @@ impl Children {
             vars: &vars,
             cgroup: cgroup.as_ref().map(|cgroup| (cgroup.door(), &rest)),
         };
-        let spawned = exec::spawn(&launch);
+        let begun = exec::begin(&launch);
         let files = self.files_of(job, spawn.run);
         if event_file.is_some() {
             files.event_file = event_file;
@@ -161,14 +172,34 @@ impl Children {
         if spawn.attempt > Attempt(1) {
             files.sink.begin_attempt(spawn.attempt);
         }
-        let started = spawned.map_err(|error| error.to_string()).and_then(|mut child| {
-            let watched = watch(io, What::Exit(spawn.run), What::Output(spawn.run), &mut child);
+        match begun {
+            Ok(begun) => {
+                self.starting.push((spawn.run, begun, cgroup));
+                Ok(())
+            }
+            Err(error) => {
+                cgroup.map(|cgroup| self.end_group(cgroup));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// Watches those that have come up since this was called last, and tells of each its process or, as a sentence for a
+    /// person, why it has none.
+    pub fn settle(&mut self, io: &mut Io) -> Vec<(RunId, Result<Pid, String>)> {
+        let starting = std::mem::take(&mut self.starting);
+        starting.into_iter().map(|(run, begun, cgroup)| (run, self.settle_one(io, run, begun, cgroup))).collect()
+    }
+
+    fn settle_one(&mut self, io: &mut Io, run: RunId, begun: Begun, cgroup: Option<Cgroup>) -> Result<Pid, String> {
+        let started = begun.settle().map_err(|error| error.to_string()).and_then(|mut child| {
+            let watched = watch(io, What::Exit(run), What::Output(run), &mut child);
             Ok((watched.map_err(|error| format!("its process can't be watched: {error}"))?, child))
         });
         match started {
             Ok(((exit, output), child)) => {
                 let pid = child.pid();
-                self.watched.insert(spawn.run, Watched { process: Process::Own(child), exit, output, cgroup });
+                self.watched.insert(run, Watched { process: Process::Own(child), exit, output, cgroup });
                 Ok(pid)
             }
             Err(reason) => {

@@ -64,7 +64,7 @@ use crate::config::{self, Config, OnStop};
 use crate::control::Bound;
 use crate::control::commands::events;
 use crate::control::protocol::Reply;
-use crate::engine::{Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState};
+use crate::engine::{Deadlines, Effect, Engine, Event, Request, RestoredProcess, RunState, Spawn};
 use crate::exec::{Adopted, Known};
 use crate::model::{Elapsed, JobId, Now, RunId, format_size};
 use crate::store::{JobKey, Lock, Store};
@@ -205,6 +205,8 @@ pub struct Reactor<C> {
     warnings: Vec<String>,
     /// Engine events for the next turn.
     inbox: VecDeque<Event>,
+    /// What is being started in this turn.
+    spawning: Vec<Spawn>,
     held: Held,
     tickets: HashMap<u64, Ticket>,
     next_ticket: u64,
@@ -307,6 +309,7 @@ impl<C: Clocks> Reactor<C> {
             now,
             warnings: warnings.into_iter().chain(late_warnings).collect(),
             inbox: VecDeque::new(),
+            spawning: Vec::new(),
             held: Held::default(),
             tickets: HashMap::new(),
             next_ticket: 0,

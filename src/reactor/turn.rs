@@ -54,6 +54,7 @@ impl<C: Clocks> Reactor<C> {
         for effect in rest {
             self.act(effect, &ended);
         }
+        self.settle();
     }
 
     /// What was held back is written.
@@ -108,7 +109,7 @@ impl<C: Clocks> Reactor<C> {
     fn act(&mut self, effect: Effect, ended: &[StoredRun]) {
         match effect {
             Effect::Record(_) => {}
-            Effect::Spawn(spawn) => self.spawn(&spawn),
+            Effect::Spawn(spawn) => self.spawn(*spawn),
             Effect::Signal { run, signal } => self.children.signal(run, signal),
             Effect::Load { job, from, limit } => match self.store.load_pending(job, from, limit) {
                 Ok(runs) => self.inbox.push_back(Event::Loaded { job, runs }),
@@ -135,16 +136,29 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    fn spawn(&mut self, spawn: &Spawn) {
-        let job = &self.config.jobs[spawn.job.index()];
-        let event = match self.children.start(&mut self.io, job, spawn) {
-            Ok(pid) => {
-                self.count_start(spawn);
-                Event::Started { run: spawn.run, pid }
-            }
-            Err(reason) => Event::NotStarted { run: spawn.run, reason },
-        };
-        self.inbox.push_back(event);
+    /// The process comes up while the turn goes on; [`Reactor::settle`] ends the turn.
+    fn spawn(&mut self, spawn: Spawn) {
+        if self.children.is_full() {
+            self.settle();
+        }
+        match self.children.begin(&self.config.jobs[spawn.job.index()], &spawn) {
+            Ok(()) => self.spawning.push(spawn),
+            Err(reason) => self.inbox.push_back(Event::NotStarted { run: spawn.run, reason }),
+        }
+    }
+
+    fn settle(&mut self) {
+        let spawns = std::mem::take(&mut self.spawning);
+        for ((run, started), spawn) in self.children.settle(&mut self.io).into_iter().zip(spawns) {
+            let event = match started {
+                Ok(pid) => {
+                    self.count_start(&spawn);
+                    Event::Started { run, pid }
+                }
+                Err(reason) => Event::NotStarted { run, reason },
+            };
+            self.inbox.push_back(event);
+        }
     }
 
     fn tell(&mut self, story: &Story, ended: &[StoredRun]) {

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::Store;
 use super::schema::StoreError;
@@ -133,7 +133,7 @@ fn each_record(conn: &Connection, job: i64, mut take: impl FnMut(SeenObject)) ->
 }
 
 /// Writes what a batch says of the seen-set.
-pub(super) fn write(tx: &Transaction<'_>, job: i64, batch: &Batch) -> rusqlite::Result<()> {
+pub(super) fn write(tx: &Connection, job: i64, batch: &Batch) -> rusqlite::Result<()> {
     let gone = batch.gone.iter().map(|key| SeenObject { key: *key, version: ObjectVersion(GONE) });
     let records: Vec<SeenObject> = batch.seen.iter().copied().chain(gone).collect();
     if !records.is_empty() {
@@ -156,11 +156,11 @@ pub(super) fn note(lengths: &mut Lengths, job: i64, batch: &Batch) {
 }
 
 /// Appends to a log in rows of a bounded size.
-pub(super) fn append_all(tx: &Transaction<'_>, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
+pub(super) fn append_all(tx: &Connection, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
     records.chunks(ROW).try_for_each(|records| append(tx, job, records))
 }
 
-fn append(tx: &Transaction<'_>, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
+fn append(tx: &Connection, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
     let bytes: Vec<u8> = records
         .iter()
         .flat_map(|object| { object.key.0 }.to_be_bytes().into_iter().chain({ object.version.0 }.to_be_bytes()))

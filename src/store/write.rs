@@ -1,12 +1,12 @@
 //! Writing: the changes of one turn in one transaction.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
 use super::{BACKLOG, Store, WatchRecord, seen};
 use crate::engine::{Change, RunRecord};
-use crate::model::{Exit, JobId, StateWord};
+use crate::model::{Exit, JobId};
 use crate::planted::{self, Bug};
 
 /// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
@@ -64,16 +64,33 @@ impl Store {
     }
 
     fn write(&mut self, changes: &[Change], watches: &[WatchRecord]) -> rusqlite::Result<()> {
-        let tx = self.conn.transaction()?;
         let rows = Rows { job_rows: &self.job_rows, boot_id: &self.boot_id };
-        for change in changes {
-            rows.apply(&tx, change)?;
-        }
-        for watch in watches.iter().filter(|_| !planted::is(Bug::SeenNotWritten)) {
-            seen::write(&tx, rows.of(watch.job), &watch.batch)?;
-        }
-        tx.commit()
+        in_transaction(&self.conn, |conn| {
+            for change in changes {
+                rows.apply(conn, change)?;
+            }
+            for watch in watches.iter().filter(|_| !planted::is(Bug::SeenNotWritten)) {
+                seen::write(conn, rows.of(watch.job), &watch.batch)?;
+            }
+            Ok(())
+        })
     }
+}
+
+/// All of it or nothing. By statements that are kept, unlike rusqlite's own transactions: this is done each turn.
+fn in_transaction(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+    let say = |word: &str| conn.prepare_cached(word)?.execute([]).map(drop);
+    if !conn.is_autocommit() {
+        // One that could not be undone when it failed.
+        say("ROLLBACK")?;
+    }
+    say("BEGIN IMMEDIATE")?;
+    let done = work(conn).and_then(|()| say("COMMIT"));
+    if done.is_err() && !conn.is_autocommit() {
+        // SQLite may have done so itself.
+        let _ = say("ROLLBACK");
+    }
+    done
 }
 
 fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
@@ -89,6 +106,17 @@ fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// A run as it stands now.
+const UPDATE_RUN: &str =
+    "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
+        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1";
+
+/// The same, if it had not ended.
+const END_RUN: &str =
+    "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
+        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12
+        WHERE id = ?1 AND state IN ('pending', 'running')";
+
 struct Rows<'a> {
     job_rows: &'a [i64],
     boot_id: &'a str,
@@ -99,7 +127,7 @@ impl Rows<'_> {
         self.job_rows.get(job.index()).copied().unwrap_or_default()
     }
 
-    fn apply(&self, tx: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    fn apply(&self, tx: &Connection, change: &Change) -> rusqlite::Result<()> {
         match change {
             Change::Run { new, record } => self.put_run(tx, *new, record),
             Change::AttemptFailed { run, attempt, started_at, ended_at, exit, reason } => {
@@ -178,28 +206,16 @@ impl Rows<'_> {
         }
     }
 
-    fn put_run(&self, tx: &Transaction<'_>, new: bool, record: &RunRecord) -> rusqlite::Result<()> {
+    fn put_run(&self, tx: &Connection, new: bool, record: &RunRecord) -> rusqlite::Result<()> {
         let row = StoredRun::from(record);
         let job = self.of(record.job);
         let nanos = |at: Option<crate::model::WallTime>| at.map(crate::model::WallTime::as_nanos);
         let (code, signal) = split(row.exit);
         let (pid, start) = row.pid.map_or((None, None), |pid| (Some(pid.pid), Some(integer(pid.start_ticks))));
         let id = integer(row.id.0);
-        if row.state.is_end() {
-            // Whether it is known to have ended already is asked, lest a record that comes twice counts twice.
-            tx.prepare_cached(
-                "UPDATE jobs SET ended = ended + 1
-                  WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE id = ?2 AND state NOT IN ('pending', 'running'))",
-            )?
-            .execute([job, id])?;
-        }
-        let mut known = false;
-        if !new {
-            let updated = tx.prepare_cached(
-                "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
-                        not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1",
-            )?
-            .execute(params![
+        let update = |only_if_alive: bool| -> rusqlite::Result<bool> {
+            let mut update = tx.prepare_cached(if only_if_alive { END_RUN } else { UPDATE_RUN })?;
+            let updated = update.execute(params![
                 id,
                 row.state.as_str(),
                 row.attempt.0,
@@ -213,7 +229,22 @@ impl Rows<'_> {
                 signal,
                 row.reason
             ])?;
-            known = updated > 0;
+            Ok(updated > 0)
+        };
+        let mut known = false;
+        // A record may come twice, but the run's end counts once: when it takes a row that was alive, or makes one.
+        let mut ends = row.state.is_end() && !new && update(true)?;
+        if ends {
+            known = true;
+        } else if !new {
+            known = update(false)?;
+            ends = row.state.is_end() && !known;
+        } else if row.state.is_end() {
+            ends =
+                !tx.prepare_cached("SELECT 1 FROM runs WHERE id = ?1 AND state NOT IN ('pending', 'running')")?.exists([id])?;
+        }
+        if ends {
+            tx.prepare_cached("UPDATE jobs SET ended = ended + 1 WHERE id = ?1")?.execute([job])?;
         }
         // An update finds no row if the run's beginning was dropped from a full backlog: all of it is in the record.
         if !known {
@@ -240,7 +271,7 @@ impl Rows<'_> {
                 row.event.as_deref()
             ])?;
         }
-        if !known || row.state == StateWord::Running {
+        if !known {
             tx.prepare_cached("UPDATE jobs SET last_run = ?2 WHERE id = ?1 AND (last_run IS NULL OR last_run < ?2)")?
                 .execute(params![job, id])?;
         }
