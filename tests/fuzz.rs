@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
 
+#[path = "fuzz/crontab.rs"]
+mod crontab;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 

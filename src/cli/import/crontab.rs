@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::yaml::{is_odd, quoted};
+
 /// What a line is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -47,15 +49,28 @@ pub(super) struct Entry {
 const NO_MAIL: &str =
     "firelink sends no mail: output is in `firelink ctl logs`, and `on_failure` can run a command that sends one";
 
+/// YAML ends a key at 1,024 letters, its quotes and escapes included.
+const LONGEST_KEY: usize = 1_000;
+
+/// A year of minutes.
+const LONGEST_DELAY: u32 = 525_600;
+
+/// What variables may cost in all jobs together: each job carries those that are in force.
+const MOST_CARRIED: usize = 64 << 20;
+
+/// What a variable costs beside its letters, at most, in memory and in the number of values that a configuration may hold.
+const A_VARIABLE: usize = 128;
+
 /// Reads a crontab.
 pub(super) fn parse(text: &str, system: bool) -> Vec<Line> {
-    let mut reader = Reader { system, env: BTreeMap::new() };
+    let mut reader = Reader { system, env: BTreeMap::new(), carried: 0 };
     text.lines().map(|line| reader.line(line)).collect()
 }
 
 struct Reader {
     system: bool,
     env: BTreeMap<String, String>,
+    carried: usize,
 }
 
 impl Reader {
@@ -80,6 +95,23 @@ impl Reader {
     }
 
     fn set(&mut self, line: &str, name: String, value: String) -> Line {
+        let minutes = if name == "RANDOM_DELAY" && !value.is_empty() { value.parse::<u32>() } else { Ok(0) };
+        let why = if name.contains(is_odd) {
+            Some("the variable's name holds a control character".to_owned())
+        } else if name.contains('=') {
+            Some("no variable has a `=` in its name".to_owned())
+        } else if name == "<<" {
+            Some("a configuration has another meaning for this name".to_owned())
+        } else if quoted(&name).len() > LONGEST_KEY {
+            Some(format!("the variable's name is longer than {LONGEST_KEY} letters"))
+        } else if minutes.is_err() || minutes.is_ok_and(|minutes| minutes > LONGEST_DELAY) {
+            Some(format!("RANDOM_DELAY is a number of minutes, here {LONGEST_DELAY} at most"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return Line::Unknown(line.to_owned(), why);
+        }
         let told = match name.as_str() {
             "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" if value.is_empty() => None,
             "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" => Some(NO_MAIL),
@@ -91,7 +123,7 @@ impl Reader {
         told.map_or(Line::Variable, |told| Line::Note(line.to_owned(), told.to_owned()))
     }
 
-    fn entry(&self, line: &str) -> Result<Entry, String> {
+    fn entry(&mut self, line: &str) -> Result<Entry, String> {
         // cronie: a minus keeps a line out of the system's log.
         let mut rest = line.strip_prefix('-').filter(|rest| !rest.starts_with([' ', '\t'])).unwrap_or(line);
         let mut word = |what: &str| {
@@ -116,6 +148,10 @@ impl Reader {
         let (command, input) = split_input(rest);
         if command.trim().is_empty() {
             return Err("the command is empty".into());
+        }
+        self.carried += self.env.iter().map(|(name, value)| name.len() + value.len() + A_VARIABLE).sum::<usize>();
+        if self.carried > MOST_CARRIED {
+            return Err("the variables of all lines before it are too many".into());
         }
         let mut env = self.env.clone();
         let mut take = |name: &str| env.remove(name).filter(|value| !value.is_empty());

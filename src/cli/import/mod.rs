@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use super::out::{Done, Failure, print, warn};
+use crate::config::LARGEST_FILE;
+use crate::model::format_size;
 
 /// write a crontab as a configuration, to stdout
 #[derive(Debug, FromArgs)]
@@ -27,7 +29,7 @@ pub struct Args {
     user: bool,
 }
 
-/// A crontab is read up to this size, which is that of a configuration.
+/// A crontab is read up to this size.
 const LARGEST: u64 = 4 << 20;
 
 /// What a crontab is read with.
@@ -52,7 +54,7 @@ pub struct Imported {
     pub left: usize,
 }
 
-/// Writes a crontab as a configuration that always loads.
+/// Writes a crontab as a configuration that loads, unless it is larger than [`LARGEST_FILE`].
 #[must_use]
 pub fn convert(text: &str, around: &Around<'_>) -> Imported {
     yaml::write(&crontab::parse(text, around.system), around)
@@ -68,6 +70,11 @@ pub(super) fn run(args: &Args) -> Done {
     let title = if args.file.as_os_str() == "-" { "a crontab".into() } else { args.file.display().to_string() };
     let around = Around { title: &title, system, owner: owner.as_deref(), home_of: &home_of };
     let imported = convert(&text, &around);
+    if imported.yaml.len() as u64 > LARGEST_FILE {
+        let (made, most) = (imported.yaml.len() >> 20, format_size(LARGEST_FILE));
+        let what = format!("{} would make a configuration of {made} MiB, and at most {most} are read", args.file.display());
+        return Err(Failure::usage(format!("{what}: split it")));
+    }
     print(&imported.yaml)?;
     if imported.left > 0 {
         let (count, verb) =
