@@ -1,6 +1,6 @@
 //! What firelink is built of: licences, sources, what may not come in, which Rust it needs, and every `unsafe` counted.
 //!
-//! `cargo deny check` with the deny.toml beside Cargo.toml asks more (advisories, yanked versions), where it is installed.
+//! `cargo deny check` with the deny.toml beside Cargo.toml asks more (advisories, yanked versions); CI runs it.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
 
