@@ -373,7 +373,7 @@ impl<C: Clocks> Reactor<C> {
     /// When epoll_wait(2) or a timer fails, which no job and no peer can cause.
     pub fn run(mut self) -> Result<After, RunError> {
         let mut events = mio::Events::with_capacity(EVENTS);
-        memory::give_back();
+        let mut rested = false;
         self.tell_ready();
         while !self.done {
             let hungry = self.peers.take_hungry();
@@ -384,6 +384,10 @@ impl<C: Clocks> Reactor<C> {
                 || !hungry.is_empty();
             if !busy {
                 self.arm()?;
+                if !rested {
+                    rested = true;
+                    memory::give_back();
+                }
             }
             match self.poll.poll(&mut events, busy.then_some(std::time::Duration::ZERO)) {
                 Ok(()) => {}
