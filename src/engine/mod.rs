@@ -251,6 +251,14 @@ impl Engine {
     }
 
     /// Drains the queues, then writes down each run that changed.
+    /// Gives back what was only needed to arm everything at once.
+    pub fn give_back(&mut self) {
+        self.moving.shrink_to_fit();
+        self.ended.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+        self.wall.shrink_to_fit();
+    }
+
     fn settle(&mut self, now: Now) {
         loop {
             if let Some((job, outcome)) = self.ended.pop_front() {

@@ -386,6 +386,8 @@ impl<C: Clocks> Reactor<C> {
                 self.arm()?;
                 if !rested {
                     rested = true;
+                    self.engine.give_back();
+                    self.store.give_back();
                     memory::give_back();
                 }
             }

@@ -247,8 +247,8 @@ impl<C: Clocks> Reactor<C> {
             Some(stored) => return Some(self.show(stored, JobId(u32::try_from(stored.job_row).unwrap_or(0)))),
             None => self.store.run(run).ok().flatten()?,
         };
-        let name = self.store.name_of(stored.job_row).unwrap_or("?").to_owned();
-        Some(stored.view(&name, self.config.zone, &self.state_dir))
+        let name = self.store.job_of(stored.job_row).map_or("?", |job| &*self.config.jobs[job.index()].name);
+        Some(stored.view(name, self.config.zone, &self.state_dir))
     }
 
     pub(super) fn show(&self, run: &StoredRun, job: JobId) -> RunView {

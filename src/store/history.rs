@@ -239,12 +239,6 @@ impl Store {
             .and_then(|mut query| query.query_row([self.row_of(job)], StoredRun::from_row).optional())
             .map_err(|error| StoreError::from_sqlite("read the last run in a state", &error))
     }
-
-    /// The name of a row's job, if the configuration has it.
-    #[must_use]
-    pub fn name_of(&self, row: i64) -> Option<&str> {
-        self.job_of(row).and_then(|job| self.names.get(job.index())).map(|name| &**name)
-    }
 }
 
 fn job_names(conn: &Connection) -> rusqlite::Result<HashMap<i64, String>> {

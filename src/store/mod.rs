@@ -79,7 +79,6 @@ pub struct Store {
     durability: Durability,
     /// The database's id of each job of the configuration.
     job_rows: Vec<i64>,
-    names: Vec<Arc<str>>,
     boot_id: String,
     /// Changes that a failing disk has refused so far, oldest first.
     backlog: Vec<Change>,
@@ -104,6 +103,14 @@ pub struct Opened {
 }
 
 impl Store {
+    /// Gives back what the start has read and asked, which SQLite would keep for another time.
+    pub fn give_back(&mut self) {
+        self.conn.flush_prepared_statement_cache();
+        if let Err(error) = self.conn.release_memory() {
+            log::debug!("SQLite keeps its memory: {error}");
+        }
+    }
+
     /// Opens or creates the database in `dir`, which exists. `boot_id` tells one boot of the machine from another.
     ///
     /// A damaged database is renamed to `state.db.damaged-` and the time, and a fresh one begun. Damage that the opening
@@ -126,7 +133,6 @@ impl Store {
             path,
             durability,
             job_rows: Vec::new(),
-            names: Vec::new(),
             boot_id,
             backlog: Vec::new(),
             watch_backlog: Vec::new(),

@@ -1,7 +1,6 @@
 //! What an earlier daemon left, in the terms of the present configuration.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -105,7 +104,6 @@ impl Store {
         let timeline: Option<String> =
             tx.query_row("SELECT value FROM meta WHERE key = 'timeline'", [], |row| row.get(0)).optional()?;
         tx.commit()?;
-        self.names = keys.iter().map(|key| Arc::clone(&key.name)).collect();
         let next_run = super::row::number(last.unwrap_or(0)) + 1;
         let timeline = timeline.and_then(|text| read_timeline(&text));
         Ok((Restored { next_run, timeline, jobs, running }, same_boot))
@@ -119,10 +117,9 @@ impl Store {
     pub fn set_jobs(&mut self, keys: &[JobKey]) -> Result<(), StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("write {}", self.path.display()), &error);
         let tx = self.conn.unchecked_transaction().map_err(wrap)?;
-        let rows = rows_of(&tx, &self.names, &self.job_rows, keys).map_err(wrap)?;
+        let rows = rows_of(&tx, &self.job_rows, keys).map_err(wrap)?;
         tx.commit().map_err(wrap)?;
         self.job_rows = rows;
-        self.names = keys.iter().map(|key| Arc::clone(&key.name)).collect();
         Ok(())
     }
 
@@ -192,8 +189,18 @@ fn read_active(
     Ok(running)
 }
 
-fn rows_of(tx: &Transaction<'_>, names: &[Arc<str>], rows: &[i64], keys: &[JobKey]) -> rusqlite::Result<Vec<i64>> {
-    let known: HashMap<&str, i64> = names.iter().map(|name| &**name).zip(rows.iter().copied()).collect();
+/// The row of each job: its own one if that is among `rows`, else a fresh one, or that of an earlier job of its name.
+fn rows_of(tx: &Transaction<'_>, rows: &[i64], keys: &[JobKey]) -> rusqlite::Result<Vec<i64>> {
+    let rows: HashSet<i64> = rows.iter().copied().collect();
+    let mut known: HashMap<String, i64> = HashMap::new();
+    let mut named = tx.prepare("SELECT name, id FROM jobs")?;
+    let mut found = named.query([])?;
+    while let Some(row) = found.next()? {
+        let id = row.get(1)?;
+        if rows.contains(&id) {
+            known.insert(row.get(0)?, id);
+        }
+    }
     let mut timed = tx.prepare("UPDATE jobs SET timing = ?2 WHERE id = ?1 AND timing <> ?2")?;
     let mut add = tx.prepare(
         "INSERT INTO jobs (name, timing) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
