@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The figures of measure.py as tables and a plot. usage: report.py RESULT.json MARKDOWN_FILE SVG_FILE
-The tables go between `<!-- peers -->` and `<!-- /peers -->`."""
+"""The figures of measure.py as tables and a plot. usage: report.py RESULT.json PAGE SUMMARY_PAGE SVG_FILE
+All tables go between `<!-- peers -->` and `<!-- /peers -->` of the first page, one of the main figures with the plot between
+the same marks of the second."""
 import json, os, sys
 
 HEAD = {
@@ -38,6 +39,37 @@ def tables(result):
     return '\n'.join(out)
 
 
+# What is told first, by whom it is told of.
+SUMMARY = [
+    ('footprint', 'rss 10', 'memory (RSS) with 10 jobs, kB'),
+    ('footprint', 'rss 10000', 'with 10,000 jobs, kB'),
+    ('footprint', 'private 10000', 'of it private, kB'),
+    ('footprint', 'start ms 10000', 'start with 10,000 jobs, ms'),
+    ('idle', 'switches', 'idle for 60 s with 10,000 jobs: context switches'),
+    ('idle', 'calls', 'and system calls'),
+    ('latency', 'p50 ms', 'from due to the first instruction, median, ms'),
+    ('latency', 'p99 ms', 'p99, ms'),
+    ('burst', 'ratio', '1,000 due at once, speed to posix_spawn'),
+    ('dag', 'ratio chain', 'a chain of 1,000 jobs, speed to posix_spawn'),
+    ('dag', 'ratio 100x100', 'a graph of 100 × 100'),
+    ('flat', 'ratio 1000 by 8', '1,000 commands, 8 at once'),
+]
+WHO = [('firelink', ('firelink',)), ('Debian cron', ('Debian cron',)), ('APScheduler', ('APScheduler',)), ('make', ('make',)), ('ninja', ('ninja',)),
+       ('bare C', ('posix_spawn', 'timerfd + posix_spawn', 'C in epoll_wait'))]
+
+
+def summary(result):
+    about = result['about']
+    out = [f'{about["version"]}, {about["date"]}, {about["machine"]}.', '',
+           '| | ' + ' | '.join(name for name, _ in WHO) + ' |', '| --- |' + ' --: |' * len(WHO)]
+    for table, key, title in SUMMARY:
+        rows = result.get(table, {})
+        cells = [next((show(rows[name][key]) for name in names if key in rows.get(name, {})), '') for _, names in WHO]
+        if any(cells):
+            out.append(f'| {title} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(out)
+
+
 def plot(result):
     """Bars: what a scheduler with 10,000 jobs keeps for itself, and how late a job is."""
     panels = []
@@ -62,15 +94,23 @@ def plot(result):
             f'<rect width="100%" height="100%" fill="white"/>{"".join(body)}</svg>\n')
 
 
-if __name__ == '__main__':
-    source, page, svg = sys.argv[1:4]
-    result = json.load(open(source))
-    text = open(page).read()
+def put(page, body):
     begin, end = '<!-- peers -->', '<!-- /peers -->'
+    with open(page) as file:
+        text = file.read()
     if begin not in text or end not in text:
         sys.exit(f'{page} has no place for the tables: {begin} and {end}')
     head, rest = text.split(begin, 1)
-    picture = os.path.relpath(svg, os.path.dirname(page) or '.')
-    new = f'{head}{begin}\n{tables(result)}\n\n![firelink beside its peers]({picture})\n{end}{rest.split(end, 1)[1]}'
-    open(page, 'w').write(new)
-    open(svg, 'w').write(plot(result))
+    with open(page, 'w') as file:
+        file.write(f'{head}{begin}\n{body}\n{end}{rest.split(end, 1)[1]}')
+
+
+if __name__ == '__main__':
+    source, page, first, svg = sys.argv[1:5]
+    with open(source) as file:
+        result = json.load(file)
+    put(page, tables(result))
+    picture = os.path.relpath(svg, os.path.dirname(first) or '.')
+    put(first, f'{summary(result)}\n\n![firelink beside its peers]({picture})')
+    with open(svg, 'w') as file:
+        file.write(plot(result))

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Measures firelink beside its peers on this machine and writes the tables into a page, with a plot.
+# Measures firelink beside its peers on this machine; writes the tables into docs/figures.md, and the main figures with a
+# plot into README.md.
 #
 #   benches/peers/run.sh [PART...]          footprint idle latency burst dag flat; all by default, about ten minutes; one that is
 #                                           named takes the place of its table from the last run
-#   PAGE=README.md benches/peers/run.sh     another page than docs/figures.md; it has the markers `<!-- peers -->`
 #
 # On Debian as root it brings in the peers that are missing (cron, make, ninja-build, strace, a C compiler; busybox is measured
 # where its crond applet is there, APScheduler comes into a virtual environment); otherwise those that are there are measured.
@@ -11,7 +11,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=${PEERS_DIR:-$PWD/target/peers}
-page=${PAGE:-docs/figures.md}
 mkdir -p "$work"
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
@@ -33,5 +32,5 @@ cc -O2 -static -o "$work/floor" benches/peers/floor.c
 # Pages of a program that was only just written count as dirty memory of whoever runs it.
 sync
 PEERS_DIR=$work python3 benches/peers/measure.py "$work/result.json" "$@"
-python3 benches/peers/report.py "$work/result.json" "$page" docs/peers.svg
-echo "the tables are in $page, the plot in docs/peers.svg"
+python3 benches/peers/report.py "$work/result.json" docs/figures.md README.md docs/peers.svg
+echo "the tables are in docs/figures.md, the main figures in README.md, the plot is docs/peers.svg"
