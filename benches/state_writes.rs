@@ -17,6 +17,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
@@ -76,6 +77,7 @@ fn one_run(store: &mut Store, id: u64) {
     put(store, false, &record, None);
     record.state = RunState::Ended(End { outcome: Outcome::Succeeded, at, exit: Some(Exit::Code(0)), reason: None });
     put(store, false, &record, None);
+    store.rest(Duration::from_secs(59));
 }
 
 fn main() {

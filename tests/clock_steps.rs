@@ -327,6 +327,31 @@ fn what_a_job_misses_is_pruned_also_if_it_never_runs() {
 }
 
 #[test]
+fn the_state_is_tidied_between_two_deadlines_that_are_far_enough_from_each_other() {
+    // Pages in the log of the database.
+    let log = |dir: &Path| -> i64 {
+        let conn = rusqlite::Connection::open(dir.join("state/state.db")).unwrap();
+        conn.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| row.get(1)).unwrap()
+    };
+    for (every, longest) in [("10s", 900..1_000), ("400ms", 1_900..2_000), ("100ms", 2_200..3_000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!("jobs: [{{ name: grid, trigger: {{ type: interval, every: {every} }} }}]");
+        let period = firelink::model::parse_duration(every).unwrap();
+        let mut daemon = Daemon::start(dir.path(), &config, &Clock::at("2026-03-01T09:30:00Z"));
+        let (mut most, mut emptied) = (0, false);
+        while most < 2_200 && !emptied {
+            let before = log(dir.path());
+            most = most.max(before);
+            daemon.pass(period);
+            emptied = log(dir.path()) < before;
+        }
+        assert!(longest.contains(&most), "{every}: {most} pages");
+        assert_eq!(emptied, most < 2_200, "{every}");
+        daemon.stop();
+    }
+}
+
+#[test]
 fn elapsed_deadlines_do_not_move_with_the_clock() {
     let dir = tempfile::tempdir().unwrap();
     let config = "jobs: [{ name: grid, trigger: { type: interval, every: 10s } }]";

@@ -10,6 +10,8 @@ mod history;
 mod model;
 #[path = "support/own_process.rs"]
 mod own_process;
+#[path = "store/rest.rs"]
+mod rest;
 #[path = "store/support.rs"]
 mod support;
 #[path = "store/turns.rs"]

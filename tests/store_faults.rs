@@ -13,6 +13,7 @@ mod vfs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use firelink::config::Durability;
 use firelink::store::{DATABASE, Store};
@@ -117,8 +118,25 @@ impl Disks {
     }
 }
 
+/// Whether a story's store is left to itself between two commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rests {
+    /// As on a box with little to do.
+    Often,
+    /// As on one that never rests, so that checkpoints come within commits.
+    Never,
+}
+
+impl Rests {
+    fn after_a_commit(self, store: &mut Store) {
+        if self == Rests::Often {
+            store.rest(Duration::MAX);
+        }
+    }
+}
+
 /// Tells a story to its end; returns what was done to the disk.
-fn told(durability: Durability, commits: usize) -> Vec<Op> {
+fn told(durability: Durability, commits: usize, rests: Rests) -> Vec<Op> {
     let dir = tempfile::tempdir().unwrap();
     vfs::record();
     let mut store = begin(dir.path(), durability);
@@ -127,9 +145,11 @@ fn told(durability: Durability, commits: usize) -> Vec<Op> {
         let (changes, watches) = tell(step);
         store.commit(changes, watches).unwrap();
         vfs::acknowledge(step + 1);
+        rests.after_a_commit(&mut store);
     }
-    drop(store);
+    // Closing it would make one more checkpoint.
     let ops = vfs::recorded();
+    drop(store);
     assert!(
         ops.iter().any(|op| matches!(op, Op::Sync { file } if file.ends_with(DATABASE))),
         "it was long enough for checkpoints"
@@ -138,8 +158,8 @@ fn told(durability: Durability, commits: usize) -> Vec<Op> {
 }
 
 /// Cuts the power at many places of a story and looks at what is left.
-fn cut(durability: Durability, check: impl Fn(usize, Option<usize>, &str)) -> usize {
-    let ops = told(durability, 420);
+fn cut(durability: Durability, rests: Rests, check: impl Fn(usize, Option<usize>, &str)) -> usize {
+    let ops = told(durability, if rests == Rests::Often { 420 } else { 900 }, rests);
     let each = std::env::var_os("FIRELINK_STRESS_CUTS").is_some();
     let mut seed = 1;
     let (mut disks, mut acknowledged, mut cuts) = (Disks::default(), None, 0);
@@ -150,11 +170,8 @@ fn cut(durability: Durability, check: impl Fn(usize, Option<usize>, &str)) -> us
         }
         // Before anything is acknowledged there is nothing to lose; around a sync most is decided.
         let next_syncs = matches!(ops.get(index + 1), Some(Op::Sync { .. }));
-        let Some(acknowledged) =
-            acknowledged.filter(|_| each || random(&mut seed).is_multiple_of(if next_syncs { 12 } else { 60 }))
-        else {
-            continue;
-        };
+        let rare = if rests == Rests::Often { 12 } else { 48 } * if next_syncs { 1 } else { 5 };
+        let Some(acknowledged) = acknowledged.filter(|_| each || random(&mut seed).is_multiple_of(rare)) else { continue };
         for loss in [Loss::Nothing, Loss::Everything, Loss::Some(random(&mut seed)), Loss::Some(random(&mut seed))] {
             let dir = disks.after_a_cut(loss);
             let told = format!("cut after step {index} ({op:.60?}), loss {loss:?}, {acknowledged} acknowledged");
@@ -169,41 +186,55 @@ fn cut(durability: Durability, check: impl Fn(usize, Option<usize>, &str)) -> us
 #[test]
 fn with_durability_full_a_power_cut_takes_nothing_that_was_acknowledged_and_leaves_nothing_by_half() {
     vfs::install();
-    let cuts = cut(Durability::Full, |acknowledged, found, told| {
-        // The commit that was on its way may have arrived.
-        assert!(found.is_some_and(|found| found == acknowledged || found == acknowledged + 1), "{found:?} found: {told}");
-    });
-    assert!(cuts > 100, "{cuts}");
+    for rests in [Rests::Often, Rests::Never] {
+        let cuts = cut(Durability::Full, rests, |acknowledged, found, told| {
+            // The commit that was on its way may have arrived.
+            assert!(found.is_some_and(|found| found == acknowledged || found == acknowledged + 1), "{found:?} found: {told}");
+        });
+        assert!(cuts > 100, "{cuts}");
+    }
 }
 
 #[test]
 fn with_durability_normal_a_power_cut_takes_the_last_commits_at_most_and_leaves_nothing_by_half() {
     vfs::install();
-    let cuts = cut(Durability::Normal, |acknowledged, found, told| {
-        assert!(found.is_some_and(|found| found <= acknowledged + 1), "{found:?} found: {told}");
-    });
-    assert!(cuts > 100, "{cuts}");
+    for rests in [Rests::Often, Rests::Never] {
+        let cuts = cut(Durability::Normal, rests, |acknowledged, found, told| {
+            assert!(found.is_some_and(|found| found <= acknowledged + 1), "{found:?} found: {told}");
+        });
+        assert!(cuts > 100, "{cuts}");
+    }
 }
 
 /// A disk that refuses a while and then is well again, at many places of a story.
 fn refused(fault: Fault, durability: Durability) {
-    const COMMITS: usize = 150;
+    /// The disk is well for the first ones, after which a rest is soon worth it.
+    const WELL: usize = 180;
+    const COMMITS: usize = 250;
     vfs::install();
     let mut places = 0;
+    let mut rested = false;
     let mut seed = 7;
     // Writes are many; syncs are one a commit.
     let stride = if fault == Fault::Sync { 7 } else { 23 };
     for skip in (0..).map(|place| place * stride) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = begin(dir.path(), durability);
+        for step in 0..WELL {
+            let (changes, watches) = tell(step);
+            store.commit(changes, watches).unwrap();
+        }
         let count = usize::try_from(random(&mut seed)).unwrap() % 6 + 1;
         vfs::fail(fault, skip, count);
         let mut troubled = 0;
-        for step in 0..COMMITS {
+        for step in WELL..COMMITS {
             let (changes, watches) = tell(step);
             let refused = store.commit(changes, watches).is_err();
             assert_eq!(refused, store.trouble().is_some(), "what was refused is told");
             troubled += usize::from(refused);
+            let before = vfs::refusals();
+            store.rest(Duration::MAX);
+            rested |= vfs::refusals() > before;
         }
         let refusals = vfs::heal();
         catch_up(&mut store);
@@ -217,6 +248,7 @@ fn refused(fault: Fault, durability: Durability) {
         assert!(troubled <= refusals + 1, "{troubled} troubled commits of {refusals} refusals");
     }
     assert!(places > 0, "{fault:?} was never met");
+    assert!(rested, "{fault:?} was never met by a rest");
 }
 
 fn catch_up(store: &mut Store) {
@@ -263,6 +295,7 @@ fn a_disk_that_refuses_in_the_middle_of_anything_and_then_has_its_power_cut_keep
             } else {
                 met.insert(format!("{fault:?}"));
             }
+            store.rest(Duration::MAX);
         }
         vfs::heal();
         drop_without_closing(store);

@@ -377,11 +377,7 @@ impl<C: Clocks> Reactor<C> {
         self.tell_ready();
         while !self.done {
             let hungry = self.peers.take_hungry();
-            let busy = self.watches.has_batch()
-                || !self.inbox.is_empty()
-                || self.children.has_output()
-                || self.hooks.has_output()
-                || !hungry.is_empty();
+            let busy = self.is_busy() || !hungry.is_empty();
             if !busy {
                 self.arm()?;
                 if !rested {
@@ -417,6 +413,23 @@ impl<C: Clocks> Reactor<C> {
 
     /// Arms both timers, if a deadline has changed.
     fn arm(&mut self) -> Result<(), RunError> {
+        let mut deadlines = self.due_next();
+        // What is pruned can wait, but not for ever.
+        deadlines.elapsed = self.pruning.next().into_iter().chain(deadlines.elapsed).min();
+        if self.armed != Some(deadlines) {
+            self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
+            self.armed = Some(deadlines);
+        }
+        Ok(())
+    }
+
+    /// True if there is something to do without any wait.
+    fn is_busy(&self) -> bool {
+        self.watches.has_batch() || !self.inbox.is_empty() || self.children.has_output() || self.hooks.has_output()
+    }
+
+    /// All but the pruning's.
+    fn due_next(&mut self) -> Deadlines {
         let mut deadlines = self.engine.next_deadlines();
         let others = [
             self.watches.next_wake(),
@@ -426,16 +439,22 @@ impl<C: Clocks> Reactor<C> {
             self.sync_at,
             self.sweep_at,
             self.service.notify.next_wake(),
-            self.pruning.next(),
             self.metrics.next_write(),
             self.callers.next_wake(),
         ];
         deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
-        if self.armed != Some(deadlines) {
-            self.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
-            self.armed = Some(deadlines);
+        deadlines
+    }
+
+    /// Leaves the state to itself until the next deadline.
+    fn rest(&mut self) {
+        if self.is_busy() {
+            return;
         }
-        Ok(())
+        let deadlines = self.due_next();
+        let wall = deadlines.wall.map(|at| at.since(self.now.wall));
+        let elapsed = deadlines.elapsed.map(|at| at.since(self.now.elapsed));
+        self.store.rest(wall.into_iter().chain(elapsed).min().unwrap_or(Duration::MAX));
     }
 
     fn ready(&mut self, what: What) -> Result<(), RunError> {
@@ -652,5 +671,6 @@ impl<C: Clocks> Reactor<C> {
             self.answer_stop();
             self.done = true;
         }
+        self.rest();
     }
 }

@@ -14,6 +14,7 @@ mod history;
 mod inspect;
 mod lock;
 mod prune;
+mod rest;
 mod restore;
 mod row;
 mod schema;
@@ -89,6 +90,8 @@ pub struct Store {
     seen_lengths: seen::Lengths,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
+    /// Something was written since the log of the database was last emptied.
+    unrested: bool,
     /// What a person should hear and has not been handed over.
     warnings: Vec<String>,
 }
@@ -139,6 +142,7 @@ impl Store {
             trouble: None,
             seen_lengths: seen::Lengths::new(),
             since_bound: 0,
+            unrested: true,
             warnings: Vec::new(),
         };
         Ok(Opened { store, warnings })

@@ -124,6 +124,7 @@ impl Store {
         let tx = self.conn.transaction().map_err(wrap)?;
         let done = act(&tx).map_err(wrap)?;
         tx.commit().map_err(wrap)?;
+        self.unrested = true;
         Ok(done)
     }
 }

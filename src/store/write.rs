@@ -33,6 +33,7 @@ impl Store {
         match self.write(&changes, &watches) {
             Ok(()) => {
                 self.trouble = None;
+                self.unrested = true;
                 for watch in &watches {
                     let row = self.row_of(watch.job);
                     seen::note(&mut self.seen_lengths, row, &watch.batch);
@@ -93,7 +94,7 @@ fn in_transaction(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite:
     done
 }
 
-fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
+pub(super) fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT INTO meta (key, value)
          SELECT 'active_from', coalesce(

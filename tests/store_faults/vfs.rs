@@ -89,6 +89,11 @@ pub fn fail(fault: Fault, skip: usize, count: usize) {
     });
 }
 
+/// How many calls it has refused so far.
+pub fn refusals() -> usize {
+    WORLD.with_borrow(|world| world.refused)
+}
+
 /// The disk is well again; returns how many calls it refused.
 pub fn heal() -> usize {
     WORLD.with_borrow_mut(|world| {
