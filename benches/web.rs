@@ -178,6 +178,7 @@ fn fill(dir: &Path) {
              ({newest} - ({RUNS} - id) * 8) * 1000000000, 1, ({newest} - ({RUNS} - id) * 8) * 1000000000,
              ({newest} - ({RUNS} - id) * 8) * 1000000000, ({newest} - ({RUNS} - id) * 8) * 1000000000 + 734000000 + id,
              NULL, NULL, NULL, id % 50 = 1, NULL, NULL, NULL FROM n;
+         INSERT INTO blocks SELECT id - id % 1024, min(scheduled_at) FROM runs GROUP BY 1;
          UPDATE jobs SET ended = (SELECT count(*) FROM runs WHERE job = jobs.id), last_run = (SELECT max(id) FROM runs WHERE job = jobs.id);
          INSERT OR REPLACE INTO meta VALUES ('active_from', {RUNS});
          COMMIT; PRAGMA wal_checkpoint(TRUNCATE);"

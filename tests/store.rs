@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test may panic like the tests themselves")]
 
+#[path = "store/blocks.rs"]
+mod blocks;
 #[path = "store/disk.rs"]
 mod disk;
 #[path = "store/history.rs"]

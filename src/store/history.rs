@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
 
 use super::row::{COLUMNS, StoredRun, integer};
 use super::schema::StoreError;
-use super::{DATABASE, Store, open_read_only};
+use super::{DATABASE, Store, blocks, open_read_only};
 use crate::model::{Attempt, Exit, JobId, RunId, StateWord, WallTime};
 
 /// Which runs are asked for.
@@ -270,6 +270,14 @@ impl Where {
 
 fn runs(conn: &Connection, job: Option<i64>, filter: &Filter) -> rusqlite::Result<Vec<StoredRun>> {
     let mut asked = Where { sql: format!("SELECT {COLUMNS} FROM runs WHERE 1"), params: Vec::new() };
+    let mut order = " ORDER BY id DESC LIMIT ?";
+    if let Some(until) = filter.until
+        && let Some((from, condition)) = blocks::before(conn)?
+    {
+        asked.sql = format!("SELECT {COLUMNS} FROM {from} WHERE 1");
+        asked.and(condition, Some(until.as_nanos()));
+        order = " ORDER BY first DESC, id DESC LIMIT ?";
+    }
     asked.and("job = ?", job);
     asked.and("state = ?", filter.state.map(StateWord::as_str));
     match filter.state {
@@ -285,7 +293,7 @@ fn runs(conn: &Connection, job: Option<i64>, filter: &Filter) -> rusqlite::Resul
     asked.and("scheduled_at >= ?", filter.since.map(WallTime::as_nanos));
     asked.and("scheduled_at < ?", filter.until.map(WallTime::as_nanos));
     asked.and("id < ?", filter.before.map(|id| integer(id.0)));
-    let asked = asked.limited(" ORDER BY id DESC LIMIT ?", filter.limit);
+    let asked = asked.limited(order, filter.limit);
     conn.prepare_cached(&asked.sql)?.query_map(params_from_iter(asked.params), StoredRun::from_row)?.collect()
 }
 

@@ -11,7 +11,7 @@ use super::{DATABASE, open_read_only};
 const TOLD: usize = 20;
 
 /// What must hold of the content, as a query that finds an instance of what must not, and the words for it.
-const LAWS: [(&str, &str); 7] = [
+const LAWS: [(&str, &str); 8] = [
     ("SELECT 'run ' || id FROM runs WHERE job NOT IN (SELECT id FROM jobs)", "belongs to a job that is not known"),
     (
         "SELECT 'run ' || id || ', state `' || state || '`' FROM runs WHERE state NOT IN \
@@ -31,6 +31,10 @@ const LAWS: [(&str, &str); 7] = [
     (
         "SELECT 'job ' || name FROM jobs WHERE missed <> (SELECT count(*) FROM missed WHERE job = jobs.id)",
         "has another number of missed deadlines than is counted",
+    ),
+    (
+        "SELECT 'run ' || id FROM runs LEFT JOIN blocks ON first = id - id % 1024 WHERE earliest IS NULL OR earliest > scheduled_at",
+        "is not found by when it was due",
     ),
     (
         "SELECT 'what job ' || job || ' has seen, part ' || seq FROM seen_log WHERE length(records) % 24 <> 0",

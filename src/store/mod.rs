@@ -9,6 +9,7 @@
 //! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
 //! command line import it.
 
+mod blocks;
 mod copy;
 mod history;
 mod inspect;

@@ -6,9 +6,9 @@ use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::Store;
 use super::row::number;
 use super::schema::StoreError;
+use super::{Store, blocks};
 use crate::model::{JobId, WallTime};
 
 /// Runs and missed deadlines removed in one pruning: bounded work in a turn, a fifth of the five milliseconds by which it may hold up a firing.
@@ -141,6 +141,7 @@ fn remove(tx: &Transaction<'_>, job: i64, keep: Keep, limit: usize) -> rusqlite:
         tx.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([*id])?;
         tx.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute([*id])?;
     }
+    blocks::forget(tx, &runs)?;
     let behind = runs.iter().max().copied();
     let deadlines = prunable_missed(tx, job, keep, surplus(missed, keep), behind, limit - runs.len().min(limit))?;
     for id in &deadlines {

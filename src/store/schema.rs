@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::blocks;
 use crate::config::Durability;
 use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -83,6 +84,10 @@ fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
         )?;
         tx.execute_batch(MISSED_BY_JOB)?;
         tx.execute_batch(TROUBLED)?;
+    }
+    if from < 7 {
+        tx.execute_batch(blocks::TABLE)?;
+        blocks::fill(&tx)?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()
@@ -182,9 +187,8 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     match version {
         VERSION => {}
         0 => {
-            let create = format!(
-                "BEGIN IMMEDIATE; {SHAPE} {TROUBLED} {MISSED_BY_JOB} {SEEN_LOG} PRAGMA user_version = {VERSION}; COMMIT;"
-            );
+            let tables = [SHAPE, TROUBLED, MISSED_BY_JOB, SEEN_LOG, blocks::TABLE].concat();
+            let create = format!("BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}; COMMIT;");
             conn.execute_batch(&create).map_err(wrap)?;
         }
         1..VERSION => migrate(&mut conn, version).map_err(wrap)?,

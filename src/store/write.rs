@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
-use super::{BACKLOG, Store, WatchRecord, seen};
+use super::{BACKLOG, Store, WatchRecord, blocks, seen};
 use crate::engine::{Change, RunRecord};
 use crate::model::{Exit, JobId};
 use crate::planted::{self, Bug};
@@ -273,6 +273,7 @@ impl Rows<'_> {
             ])?;
         }
         if !known {
+            blocks::note(tx, id, row.scheduled_at.as_nanos())?;
             tx.prepare_cached("UPDATE jobs SET last_run = ?2 WHERE id = ?1 AND (last_run IS NULL OR last_run < ?2)")?
                 .execute(params![job, id])?;
         }

@@ -201,7 +201,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
     }
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
     conn.execute_batch(
-        "ALTER TABLE jobs DROP COLUMN timing; ALTER TABLE jobs DROP COLUMN ended; ALTER TABLE jobs DROP COLUMN made_up_from; ALTER TABLE jobs DROP COLUMN made_up_to; ALTER TABLE jobs DROP COLUMN missed; DROP INDEX missed_by_job;
+        "ALTER TABLE jobs DROP COLUMN timing; ALTER TABLE jobs DROP COLUMN ended; ALTER TABLE jobs DROP COLUMN made_up_from; ALTER TABLE jobs DROP COLUMN made_up_to; ALTER TABLE jobs DROP COLUMN missed; DROP INDEX missed_by_job; DROP TABLE blocks;
          DROP INDEX runs_troubled; DROP TABLE seen_log;
          CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
          INSERT INTO seen VALUES (1, x'00000000000000000000000000000007', 70), (1, x'00000000000000000000000000000003', 30);
@@ -215,7 +215,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
     assert_eq!((known.baseline_done, known.objects), (true, vec![object(3, 30), object(7, 70)]));
     assert_eq!((restored.next_run, restored.jobs[0].cursor), (2, Some(at(5))));
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
-    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 6);
+    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 7);
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
     assert_eq!(conn.query_row("SELECT timing FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
