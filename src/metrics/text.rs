@@ -6,7 +6,7 @@ use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet, prometheus_text, text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
@@ -77,32 +77,42 @@ type About = (&'static str, &'static str);
 struct Out<'e>(DescriptorEncoder<'e>);
 
 impl Out<'_> {
-    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+    /// A name with a row for each value; nothing at all if there is none.
+    fn family<R>(
         &mut self,
         (name, about): About,
-        unit: Option<&Unit>,
-        rows: impl Iterator<Item = (L, V)>,
+        (unit, kind): (Option<&Unit>, MetricType),
+        rows: impl Iterator<Item = R>,
+        mut write: impl FnMut(&mut MetricEncoder<'_>, R) -> fmt::Result,
     ) -> fmt::Result {
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, about, unit, MetricType::Counter)?;
-        rows.try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, f64>(&value, None))
+        let mut family = self.0.encode_descriptor(name, about, unit, kind)?;
+        rows.try_for_each(|row| write(&mut family, row))
+    }
+
+    fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
+        &mut self,
+        about: About,
+        unit: Option<&Unit>,
+        rows: impl Iterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        self.family(about, (unit, MetricType::Counter), rows, |family, (labels, value)| {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, f64>(&value, None)
+        })
     }
 
     fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
-        (name, about): About,
+        about: About,
         unit: Option<&Unit>,
         rows: impl Iterator<Item = (L, V)>,
     ) -> fmt::Result {
-        let mut rows = rows.peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, about, unit, MetricType::Gauge)?;
-        rows.try_for_each(|(labels, value)| family.encode_family(&labels)?.encode_gauge(&value))
+        self.family(about, (unit, MetricType::Gauge), rows, |family, (labels, value)| {
+            family.encode_family(&labels)?.encode_gauge(&value)
+        })
     }
 
     fn gauge<V: EncodeGaugeValue>(&mut self, about: About, value: V) -> fmt::Result {
@@ -111,15 +121,10 @@ impl Out<'_> {
 
     fn histograms<'h, L: EncodeLabelSet, const N: usize>(
         &mut self,
-        (name, about): About,
+        about: About,
         rows: impl Iterator<Item = (L, &'h Histogram<N>)>,
     ) -> fmt::Result {
-        let mut rows = rows.peekable();
-        if rows.peek().is_none() {
-            return Ok(());
-        }
-        let mut family = self.0.encode_descriptor(name, about, Some(&Unit::Seconds), MetricType::Histogram)?;
-        rows.try_for_each(|(labels, histogram)| {
+        self.family(about, (Some(&Unit::Seconds), MetricType::Histogram), rows, |family, (labels, histogram)| {
             let below = histogram.bounds.iter().copied().zip(histogram.counts);
             let buckets: Vec<(f64, u64)> = below.chain([(f64::INFINITY, histogram.above)]).collect();
             let count = histogram.count();
