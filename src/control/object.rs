@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use serde::de::value::EnumAccessDeserializer;
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, VariantAccess, Visitor,
 };
@@ -31,6 +32,11 @@ impl de::Error for Mistake {
     fn custom<T: fmt::Display>(said: T) -> Mistake {
         Mistake(said.to_string())
     }
+
+    /// The only variants that are looked for are commands: a value's own are told by the reader of values.
+    fn unknown_variant(name: &str, known: &'static [&'static str]) -> Mistake {
+        Mistake(format!("unknown command `{name}`{}", hint(name, known)))
+    }
 }
 
 /// Reads a structure from the object; `what` names the object in messages.
@@ -46,7 +52,7 @@ pub fn read<T: DeserializeOwned>(what: &str, object: Object) -> Result<T, Mistak
 /// # Errors
 /// As [`read`] does, and for a name that is none.
 pub fn read_variant<T: DeserializeOwned>(name: &str, object: Object) -> Result<T, Mistake> {
-    T::deserialize(Named { name, what: &format!("`{name}`"), object })
+    T::deserialize(EnumAccessDeserializer::new(Named { name, what: &format!("`{name}`"), object }))
 }
 
 /// The object of a structure: serde says which keys that has.
@@ -105,31 +111,6 @@ struct Named<'a> {
     name: &'a str,
     what: &'a str,
     object: Object,
-}
-
-impl<'de> Deserializer<'de> for Named<'_> {
-    type Error = Mistake;
-
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Mistake> {
-        match variants.contains(&self.name) {
-            true => visitor.visit_enum(self),
-            false => Err(Mistake(format!("unknown command `{}`{}", self.name, hint(self.name, variants)))),
-        }
-    }
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
-        visitor.visit_enum(self)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
 }
 
 impl<'de, 'a> EnumAccess<'de> for Named<'a> {
