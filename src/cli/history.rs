@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::load::state_dir;
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::Surroundings;
-use crate::control::commands::{run_line, split_exit};
+use crate::control::commands::run_line;
 use crate::model::{RunId, RunView, StateWord, WallTime, parse_duration};
-use crate::store::{AttemptRow, Filter, History, StoreError};
+use crate::store::{AttemptView, Filter, History, StoreError};
 use crate::triggers::cron::{Zone, parse_rfc3339};
 
 /// show past runs, newest first
@@ -138,33 +138,9 @@ struct Whole {
     #[serde(flatten)]
     run: RunView,
     /// Those that failed and were followed by another.
-    attempts: Vec<Attempt>,
+    attempts: Vec<AttemptView>,
     /// The last lines of its output.
     output: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Attempt {
-    attempt: u32,
-    started_at: Option<String>,
-    ended_at: String,
-    exit_code: Option<i32>,
-    signal: Option<String>,
-    reason: String,
-}
-
-impl Attempt {
-    fn of(row: AttemptRow, zone: Zone) -> Attempt {
-        let (exit_code, signal) = split_exit(row.exit);
-        Attempt {
-            attempt: row.attempt.0,
-            started_at: row.started_at.map(|at| zone.rfc3339(at)),
-            ended_at: zone.rfc3339(row.ended_at),
-            exit_code,
-            signal,
-            reason: row.reason,
-        }
-    }
 }
 
 fn show_one(args: &Args, history: &History, id: RunId, zone: Zone, dir: &Path) -> Done {
@@ -172,7 +148,7 @@ fn show_one(args: &Args, history: &History, id: RunId, zone: Zone, dir: &Path) -
         return Err(Failure::failed(format!("there is no run {id} in {}, or it is there no more", dir.display())));
     };
     let run = row.view(history.job_name(row.job_row), zone, dir);
-    let attempts = history.attempts(id).map_err(failed)?.into_iter().map(|row| Attempt::of(row, zone)).collect();
+    let attempts = history.attempts(id).map_err(failed)?.into_iter().map(|row| row.view(zone)).collect();
     let output = match &run.log {
         Some(path) => last_lines(Path::new(path), args.tail.unwrap_or(TAIL))
             .map_err(|error| Failure::failed(format!("can't read {path}: {error}")))?,
@@ -200,7 +176,8 @@ impl Whole {
         line("event", run.event.as_ref().map(ToString::to_string).as_deref());
         line("log", run.log.as_deref());
         for attempt in &self.attempts {
-            let _ = writeln!(text, "attempt {} ended {}: {}", attempt.attempt, attempt.ended_at, attempt.reason);
+            let told = |text: &Option<String>| text.clone().unwrap_or_default();
+            let _ = writeln!(text, "attempt {} ended {}: {}", attempt.attempt, told(&attempt.ended_at), told(&attempt.reason));
         }
         if !self.output.is_empty() {
             text.push('\n');

@@ -13,14 +13,13 @@ use mio::{Interest, Token};
 use super::hooks::How;
 use super::io::{Io, What};
 use crate::config::Job;
-use crate::control::commands::split_exit;
 use crate::engine::{Spawn, StopSignal};
 use crate::exec::spec::{Action, Limits};
 use crate::exec::{
     self, Adopted, Begun, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
 };
 use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
-use crate::store::log_path;
+use crate::store::{log_path, split_exit};
 
 /// A process that the daemon watches.
 enum Process {

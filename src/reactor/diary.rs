@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
-use crate::control::commands::split_exit;
 use crate::engine::Story;
 use crate::model::{JobId, Outcome, StateWord, WallTime, format_duration};
+use crate::store::split_exit;
 
 /// Writes one story to the log: one `info` line a run, at its end; the rest is `debug`, or `warn` where a person may
 /// want to look.

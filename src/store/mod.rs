@@ -41,7 +41,7 @@ pub use lock::{Lock, LockError};
 pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, Pruned};
 pub use row::StoredRun;
 pub use schema::StoreError;
-pub use view::log_path;
+pub use view::{AttemptView, log_path, split_exit};
 
 /// The database's name within `state_dir`.
 pub const DATABASE: &str = "state.db";

@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::history::MissedRow;
+use serde::Serialize;
+
+use super::history::{AttemptRow, MissedRow};
 use super::row::StoredRun;
+use crate::exec::signal_name;
 use crate::model::{Attempt, Exit, RunId, RunView, StateWord, TriggerWord};
 use crate::triggers::cron::Zone;
 
@@ -13,16 +16,22 @@ pub fn log_path(state_dir: &Path, job: &str, run: RunId) -> PathBuf {
     state_dir.join("logs").join(job).join(format!("{run}.log"))
 }
 
+/// The two columns of an exit: code and signal's name.
+#[must_use]
+pub fn split_exit(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
+    match exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal_name(signal))),
+        None => (None, None),
+    }
+}
+
 impl StoredRun {
     /// The stable shape; `zone` is the one in which instants are told.
     #[must_use]
     pub fn view(&self, job: &str, zone: Zone, state_dir: &Path) -> RunView {
         let log = log_path(state_dir, job, self.id);
-        let (exit_code, signal) = match self.exit {
-            Some(Exit::Code(code)) => (Some(code), None),
-            Some(Exit::Signal(signal)) => (None, Some(crate::exec::signal_name(signal))),
-            None => (None, None),
-        };
+        let (exit_code, signal) = split_exit(self.exit);
         RunView {
             id: Some(self.id),
             job: job.into(),
@@ -38,6 +47,39 @@ impl StoredRun {
             signal,
             reason: self.reason.clone(),
             log: log.exists().then(|| log.display().to_string()),
+        }
+    }
+}
+
+/// An attempt as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AttemptView {
+    /// Which.
+    pub attempt: Attempt,
+    /// When it started.
+    pub started_at: Option<String>,
+    /// When it ended; not yet for one that goes on.
+    pub ended_at: Option<String>,
+    /// How its process ended, if it exited.
+    pub exit_code: Option<i32>,
+    /// The signal by which its process ended.
+    pub signal: Option<String>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+impl AttemptRow {
+    /// The stable shape; `zone` is the one in which instants are told.
+    #[must_use]
+    pub fn view(self, zone: Zone) -> AttemptView {
+        let (exit_code, signal) = split_exit(self.exit);
+        AttemptView {
+            attempt: self.attempt,
+            started_at: self.started_at.map(|at| zone.rfc3339(at)),
+            ended_at: Some(zone.rfc3339(self.ended_at)),
+            exit_code,
+            signal,
+            reason: Some(self.reason),
         }
     }
 }

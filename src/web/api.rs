@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -17,11 +16,11 @@ use tokio::sync::oneshot;
 use super::answer::{Answer, Problem, json_ok, json_response, keys_of};
 use super::hub::{event_stream, follow_all};
 use super::{Ask, Shared};
-use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, split_exit, status, trigger};
+use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, status, trigger};
 use crate::control::object::{self, Object};
 use crate::control::protocol::Request;
 use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
-use crate::store::{Filter, History, StoredRun};
+use crate::store::{AttemptView, Filter, History, StoredRun};
 use crate::triggers::cron::{Zone, parse_rfc3339};
 
 /// The longest body of a request. The largest honest one has two flags.
@@ -202,31 +201,12 @@ fn filter(asked: HashMap<String, String>) -> Result<Filter, Problem> {
     Ok(filter)
 }
 
-/// An attempt as it is shown.
-#[derive(Debug, Serialize)]
-struct Tried {
-    attempt: Attempt,
-    started_at: Option<String>,
-    ended_at: Option<String>,
-    exit_code: Option<i32>,
-    signal: Option<String>,
-    reason: Option<String>,
-}
-
 pub(super) async fn run(State(shared): Window, Path(id): Path<u64>) -> Answer {
     let (run, _) = shared.run(RunId(id)).await?;
     let zone = shared.settings.zone;
     let stored = shared.read(move |history| Ok((history.attempts(RunId(id))?, history.run(RunId(id))?))).await?;
     let (failed, stored) = stored.unwrap_or_default();
-    let tell = |at: WallTime| zone.rfc3339(at);
-    let mut attempts: Vec<Tried> = failed
-        .into_iter()
-        .map(|row| {
-            let (exit_code, signal) = split_exit(row.exit);
-            let (started_at, ended_at) = (row.started_at.map(tell), Some(tell(row.ended_at)));
-            Tried { attempt: row.attempt, started_at, ended_at, exit_code, signal, reason: Some(row.reason) }
-        })
-        .collect();
+    let mut attempts: Vec<AttemptView> = failed.into_iter().map(|row| row.view(zone)).collect();
     if run.attempt > attempts.last().map_or(Attempt(0), |last| last.attempt) {
         attempts.push(last_attempt(&run, stored.as_ref(), zone));
     }
@@ -234,9 +214,9 @@ pub(super) async fn run(State(shared): Window, Path(id): Path<u64>) -> Answer {
 }
 
 /// The attempt that is the run's own row.
-fn last_attempt(run: &RunView, stored: Option<&StoredRun>, zone: Zone) -> Tried {
+fn last_attempt(run: &RunView, stored: Option<&StoredRun>, zone: Zone) -> AttemptView {
     let began = stored.filter(|stored| stored.attempt == run.attempt).and_then(|stored| stored.attempt_at);
-    Tried {
+    AttemptView {
         attempt: run.attempt,
         started_at: began.map(|at| zone.rfc3339(at)).or_else(|| run.started_at.clone()),
         ended_at: run.ended_at.clone(),

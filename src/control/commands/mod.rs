@@ -13,7 +13,7 @@ pub mod status;
 pub mod stop;
 pub mod trigger;
 
-use crate::model::{Exit, RunView};
+use crate::model::RunView;
 
 /// One line about a run: `12  jobA  succeeded  cron  2026-11-23T18:00:00+01:00  exit code 0`.
 #[must_use]
@@ -31,14 +31,4 @@ pub fn run_line(run: &RunView) -> String {
         line.push_str(&why);
     }
     line.trim_end().to_owned()
-}
-
-/// The two columns of an exit: code and signal's name.
-#[must_use]
-pub fn split_exit(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
-    match exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(crate::exec::signal_name(signal))),
-        None => (None, None),
-    }
 }
