@@ -10,6 +10,8 @@ mod daemon;
 mod hostile;
 #[path = "support/proxy.rs"]
 mod proxy;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/s3.rs"]
 mod s3;
 
@@ -19,6 +21,7 @@ use std::time::{Duration, Instant};
 use daemon::{Daemon, PATIENCE, Place};
 use hostile::{Hostile, Reply};
 use proxy::{Fault, Proxy};
+use random::Random;
 use s3::S3Server;
 use serde_json::Value;
 
@@ -132,20 +135,6 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
     let expected: BTreeMap<String, usize> = prefixes.iter().map(|prefix| (format!("{prefix}new"), 1)).collect();
     assert_each_once(&place, &expected);
     daemon.terminate();
-}
-
-/// SplitMix64: a few lines that give the same numbers for ever.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        usize::try_from(mixed % limit as u64).expect("below a limit")
-    }
 }
 
 /// Polls of each watch that faults may strike; afterwards all is well.

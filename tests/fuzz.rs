@@ -9,6 +9,8 @@
 mod crontab;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "support/random.rs"]
+mod random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;

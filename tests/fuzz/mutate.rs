@@ -1,20 +1,6 @@
 //! Inputs that nobody would write: a corpus of right ones, cut, doubled, joined and sprinkled with what parsers dislike.
 
-/// splitmix64: an input is named by its number.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % limit.max(1) as u64).unwrap()
-    }
-}
+use super::random::Random;
 
 /// What has broken parsers before.
 const NASTY: &[&[u8]] = &[

@@ -7,6 +7,8 @@
 
 pub mod case;
 mod ledger;
+#[path = "../support/random.rs"]
+mod random;
 #[allow(dead_code, reason = "shared with the tests of the store, which use all of it")]
 #[path = "../store_faults/vfs.rs"]
 mod vfs;

@@ -13,8 +13,9 @@ use firelink::reactor::gather::{self, Acts, Held};
 use firelink::store::{DATABASE, JobKey, Opened, Store, WatchRecord};
 use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
-use super::case::{Case, Death, Random, Step};
+use super::case::{Case, Death, Step};
 use super::ledger::{Broken, Ledger};
+use super::random::Random;
 use super::vfs;
 
 /// Instants at which something happens in one step; a busy case is cut short there.
