@@ -3,13 +3,12 @@
 import { cancelButton, pauseButton, retryButton, triggerButton, whyNotNote } from './actions.js';
 import { get } from './api.js';
 import { face, live, watch } from './live.js';
-import { ago, badge, capital, fill, h, jobLink, runLink, s, shapeOf, span, took, when, word } from './ui.js';
+import { RETRIABLE, ago, badge, capital, factList, fill, h, jobLink, refresher, runLink, s, shapeOf, span, table, took, when, word } from './ui.js';
 
 const PLOTTED = 60;
 const ROWS = 25;
 // What a page that stays open for days keeps.
 const KEPT = 2_000;
-const RETRY = new Set(['failed', 'timed_out', 'cancelled', 'skipped', 'lost']);
 
 export async function job({ argument: name, signal }) {
   const path = `jobs/${encodeURIComponent(name)}`;
@@ -48,7 +47,7 @@ export async function job({ argument: name, signal }) {
   function showHead(one) {
     const active = live.status?.active.filter((run) => run.job === name) ?? [];
     const last = one.last_run;
-    const again = !active.length && RETRY.has(last?.state) ? last.id : null;
+    const again = !active.length && RETRIABLE.has(last?.state) ? last.id : null;
     fill(head, [face(one), one.paused, active.map((run) => run.id), again, live.status?.token], () => [
       h('div.title', {}, h('h1', { tabindex: -1 }, name), badge(face(one)), detail.tags.map((tag) => h('span.tag', {}, tag))),
       detail.description ? h('p', {}, detail.description) : '',
@@ -78,7 +77,7 @@ export async function job({ argument: name, signal }) {
       ['Waits for', one.waiting_for.length ? one.waiting_for.join(', ') : null],
       ['Command', detail.command ? h('code.command', {}, detail.command) : 'none: a milestone'],
     ].filter(([, value]) => value);
-    fill(facts, [one.waiting_for, detail], () => [h('dl.facts', {}, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))))]);
+    fill(facts, [one.waiting_for, detail], () => [factList(list)]);
   }
 
   function pastRuns() {
@@ -91,7 +90,7 @@ export async function job({ argument: name, signal }) {
     return [
       h('h2', { id: 'past-title' }, 'History'),
       runs.length
-        ? h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': 'History as a table' }, h('table.past.cards', {}, h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text)))), h('tbody', {}, rows)))
+        ? table('table.past.cards', 'History', heads, rows)
         : h('p.empty', {}, 'It has not run yet.'),
       button ? h('div.more', {}, button) : '',
     ];
@@ -112,26 +111,15 @@ export async function job({ argument: name, signal }) {
     runs = [...all.values()].sort((a, b) => b.id - a.id).slice(0, KEPT);
   }
 
-  // One request at a time; what happens meanwhile asks for one more.
-  let asking = false;
-  let again = false;
-  async function refresh() {
-    again = true;
-    if (asking) return;
-    asking = true;
-    while (again && !signal.aborted) {
-      again = false;
-      try {
-        merge(await get(recent, signal));
-        detail = await get(path, signal);
-        show();
-      } catch {
-        // The next event asks again.
-      }
-      await new Promise((done) => setTimeout(done, 500));
-    }
-    asking = false;
-  }
+  const refresh = refresher(
+    async () => {
+      merge(await get(recent, signal));
+      detail = await get(path, signal);
+      show();
+    },
+    signal,
+    500,
+  );
 
   // The plot is drawn for the room that there is.
   const observer = new ResizeObserver(show);

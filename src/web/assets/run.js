@@ -4,11 +4,10 @@ import { cancelButton, retryButton, whyNotNote } from './actions.js';
 import { Terminal } from './ansi.js';
 import { follow, get, getRaw } from './api.js';
 import { live, watch } from './live.js';
-import { badge, fill, h, jobLink, put, shape, took, when, word } from './ui.js';
+import { RETRIABLE, badge, factList, fill, h, jobLink, put, refresher, shape, table, took, when, word } from './ui.js';
 
 // What stays in the document of a long output; the rest can be saved as a file.
 const LINES = 20_000;
-const RETRY = new Set(['failed', 'timed_out', 'cancelled', 'skipped', 'lost']);
 
 export async function run({ argument: id, signal }) {
   let detail = await get(`runs/${id}`, signal);
@@ -23,7 +22,7 @@ export async function run({ argument: id, signal }) {
     const over = Boolean(one.ended_at);
     const downstream = h('input', { type: 'checkbox' });
     const buttons = over
-      ? RETRY.has(one.state)
+      ? RETRIABLE.has(one.state)
         ? [retryButton(id, () => ({ downstream: downstream.checked }), ({ run: fresh }) => (location.pathname.endsWith(`/${id}`) ? openRun(fresh.id) : null)), h('label.check', {}, downstream, ' and what was skipped because of it')]
         : []
       : [cancelButton(id)];
@@ -42,30 +41,17 @@ export async function run({ argument: id, signal }) {
       ['Exit code', one.exit_code ?? '–'],
       ...(one.signal ? [['Signal', one.signal]] : []),
     ];
-    fill(facts, one, () => [h('dl.facts', {}, list.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))))]);
+    fill(facts, one, () => [factList(list)]);
     attempts.hidden = detail.attempts.length < 2;
-    fill(attempts, detail.attempts, () => [h('h2', { id: 'attempts-title' }, 'Attempts'), h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': 'Attempts as a table' }, attemptTable(detail.attempts))]);
+    fill(attempts, detail.attempts, () => [h('h2', { id: 'attempts-title' }, 'Attempts'), attemptTable(detail.attempts)]);
     event.hidden = detail.event === null;
     fill(event, detail.event, () => [h('h2', { id: 'event-title' }, 'What made it'), h('pre.code', { tabindex: 0, role: 'group', 'aria-labelledby': 'event-title' }, JSON.stringify(detail.event, null, 2))]);
   }
 
-  let asking = false;
-  let again = false;
-  async function refresh() {
-    again = true;
-    if (asking) return;
-    asking = true;
-    while (again && !signal.aborted) {
-      again = false;
-      try {
-        detail = await get(`runs/${id}`, signal);
-        show();
-      } catch {
-        // The next event, or the next connection, asks again.
-      }
-    }
-    asking = false;
-  }
+  const refresh = refresher(async () => {
+    detail = await get(`runs/${id}`, signal);
+    show();
+  }, signal);
 
   show();
   watch((change) => {
@@ -92,7 +78,7 @@ function attemptTable(attempts) {
     return h(`span.badge.s-${good ? 'succeeded' : 'failed'}`, {}, shape(good ? 'succeeded' : 'failed'), good ? word('succeeded') : text);
   };
   const rows = attempts.map((one) => h('tr', {}, h('th', { scope: 'row' }, one.attempt), h('td', {}, when(one.started_at)), h('td', {}, took(one)), h('td', {}, result(one))));
-  return h('table', {}, h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text)))), h('tbody', {}, rows));
+  return table('table', 'Attempts', heads, rows);
 }
 
 async function showOutput(box, id, job, ended, signal) {

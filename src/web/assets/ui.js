@@ -64,6 +64,38 @@ export const jobPath = (name) => `/jobs/${encodeURIComponent(name)}`;
 export const jobLink = (name) => h('a', { href: jobPath(name) }, name);
 export const runLink = (id) => h('a.id', { href: `/runs/${id}` }, `#${id}`);
 
+/** States after which a run can be asked for once more. */
+export const RETRIABLE = new Set(['failed', 'timed_out', 'cancelled', 'skipped', 'lost']);
+
+/** Terms and what they are, side by side. */
+export function factList(list) {
+  return h('dl.facts', {}, list.map(([term, value]) => h('div', {}, h('dt', {}, term), h('dd', {}, value))));
+}
+
+/** A table that scrolls by itself where it is wider than the page. */
+export function table(what, about, heads, rows) {
+  const head = h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text))));
+  return h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': `${about} as a table` }, h(what, {}, head, h('tbody', {}, rows)));
+}
+
+/** Asks the daemon anew. One request at a time; what happens meanwhile asks for one more. */
+export function refresher(ask, signal, pause = 0) {
+  let asking = false;
+  let again = false;
+  return async () => {
+    again = true;
+    if (asking) return;
+    asking = true;
+    while (again && !signal.aborted) {
+      again = false;
+      // After a failure the next event, or the next connection, asks again.
+      await ask().catch(() => {});
+      if (pause) await new Promise((done) => setTimeout(done, pause));
+    }
+    asking = false;
+  };
+}
+
 // Times: the viewer's locale and zone; what was sent, or the job's own zone, in the tooltip.
 
 const day = new Intl.DateTimeFormat(undefined, { weekday: 'short', month: 'short', day: 'numeric' });
