@@ -54,7 +54,7 @@ impl Trouble {
         ))
     }
 
-    pub(in crate::triggers) fn credentials(error: &CredentialsError, settings: &ClientSettings, service: Service) -> Trouble {
+    pub(super) fn credentials(error: &CredentialsError, settings: &ClientSettings, service: Service) -> Trouble {
         match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::ProviderTimedOut(_) => {
                 Trouble::no_credentials(settings, service)
@@ -86,15 +86,27 @@ impl Trouble {
 
     /// A failed request.
     pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> Trouble {
-        let server = server(connected);
-        let at_fault = |text: String| Trouble { text, reconnect: false };
         match find::<NotWhole>(error) {
             Some(NotWhole::CutShort) => return Trouble::cut_short(connected),
             Some(NotWhole::Disorder) => return Trouble::malformed(&NotWhole::Disorder.to_string(), connected),
             None => {}
         }
+        let refused = |error: &ListObjectsV2Error, raw: &HttpResponse| service(error, raw, connected, watch);
+        let unusable = |cause: &str| Trouble::malformed(cause, connected);
+        Trouble::of(error, &server(connected), (&watch.client, Service::S3), refused, unusable)
+    }
+
+    /// A failed request to any service: `refused` tells of an answer that says no, `unusable` of one that says nothing.
+    pub(in crate::triggers) fn of<E: Error + 'static>(
+        error: &SdkError<E, HttpResponse>,
+        server: &str,
+        (settings, service): (&ClientSettings, Service),
+        refused: impl FnOnce(&E, &HttpResponse) -> Trouble,
+        unusable: impl FnOnce(&str) -> Trouble,
+    ) -> Trouble {
+        let at_fault = |text: String| Trouble { text, reconnect: false };
         if let Some(error) = find::<CredentialsError>(error) {
-            return Trouble::credentials(error, &watch.client, Service::S3);
+            return Trouble::credentials(error, settings, service);
         }
         match error {
             SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
@@ -103,8 +115,8 @@ impl Trouble {
                 let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
                 at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
             }
-            SdkError::ServiceError(answer) => service(answer.err(), answer.raw(), connected, watch),
-            SdkError::ResponseError(_) => Trouble::malformed(&cause(error), connected),
+            SdkError::ServiceError(answer) => refused(answer.err(), answer.raw()),
+            SdkError::ResponseError(_) => unusable(&cause(error)),
             _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
         }
     }
@@ -123,10 +135,7 @@ fn service(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected
         ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) | (_, 301 | 307) => {
             (wrong_region(raw, connected, bucket), true)
         }
-        ("RequestTimeTooSkewed", _) => {
-            let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
-            (format!("this machine's clock is {off} for {server}: set it, for example by NTP"), false)
-        }
+        ("RequestTimeTooSkewed", _) => (wrong_clock(raw, &server), false),
         ("InvalidAccessKeyId", _) => {
             (format!("{server} does not know the access key: check AWS_ACCESS_KEY_ID or the profile"), true)
         }
@@ -161,8 +170,14 @@ fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> Stri
     }
 }
 
+/// A refusal for the time that the request carries.
+pub(in crate::triggers) fn wrong_clock(raw: &HttpResponse, server: &str) -> String {
+    let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
+    format!("this machine's clock is {off} for {server}: set it, for example by NTP")
+}
+
 /// How far this machine's clock is from the time of the answer, which every server but the smallest tells.
-pub(in crate::triggers) fn clock_difference(raw: &HttpResponse) -> Option<String> {
+fn clock_difference(raw: &HttpResponse) -> Option<String> {
     let there = DateTime::from_str(raw.headers().get("date")?, DateTimeFormat::HttpDate).ok()?.secs();
     let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let here = i64::try_from(here.as_secs()).ok()?;
@@ -173,7 +188,7 @@ pub(in crate::triggers) fn clock_difference(raw: &HttpResponse) -> Option<String
 }
 
 /// A board without a clock of its own starts in the past, where no certificate is valid yet.
-pub(in crate::triggers) fn clock_hint(cause: &str) -> &'static str {
+fn clock_hint(cause: &str) -> &'static str {
     let is_of_time = ["certificate not valid yet", "certificate expired"].iter().any(|said| cause.contains(said));
     if is_of_time { "; is this machine's clock right?" } else { "" }
 }
@@ -187,12 +202,12 @@ fn server(connected: &Connected) -> String {
 }
 
 /// The innermost error of a type, which says most.
-pub(in crate::triggers) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref::<E>()).last()
 }
 
 /// An error with its causes, each once: wrappers often repeat what they wrap.
-pub(in crate::triggers) fn cause(error: &(dyn Error + 'static)) -> String {
+fn cause(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in std::iter::successors(Some(error), |&error| error.source()) {
         let said = error.to_string();

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
@@ -10,7 +9,7 @@ use aws_sdk_sqs::types::BatchResultErrorEntry;
 use super::SqsWatch;
 use crate::triggers::s3::address::host_and_port;
 use crate::triggers::s3::session::Service;
-use crate::triggers::s3::trouble::{Trouble, cause, clock_difference, clock_hint, find, shorten};
+use crate::triggers::s3::trouble::{Trouble, shorten, wrong_clock};
 
 /// A failed request; `action` is what a policy must allow for it.
 pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> Trouble
@@ -18,24 +17,12 @@ where
     E: Error + ProvideErrorMetadata + 'static,
 {
     let server = server(watch);
-    let at_fault = |text: String| Trouble { text, reconnect: false };
-    if let Some(error) = find::<CredentialsError>(error) {
-        return Trouble::credentials(error, &watch.client, Service::Sqs);
-    }
-    match error {
-        SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => at_fault(format!("{server} does not answer in time")),
-        SdkError::DispatchFailure(_) => {
-            let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
-            at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
-        }
-        SdkError::ServiceError(answer) => service(answer.err(), answer.raw(), watch, action),
-        SdkError::ResponseError(_) => {
-            let cause = cause(error);
-            at_fault(format!("{server} sent an answer that can't be used: {cause}; is it an SQS server?"))
-        }
-        _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
-    }
+    let unusable = |cause: &str| Trouble {
+        text: format!("{server} sent an answer that can't be used: {cause}; is it an SQS server?"),
+        reconnect: false,
+    };
+    let refused = |error: &E, raw: &HttpResponse| service(error, raw, watch, action);
+    Trouble::of(error, &server, (&watch.client, Service::Sqs), refused, unusable)
 }
 
 /// An answer by which the server refuses. Of a code, what stands before a `#` is its namespace.
@@ -70,11 +57,6 @@ fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWat
         (code, _) => (format!("{server} answered {status} {}{said}", shorten(code)), false),
     };
     Trouble { text, reconnect }
-}
-
-fn wrong_clock(raw: &HttpResponse, server: &str) -> String {
-    let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
-    format!("this machine's clock is {off} for {server}: set it, for example by NTP")
 }
 
 /// One message of several for which the server did not do what was asked.
