@@ -14,6 +14,8 @@ mod model;
 mod own_process;
 #[path = "store/rest.rs"]
 mod rest;
+#[path = "store/seen.rs"]
+mod seen;
 #[path = "store/support.rs"]
 mod support;
 #[path = "store/turns.rs"]

@@ -6,6 +6,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 #![expect(unsafe_code, reason = "a VFS of SQLite is a table of C functions")]
 
+#[path = "store_faults/folds.rs"]
+mod folds;
 #[path = "store_faults/story.rs"]
 mod story;
 #[path = "store_faults/vfs.rs"]
@@ -216,7 +218,7 @@ fn refused(fault: Fault, durability: Durability) {
     let mut rested = false;
     let mut seed = 7;
     // Writes are many; syncs are one a commit.
-    let stride = if fault == Fault::Sync { 7 } else { 23 };
+    let stride = if fault == Fault::Sync { 2 } else { 23 };
     for skip in (0..).map(|place| place * stride) {
         let dir = tempfile::tempdir().unwrap();
         let mut store = begin(dir.path(), durability);

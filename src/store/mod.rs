@@ -11,6 +11,7 @@
 
 mod blocks;
 mod copy;
+mod fold;
 mod history;
 mod inspect;
 mod lock;
@@ -89,6 +90,8 @@ pub struct Store {
     trouble: Option<String>,
     /// How long the logs of what was seen are.
     seen_lengths: seen::Lengths,
+    /// The one that is being folded.
+    folding: Option<fold::Folding>,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
     /// Something was written since the log of the database was last emptied.
@@ -142,6 +145,7 @@ impl Store {
             watch_backlog: Vec::new(),
             trouble: None,
             seen_lengths: seen::Lengths::new(),
+            folding: None,
             since_bound: 0,
             unrested: true,
             warnings: Vec::new(),
@@ -165,6 +169,7 @@ impl Store {
         // Closed first, or its last checkpoint would go into the file that is new by then.
         let placeholder = Connection::open_in_memory().map_err(|error| StoreError::from_sqlite("use memory", &error))?;
         drop(std::mem::replace(&mut self.conn, placeholder));
+        self.folding = None;
         let aside = schema::set_aside(&self.path)?;
         self.conn = schema::open(&self.path, self.durability)?;
         self.warnings.push(damage(said, &aside));

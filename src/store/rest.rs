@@ -22,13 +22,22 @@ const MORE_PAGES: i64 = 2_000;
 /// Long enough on most days.
 const SHORT: Duration = Duration::from_millis(200);
 
+/// Steps of a fold in a rest of a [`LONG`] while: some milliseconds.
+const STEPS: usize = 4;
+
 /// Pages with which SQLite makes a checkpoint by itself, within a commit.
 pub(super) const NET: u32 = 4_000;
 
 impl Store {
     /// Nothing is due for so long: what would hold up a commit is done now, if it is worth it.
     pub fn rest(&mut self, quiet: Duration) {
-        if quiet < SHORT || !self.unrested {
+        if quiet < SHORT {
+            return;
+        }
+        if self.trouble.is_none() {
+            (0..if quiet < LONG { 1 } else { STEPS }).for_each(|_| self.fold_seen(1));
+        }
+        if !self.unrested {
             return;
         }
         // A refusal costs nothing but the log's length, and is met again by the next commit if it lasts.

@@ -2,10 +2,10 @@
 //!
 //! Keys are hashes, so in a table ordered by key each page of a listing would touch as many pages of the file as it has
 //! keys: a first scan of a million keys would write gigabytes to a card that wears. A log takes each batch as one row of 24
-//! bytes a record. The latest record of a key counts; what is overtaken by later ones is dropped now and then by writing the
-//! log anew.
+//! bytes a record. The latest record of a key counts; what is overtaken by later ones is dropped now and then (`fold.rs`).
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use rusqlite::{Connection, params};
 
@@ -18,12 +18,12 @@ use crate::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot}
 const RECORD: usize = 24;
 
 /// The version of a record that says its key is gone; a real one never has its highest bit set.
-const GONE: u64 = u64::MAX;
+pub(super) const GONE: u64 = u64::MAX;
 
 /// Records in a row of a log that was written anew.
-const ROW: usize = 1_024;
+pub(super) const ROW: usize = 1_024;
 
-/// A log is written anew once it has grown by an eighth and this many records since it was last.
+/// A log is folded once it has grown by an eighth and this many records since it was last.
 const SLACK: usize = 8_192;
 
 /// How long the logs are, by the job's row.
@@ -32,8 +32,18 @@ pub(super) type Lengths = HashMap<i64, Length>;
 /// How long one is, and was after it was last folded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Length {
-    now: usize,
-    folded: usize,
+    pub now: usize,
+    pub folded: usize,
+    /// The first scan goes on: each record is of a new key, but where the scan failed and has begun again.
+    first_scan: bool,
+}
+
+impl Length {
+    /// Whether it has grown so many times as much as makes a fold worth it.
+    pub fn is_overgrown(&self, times: usize) -> bool {
+        let share = if self.first_scan { self.folded } else { self.folded / 8 };
+        self.now > self.folded + times * (share + SLACK)
+    }
 }
 
 impl Store {
@@ -51,6 +61,7 @@ impl Store {
             .query_row("SELECT watch, baseline FROM jobs WHERE id = ?1", [row], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(wrap)?;
         self.seen_lengths.remove(&row);
+        self.folding.take_if(|folding| folding.job == row);
         if known.0.as_deref() != Some(identity) {
             let tx = self.conn.transaction().map_err(wrap)?;
             tx.execute("DELETE FROM seen_log WHERE job = ?1", [row]).map_err(wrap)?;
@@ -59,27 +70,8 @@ impl Store {
             return Ok(SeenSnapshot::default());
         }
         let (objects, now) = fold(&self.conn, row).map_err(wrap)?;
-        self.seen_lengths.insert(row, Length { now, folded: objects.len() });
+        self.seen_lengths.insert(row, Length { now, folded: objects.len(), first_scan: !known.1 });
         Ok(SeenSnapshot { baseline_done: known.1, objects })
-    }
-
-    /// Writes those logs anew that have outgrown what they hold. A failure costs nothing but their length.
-    pub(super) fn fold_seen(&mut self) -> rusqlite::Result<()> {
-        let overgrown = |length: &Length| length.now > length.folded + length.folded / 8 + SLACK;
-        let due: Vec<i64> = self.seen_lengths.iter().filter(|(_, length)| overgrown(length)).map(|(row, _)| *row).collect();
-        for row in due {
-            // Not again at each turn, whatever comes of it.
-            if let Some(length) = self.seen_lengths.get_mut(&row) {
-                length.folded = length.now;
-            }
-            let (objects, _) = fold(&self.conn, row)?;
-            let tx = self.conn.transaction()?;
-            tx.execute("DELETE FROM seen_log WHERE job = ?1", [row])?;
-            append_all(&tx, row, &objects)?;
-            tx.commit()?;
-            self.seen_lengths.insert(row, Length { now: objects.len(), folded: objects.len() });
-        }
-        Ok(())
     }
 }
 
@@ -113,23 +105,41 @@ fn fold(conn: &Connection, job: i64) -> rusqlite::Result<(Vec<SeenObject>, usize
 }
 
 fn each_record(conn: &Connection, job: i64, mut take: impl FnMut(SeenObject)) -> rusqlite::Result<()> {
-    let mut query = conn.prepare_cached("SELECT records FROM seen_log WHERE job = ?1 ORDER BY seq")?;
-    let mut rows = query.query([job])?;
-    while let Some(row) = rows.next()? {
-        let records = row.get_ref(0)?.as_blob()?;
+    each_row(conn, job, i64::MIN..=i64::MAX, usize::MAX, |_, records| records.for_each(&mut take))
+}
+
+/// The records of rows, from the first of the range on, until there were so many.
+pub(super) fn each_row(
+    conn: &Connection,
+    job: i64,
+    seqs: RangeInclusive<i64>,
+    enough: usize,
+    mut take: impl FnMut(i64, &mut dyn Iterator<Item = SeenObject>),
+) -> rusqlite::Result<()> {
+    let mut query =
+        conn.prepare_cached("SELECT seq, records FROM seen_log WHERE job = ?1 AND seq BETWEEN ?2 AND ?3 ORDER BY seq")?;
+    let mut rows = query.query([job, *seqs.start(), *seqs.end()])?;
+    let mut count = 0;
+    while count < enough
+        && let Some(row) = rows.next()?
+    {
+        let records = row.get_ref(1)?.as_blob()?;
         let (records, rest) = records.as_chunks::<RECORD>();
         if !rest.is_empty() {
             let said = "a row of what was seen has no whole number of records";
-            return Err(rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, said.into()));
+            return Err(rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, said.into()));
         }
-        for record in records {
-            let (mut key, mut version) = ([0; 16], [0; 8]);
-            key.copy_from_slice(&record[..16]);
-            version.copy_from_slice(&record[16..]);
-            take(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(u64::from_be_bytes(version)) });
-        }
+        count += records.len();
+        take(row.get(0)?, &mut records.iter().map(read));
     }
     Ok(())
+}
+
+fn read(record: &[u8; RECORD]) -> SeenObject {
+    let (mut key, mut version) = ([0; 16], [0; 8]);
+    key.copy_from_slice(&record[..16]);
+    version.copy_from_slice(&record[16..]);
+    SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(u64::from_be_bytes(version)) }
 }
 
 /// Writes what a batch says of the seen-set.
@@ -147,11 +157,10 @@ pub(super) fn write(tx: &Connection, job: i64, batch: &Batch) -> rusqlite::Resul
 
 /// Notes what was committed.
 pub(super) fn note(lengths: &mut Lengths, job: i64, batch: &Batch) {
-    let length = lengths.entry(job).or_insert(Length { now: 0, folded: 0 });
+    let length = lengths.entry(job).or_insert(Length { now: 0, folded: 0, first_scan: true });
     length.now += batch.seen.len() + batch.gone.len();
-    // Until then every record is a new key.
     if batch.baseline_done {
-        length.folded = length.now;
+        (length.folded, length.first_scan) = (length.now, false);
     }
 }
 
@@ -161,12 +170,13 @@ pub(super) fn append_all(tx: &Connection, job: i64, records: &[SeenObject]) -> r
 }
 
 fn append(tx: &Connection, job: i64, records: &[SeenObject]) -> rusqlite::Result<()> {
-    let bytes: Vec<u8> = records
-        .iter()
-        .flat_map(|object| { object.key.0 }.to_be_bytes().into_iter().chain({ object.version.0 }.to_be_bytes()))
-        .collect();
     let mut put = tx.prepare_cached(
         "INSERT INTO seen_log VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM seen_log WHERE job = ?1), ?2)",
     )?;
-    put.execute(params![job, bytes]).map(drop)
+    put.execute(params![job, bytes_of(records)]).map(drop)
+}
+
+pub(super) fn bytes_of(records: &[SeenObject]) -> Vec<u8> {
+    let bytes = |object: &SeenObject| { object.key.0 }.to_be_bytes().into_iter().chain({ object.version.0 }.to_be_bytes());
+    records.iter().flat_map(bytes).collect()
 }

@@ -38,8 +38,8 @@ impl Store {
                     let row = self.row_of(watch.job);
                     seen::note(&mut self.seen_lengths, row, &watch.batch);
                 }
-                // Only a matter of length: a failure is tried again when as much has been added once more.
-                let _ = self.fold_seen();
+                // What no rest has come to.
+                self.fold_seen(2);
                 let runs = changes.iter().filter(|change| matches!(change, Change::Run { new: true, .. })).count();
                 self.since_bound = self.since_bound.saturating_add(u32::try_from(runs).unwrap_or(u32::MAX));
                 if self.since_bound >= BOUND_EVERY {
@@ -79,7 +79,7 @@ impl Store {
 }
 
 /// All of it or nothing. By statements that are kept, unlike rusqlite's own transactions: this is done each turn.
-fn in_transaction(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+pub(super) fn in_transaction(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
     let say = |word: &str| conn.prepare_cached(word)?.execute([]).map(drop);
     if !conn.is_autocommit() {
         // One that could not be undone when it failed.

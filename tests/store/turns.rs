@@ -255,27 +255,3 @@ fn another_list_of_jobs_keeps_the_rows_of_those_it_shares_and_forgets_what_a_nam
     let runs = history.query(&firelink::store::Filter { limit: 9, ..Default::default() }).unwrap();
     assert_eq!(history.job_name(runs[0].as_ref().unwrap().job_row), "c");
 }
-
-#[test]
-fn what_was_seen_is_folded_before_its_log_outgrows_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path(), &["a"]);
-    store.load_seen(JobId(0), "w").unwrap();
-    let object = |key: u128, version| SeenObject { key: ObjectKey(key), version: ObjectVersion(version) };
-    // A hundred keys come, change and go, again and again.
-    for round in 0..300 {
-        let seen = (0..100).map(|key| object(key, round)).collect();
-        let gone = if round % 3 == 2 { (0..50).map(ObjectKey).collect() } else { Vec::new() };
-        let batch = |seen, gone| WatchRecord {
-            job: JobId(0),
-            batch: Batch { seen, gone, baseline_done: round == 0, ..Batch::default() },
-        };
-        store.commit(Vec::new(), vec![batch(seen, Vec::new())]).unwrap();
-        store.commit(Vec::new(), vec![batch(Vec::new(), gone)]).unwrap();
-    }
-    let expected: Vec<SeenObject> = (50..100).map(|key| object(key, 299)).collect();
-    assert_eq!(store.load_seen(JobId(0), "w").unwrap().objects, expected);
-    let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
-    let bytes: i64 = conn.query_row("SELECT sum(length(records)) FROM seen_log", [], |row| row.get(0)).unwrap();
-    assert!(bytes < 24 * 10_000, "{bytes} bytes of log for 50 objects");
-}

@@ -15,7 +15,7 @@ use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 /// The job whose runs objects make, and the one behind it.
 const MADE: JobId = JobId(0);
 const BEHIND: JobId = JobId(1);
-const WATCH: &str = "bucket";
+pub const WATCH: &str = "bucket";
 
 pub fn at(secs: usize) -> WallTime {
     WallTime::from_secs(1_700_000_000 + i64::try_from(secs).unwrap_or(0))
