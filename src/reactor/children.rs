@@ -123,6 +123,11 @@ impl Children {
         self.starting.len() >= STARTING
     }
 
+    /// True for a run whose process may not have executed its program yet.
+    pub fn is_coming_up(&self, run: RunId) -> bool {
+        self.starting.iter().any(|(other, ..)| *other == run)
+    }
+
     /// Begins to start an attempt. [`Children::settle`] tells whether that works.
     ///
     /// # Errors

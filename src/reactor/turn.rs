@@ -110,7 +110,13 @@ impl<C: Clocks> Reactor<C> {
         match effect {
             Effect::Record(_) => {}
             Effect::Spawn(spawn) => self.spawn(*spawn),
-            Effect::Signal { run, signal } => self.children.signal(run, signal),
+            Effect::Signal { run, signal } => {
+                // One that is started and ended in the same turn.
+                if self.children.is_coming_up(run) {
+                    self.settle();
+                }
+                self.children.signal(run, signal);
+            }
             Effect::Load { job, from, limit } => match self.store.load_pending(job, from, limit) {
                 Ok(runs) => self.inbox.push_back(Event::Loaded { job, runs }),
                 Err(error) => {
@@ -126,6 +132,7 @@ impl<C: Clocks> Reactor<C> {
             Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
             Effect::Tell(story) => self.tell(&story, ended),
             Effect::Stopped => {
+                self.settle();
                 self.commit_held();
                 if self.engine.alive() > 0 {
                     self.children.leave();

@@ -1,5 +1,8 @@
 //! The end of the daemon, and what outlives it.
 
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
 use nix::sys::signal::Signal;
 
 use super::support::{Place, is_alive, text};
@@ -64,6 +67,26 @@ fn two_signals_that_come_at_once_kill_as_well() {
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
     assert!(!is_alive(&pid));
+}
+
+#[test]
+fn a_run_that_is_started_and_killed_in_one_turn_leaves_no_process() {
+    let place = Place::new(&SLEEPER.replace("300ms\njobs", "1h\njobs"));
+    let daemon = place.start();
+    let mut peer = BufReader::new(UnixStream::connect(place.socket()).unwrap());
+    let mut answer = String::new();
+    // From its first answer on the loop knows this peer.
+    peer.get_mut().write_all(b"{\"v\":1,\"cmd\":\"status\"}\n").unwrap();
+    peer.read_line(&mut answer).unwrap();
+    daemon.signal(Signal::SIGSTOP);
+    peer.get_mut().write_all(b"{\"v\":1,\"cmd\":\"trigger\",\"job\":\"sleeper\"}\n").unwrap();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGCONT] {
+        daemon.signal(signal);
+    }
+    let (status, log) = daemon.wait();
+    assert_eq!(status.code(), Some(0), "{}", log.join("\n"));
+    assert_eq!(place.states("sleeper"), ["cancelled"]);
+    assert!(place.read("pid").trim().is_empty() || !is_alive(place.read("pid").trim()));
 }
 
 #[test]
