@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::Read;
 use std::num::NonZero;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
 use super::support::PATIENCE;
@@ -42,6 +43,9 @@ impl OnTerminal {
         }
         let slave = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         command.env("TERM", "xterm").stdin(slave()).stdout(slave()).stderr(slave());
+        // Whoever runs the tests in the background of a script has it ignored, which exec(2) hands on.
+        // SAFETY: sigaction(2) is async-signal-safe, and the default disposition installs no handler.
+        unsafe { command.pre_exec(|| signal(Signal::SIGINT, SigHandler::SigDfl).map(drop).map_err(Into::into)) };
         let child = command.spawn().expect("firelink starts");
         // Only the child may keep the terminal open: its end is how we learn that it has ended.
         drop(command);
