@@ -451,10 +451,16 @@ impl<C: Clocks> Reactor<C> {
         if self.is_busy() {
             return;
         }
+        let quiet = self.quiet();
+        self.store.rest(quiet);
+    }
+
+    /// For how long nothing is due.
+    fn quiet(&mut self) -> Duration {
         let deadlines = self.due_next();
         let wall = deadlines.wall.map(|at| at.since(self.now.wall));
         let elapsed = deadlines.elapsed.map(|at| at.since(self.now.elapsed));
-        self.store.rest(wall.into_iter().chain(elapsed).min().unwrap_or(Duration::MAX));
+        wall.into_iter().chain(elapsed).min().unwrap_or(Duration::MAX)
     }
 
     fn ready(&mut self, what: What) -> Result<(), RunError> {

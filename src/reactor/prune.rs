@@ -18,6 +18,16 @@ use crate::store::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, log_path};
 /// Ended runs and missed deadlines of a job between two looks at its history: a tenth of what is kept by default.
 const EVERY: u32 = 10;
 
+/// What a round may take: mostly a millisecond, and tens of them where its commit is the one that has SQLite empty its log
+/// onto the disk. With less time than this before the next deadline it waits.
+const ROOM: Duration = Duration::from_millis(100);
+
+/// How long after that deadline, which has something to do first.
+const AFTER: Duration = Duration::from_millis(1);
+
+/// For how long it does.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Jobs looked at in one round, which removes [`PRUNE_AT_ONCE`] runs and missed deadlines at most.
 const JOBS_AT_ONCE: usize = 50;
 
@@ -42,6 +52,8 @@ pub(super) struct Pruning {
     gone: VecDeque<GoneJob>,
     /// Before when no round begins.
     not_before: Elapsed,
+    /// The same, because something else is due first.
+    postponed: Elapsed,
 }
 
 impl Pruning {
@@ -58,7 +70,16 @@ impl Pruning {
 
     /// When the next round is due, if one is.
     pub fn next(&self) -> Option<Elapsed> {
-        (!self.due.is_empty()).then_some(self.not_before)
+        (!self.due.is_empty()).then_some(self.not_before.max(self.postponed))
+    }
+
+    /// A round that is due has to wait for what is due before it is surely over, if it has not waited for too long already.
+    fn gives_way(&mut self, now: Elapsed, quiet: Duration) -> bool {
+        let gives_way = quiet < ROOM && now < self.not_before + PATIENCE;
+        if gives_way {
+            self.postponed = now + quiet + AFTER;
+        }
+        gives_way
     }
 
     /// Jobs have other numbers by now, or are gone.
@@ -98,6 +119,10 @@ impl<C: Clocks> Reactor<C> {
     /// One round, if one is due.
     pub(super) fn prune(&mut self) {
         if self.pruning.next().is_none_or(|at| at > self.now.elapsed) {
+            return;
+        }
+        let quiet = self.quiet();
+        if self.pruning.gives_way(self.now.elapsed, quiet) {
             return;
         }
         let mut room = PRUNE_AT_ONCE;
@@ -171,7 +196,7 @@ fn keep(runs: u32, period: Option<Duration>, now: WallTime) -> Keep {
 
 #[cfg(test)]
 mod tests {
-    use super::{EVERY, Elapsed, JobId, PAUSE, Pruning, Whose};
+    use super::{Duration, EVERY, Elapsed, JobId, PAUSE, Pruning, ROOM, Whose};
 
     #[test]
     fn a_jobs_first_end_after_a_start_has_its_history_looked_at_and_then_each_tenth() {
@@ -184,6 +209,19 @@ mod tests {
             looks += u32::from(end % EVERY == 0);
         }
         assert_eq!((looks, pruning.next()), (3, None));
+    }
+
+    #[test]
+    fn a_round_waits_for_a_deadline_that_is_near_but_not_for_ever() {
+        let at = |millis| Elapsed::default() + Duration::from_millis(millis);
+        let near = Duration::from_millis(30);
+        let mut pruning = Pruning { not_before: at(1_000), ..Pruning::default() };
+        pruning.note(JobId(1), 1);
+        assert!(!pruning.gives_way(at(1_000), ROOM));
+        assert!(pruning.gives_way(at(1_000), near));
+        assert_eq!(pruning.next(), Some(at(1_031)), "it wakes nobody before that deadline has");
+        assert!(pruning.gives_way(at(10_999), near));
+        assert!(!pruning.gives_way(at(11_000), near));
     }
 
     #[test]
