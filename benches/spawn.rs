@@ -1,8 +1,8 @@
 //! From start to exit of `/bin/true`: `exec::spawn` beside posix_spawn(3) itself and `std::process::Command`, in turns
 //! within one process, as a ratio to posix_spawn. `cargo bench --bench spawn`; a number of rounds may follow `--`.
 //!
-//! `exec::spawn` does more: a pipe for the output, a pidfd, the process's start time from `/proc`, its whole environment
-//! made anew, and every open descriptor set close-on-exec. A ratio near 1 says that none of it matters beside what the
+//! `exec::spawn` does more: a pipe for the output, a pidfd, the process's start time from `/proc`, variables of its
+//! own, and every open descriptor set close-on-exec. A ratio near 1 says that none of it matters beside what the
 //! kernel does for any process.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
