@@ -35,6 +35,8 @@ pub struct Child {
     pid: Pid,
     exit: Option<OwnedFd>,
     output: Option<OwnedFd>,
+    /// It has ended, and what was left of its group has been sent SIGKILL.
+    over: bool,
     reaped: bool,
 }
 
@@ -42,7 +44,7 @@ impl Child {
     pub(super) fn new(pid: i32, exit: Option<OwnedFd>) -> Child {
         // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
         let exit = exit.or_else(|| sys::pidfd_open(pid).ok());
-        Child { pid: proc::identify(pid), exit, output: None, reaped: false }
+        Child { pid: proc::identify(pid), exit, output: None, over: false, reaped: false }
     }
 
     pub(super) fn give_output(&mut self, output: Option<OwnedFd>) {
@@ -82,19 +84,32 @@ impl Child {
         self.reaped = true;
     }
 
-    /// If it has ended, kills what is left of its group and reaps it.
+    /// If it has ended, kills what is left of its group and tells how. It is reaped when it is dropped: what its end
+    /// brings about need not wait until the kernel has taken it apart.
+    ///
+    /// # Errors
+    /// What waitid(2) said.
+    pub fn ended(&mut self) -> io::Result<Option<Exit>> {
+        // While the leader is a zombie its number, and so the group's, can't be given to anyone else.
+        let exit = sys::wait(self.pid.pid, false)?;
+        if exit.is_some() && !self.over {
+            self.over = true;
+            // A refusal (a set-user-id program has made them somebody else's) must not cost the exit status.
+            let _ = signal_group(self.pid.pid, Signal::SIGKILL);
+        }
+        Ok(exit)
+    }
+
+    /// As [`Child::ended`], and reaps it.
     ///
     /// # Errors
     /// What waitid(2) said.
     pub fn try_reap(&mut self) -> io::Result<Option<Exit>> {
-        // Looking first: while the leader is a zombie its number, and so the group's, can't be given to anyone else.
-        if sys::wait(self.pid.pid, false)?.is_none() {
-            return Ok(None);
+        let exit = self.ended()?;
+        if exit.is_some() {
+            sys::wait(self.pid.pid, true)?;
+            self.reaped = true;
         }
-        // A refusal (a set-user-id program has made them somebody else's) must not cost the exit status.
-        let _ = signal_group(self.pid.pid, Signal::SIGKILL);
-        let exit = sys::wait(self.pid.pid, true)?;
-        self.reaped = true;
         Ok(exit)
     }
 }
@@ -102,7 +117,9 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.reaped {
-            let _ = signal_group(self.pid.pid, Signal::SIGKILL);
+            if !self.over {
+                let _ = signal_group(self.pid.pid, Signal::SIGKILL);
+            }
             // SIGKILL can't be ignored: this waits for the kernel, not for the job.
             let _ = sys::wait_for_death(self.pid.pid);
         }

@@ -9,8 +9,8 @@
 //!   executes its program or ends, set_tid_address(2));
 //! - the child calls nothing of the C library, whose `errno` it would share with the daemon's thread, but the kernel
 //!   itself, and writes to one place only: why it failed;
-//! - no signal runs code in it: the daemon has no handler but std's for its own overflowing stacks, and the child has every
-//!   signal at its default before it lets one through.
+//! - no signal runs code in it: the daemon has no handler but std's for its own overflowing stacks, and the child gives
+//!   every signal that has another meaning for the daemon its default one before it lets any through.
 //!
 //! For the machines whose system calls are written down here; others take posix_spawn(3).
 
@@ -19,6 +19,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::errno::Errno;
@@ -48,6 +49,17 @@ struct Shared {
     anew: *const c_char,
     /// stdout and stderr; -1: `/dev/null`.
     outputs: [c_int; 2],
+    /// Signals to be given their default meaning.
+    altered: &'static [c_int],
+}
+
+/// The signals that do not have their default meaning. Asked once: the daemon gives them theirs before its first start
+/// ([`sys::become_subreaper`]) and changes none after that.
+fn altered_signals() -> &'static [c_int] {
+    static ALTERED: OnceLock<Vec<c_int>> = OnceLock::new();
+    // Those that the C library keeps to itself can't be asked about.
+    let hidden = 32..libc::SIGRTMIN();
+    ALTERED.get_or_init(|| (1..=libc::SIGRTMAX()).filter(|signal| hidden.contains(signal) || sys::is_altered(*signal)).collect())
 }
 
 /// A process that was made and may not have executed its program yet. Dropped early it is killed and reaped.
@@ -93,6 +105,7 @@ pub(super) fn start(
         cwd: program.cwd.as_ptr(),
         anew: anew.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
         outputs: outputs.map(fd),
+        altered: altered_signals(),
     });
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
@@ -121,6 +134,11 @@ pub(super) fn start(
 }
 
 impl Starting {
+    /// True if [`Starting::settle`] would not wait.
+    pub fn is_up(&self) -> bool {
+        self.shared.uses.load(Ordering::Acquire) == 0
+    }
+
     /// Waits until the child has executed its program or failed to, which by now it mostly has. The pid and, where the
     /// kernel has them, a pidfd.
     ///
@@ -191,9 +209,8 @@ unsafe fn become_program(shared: &Shared) -> c_int {
             attempt(libc::SYS_setpgid, [0; 4])?;
             // As the kernel has it: handler, flags, restorer, mask. Zeros are the default.
             let default = [0_u64; 4];
-            for signal in 1..=64 {
-                // SIGKILL and SIGSTOP say EINVAL, which is as good.
-                let _ = attempt(libc::SYS_rt_sigaction, [signal, default.as_ptr() as usize, 0, 8]);
+            for signal in shared.altered {
+                attempt(libc::SYS_rt_sigaction, [signal.cast_unsigned() as usize, default.as_ptr() as usize, 0, 8])?;
             }
             let at = |fd: usize, target: usize| if fd == target { Ok(0) } else { attempt(libc::SYS_dup3, [fd, target, 0, 0]) };
             let open = |name: usize, flags: c_int| attempt(libc::SYS_openat, [HERE, name, flags as usize, 0]);

@@ -161,7 +161,6 @@ fn find(program: &str, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, Spaw
 fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnError> {
     let unknown = |what: &str, name: &str| SpawnError::Account(format!("there is no {what} `{name}` on this machine"));
     let said = |what: &str, errno: Errno| SpawnError::Account(format!("the {what} can't be looked up: {errno}"));
-    let is_root = Uid::effective().is_root();
     let group = match &exec.group {
         Some(name) => {
             let group = match name.parse() {
@@ -172,6 +171,10 @@ fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnEr
         }
         None => None,
     };
+    if exec.user.is_none() && group.is_none() {
+        return Ok(Account::default());
+    }
+    let is_root = Uid::effective().is_root();
     let Some(name) = &exec.user else {
         // Root's own supplementary groups are no part of what was asked for.
         let groups = group.filter(|_| is_root).map(|gid| vec![gid.as_raw()]);

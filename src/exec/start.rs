@@ -109,6 +109,15 @@ enum Made {
 }
 
 impl Begun {
+    /// True if [`Begun::settle`] would not wait.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        match &self.made {
+            Made::Starting(starting) => starting.is_up(),
+            Made::Started(_) => true,
+        }
+    }
+
     /// Waits until the program is executed, which by now it mostly is.
     ///
     /// # Errors

@@ -90,6 +90,15 @@ pub fn become_subreaper() -> io::Result<()> {
     Errno::result(code).map(drop).map_err(Into::into)
 }
 
+/// True for a signal that the caller ignores or handles.
+pub(super) fn is_altered(signal: libc::c_int) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: a null new action only asks; the answer goes into a local of the right type, for which zeros are valid.
+    let (code, now) = unsafe { (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()), now.assume_init()) };
+    // Refused for the two numbers that the C library keeps to itself, whose handlers end with the exec.
+    code == 0 && now.sa_sigaction != libc::SIG_DFL
+}
+
 /// How a child has ended, if it has; `reap` also lets go of it. Not by nix, which knows no real-time signal and calls
 /// a death by one an error.
 ///

@@ -59,6 +59,13 @@ struct RunFiles {
 /// Tells the runs of one daemon from those of another, which count alike.
 const STATE_DIR: &str = "FIRELINK_STATE_DIR";
 
+/// A process that may not have executed its program yet.
+struct ComingUp {
+    run: RunId,
+    begun: Begun,
+    cgroup: Option<Cgroup>,
+}
+
 /// All of them.
 pub(super) struct Children {
     state_dir: PathBuf,
@@ -67,7 +74,9 @@ pub(super) struct Children {
     socket: PathBuf,
     watched: HashMap<RunId, Watched>,
     /// Processes that may not have executed their programs yet.
-    starting: Vec<(RunId, Begun, Option<Cgroup>)>,
+    starting: Vec<ComingUp>,
+    /// Processes that have ended and are still to be reaped.
+    dead: Vec<Child>,
     files: HashMap<RunId, RunFiles>,
     /// Pipes with more to read.
     readable: HashSet<RunId>,
@@ -104,6 +113,7 @@ impl Children {
             socket,
             watched: HashMap::new(),
             starting: Vec::new(),
+            dead: Vec::new(),
             files: HashMap::new(),
             readable: HashSet::new(),
             buffer: Vec::new(),
@@ -125,7 +135,12 @@ impl Children {
 
     /// True for a run whose process may not have executed its program yet.
     pub fn is_coming_up(&self, run: RunId) -> bool {
-        self.starting.iter().any(|(other, ..)| *other == run)
+        self.starting.iter().any(|other| other.run == run)
+    }
+
+    /// True if that is so of any.
+    pub fn are_coming_up(&self) -> bool {
+        !self.starting.is_empty()
     }
 
     /// Begins to start an attempt. [`Children::settle`] tells whether that works.
@@ -178,7 +193,7 @@ impl Children {
         }
         match begun {
             Ok(begun) => {
-                self.starting.push((spawn.run, begun, cgroup));
+                self.starting.push(ComingUp { run: spawn.run, begun, cgroup });
                 Ok(())
             }
             Err(error) => {
@@ -189,13 +204,13 @@ impl Children {
     }
 
     /// Watches those that have come up since this was called last, and tells of each its process or, as a sentence for a
-    /// person, why it has none.
-    pub fn settle(&mut self, io: &mut Io) -> Vec<(RunId, Result<Pid, String>)> {
-        let starting = std::mem::take(&mut self.starting);
-        starting.into_iter().map(|(run, begun, cgroup)| (run, self.settle_one(io, run, begun, cgroup))).collect()
+    /// person, why it has none. Waits for the others if that is asked for.
+    pub fn settle(&mut self, io: &mut Io, wait: bool) -> Vec<(RunId, Result<Pid, String>)> {
+        let up: Vec<ComingUp> = self.starting.extract_if(.., |one| wait || one.begun.is_up()).collect();
+        up.into_iter().map(|one| (one.run, self.settle_one(io, one))).collect()
     }
 
-    fn settle_one(&mut self, io: &mut Io, run: RunId, begun: Begun, cgroup: Option<Cgroup>) -> Result<Pid, String> {
+    fn settle_one(&mut self, io: &mut Io, ComingUp { run, begun, cgroup }: ComingUp) -> Result<Pid, String> {
         let started = begun.settle().map_err(|error| error.to_string()).and_then(|mut child| {
             let watched = watch(io, What::Exit(run), What::Output(run), &mut child);
             Ok((watched.map_err(|error| format!("its process can't be watched: {error}"))?, child))
@@ -377,7 +392,7 @@ impl Children {
     /// The process of a run may have ended: if so, what is left in its pipe is read and everything of it released.
     pub fn reap(&mut self, io: &mut Io, run: RunId) -> Option<Ended> {
         let exit = match &mut self.watched.get_mut(&run)?.process {
-            Process::Own(child) => match child.try_reap() {
+            Process::Own(child) => match child.ended() {
                 Ok(exit) => Some(exit?),
                 Err(error) => {
                     log::error!("run {run}: its exit can't be read: {error}");
@@ -413,9 +428,17 @@ impl Children {
             if let Some(fd) = fd {
                 io.forget(fd, token);
             }
+            if let Process::Own(child) = watched.process {
+                self.dead.push(child);
+            }
         }
         self.rest();
         Some(exit.map_or(Ended::Vanished, |exit| Ended::Exited { exit, out_of_memory }))
+    }
+
+    /// Reaps those that have ended.
+    pub fn bury(&mut self) {
+        self.dead.clear();
     }
 
     /// What is left in the control group of a run that is over is ended; true if its memory had run out.

@@ -84,7 +84,7 @@ pub use service::{LogFile, Notify, Service, passed_socket};
 use watches::{Surroundings, Watches};
 use window::Window;
 
-/// How soon an orphan is looked at again of which nobody could tell whose it is.
+/// How soon orphans are looked for again: there may be one of which nobody could tell whose it is.
 const SWEEP_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Events of one epoll_wait.
@@ -205,7 +205,7 @@ pub struct Reactor<C> {
     warnings: Vec<String>,
     /// Engine events for the next turn.
     inbox: VecDeque<Event>,
-    /// What is being started in this turn.
+    /// What is coming up.
     spawning: Vec<Spawn>,
     held: Held,
     tickets: HashMap<u64, Ticket>,
@@ -217,8 +217,9 @@ pub struct Reactor<C> {
     /// When the state is copied, and why the last copy failed.
     sync_at: Option<Elapsed>,
     sync_trouble: Option<String>,
-    /// When orphans of runs are looked for.
+    /// When orphans of runs are looked for, and were last.
     sweep_at: Option<Elapsed>,
+    swept_at: Option<Elapsed>,
     /// What the configuration is read with.
     surroundings: config::Surroundings,
     /// The jobs of the configuration; those behind them were removed while they ran.
@@ -319,6 +320,7 @@ impl<C: Clocks> Reactor<C> {
             sync_at: None,
             sync_trouble: None,
             sweep_at: groups_left.map(|delay| now.elapsed + delay),
+            swept_at: None,
             surroundings,
             configured,
             wait_for_clock,
@@ -393,6 +395,8 @@ impl<C: Clocks> Reactor<C> {
                 Err(error) => return Err(RunError::Refused { tried: "wait for events", error }),
             }
             self.now = self.clocks.now();
+            // The exits of others go first; when there is nothing else to do, it is waited for.
+            self.settle(events.is_empty() && self.inbox.is_empty());
             hungry.into_iter().for_each(|peer| self.serve(peer));
             for event in &events {
                 if let Some(what) = self.io.what(event.token()) {
@@ -425,7 +429,11 @@ impl<C: Clocks> Reactor<C> {
 
     /// True if there is something to do without any wait.
     fn is_busy(&self) -> bool {
-        self.watches.has_batch() || !self.inbox.is_empty() || self.children.has_output() || self.hooks.has_output()
+        self.watches.has_batch()
+            || !self.inbox.is_empty()
+            || self.children.are_coming_up()
+            || self.children.has_output()
+            || self.hooks.has_output()
     }
 
     /// All but the pruning's.
@@ -521,11 +529,19 @@ impl<C: Clocks> Reactor<C> {
         watches.reap(watch, &mut around);
     }
 
-    /// Looks for what left the process groups of runs that are over, and for orphans that have ended.
+    /// Looks for what left the process groups of runs that are over, and for orphans that have ended. At the end of a turn,
+    /// and not after each when they follow each other closely: what is due does not wait for it.
     fn sweep(&mut self) {
-        if self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
+        // One that is coming up can't be told from an orphan.
+        if self.children.are_coming_up() || self.sweep_at.take_if(|at| *at <= self.now.elapsed).is_none() {
             return;
         }
+        let next = self.swept_at.map_or(self.now.elapsed, |at| at + SWEEP_AGAIN);
+        if self.now.elapsed < next {
+            self.sweep_at = Some(next);
+            return;
+        }
+        self.swept_at = Some(self.now.elapsed);
         if let Some(delay) = self.children.bury_groups() {
             self.sweep_at = Some(self.now.elapsed + delay);
         }
@@ -648,7 +664,6 @@ impl<C: Clocks> Reactor<C> {
     /// Everything that is to be handled at this instant.
     fn turn(&mut self) {
         self.service.notify.wake_due(self.now.elapsed);
-        self.sweep();
         self.children.pump(&mut self.io);
         self.hooks.pump(&mut self.io, &mut self.children);
         self.hooks.kill_overdue(self.now.elapsed);
@@ -662,6 +677,8 @@ impl<C: Clocks> Reactor<C> {
         let batches = self.take_batches(&mut effects);
         self.engine.handle(self.now, Event::Tick, &mut effects);
         self.apply(effects, batches);
+        self.children.bury();
+        self.sweep();
         self.ping_if_due();
         self.prune();
         self.reload_if_asked();

@@ -132,6 +132,7 @@ impl<C: Clocks> Reactor<C> {
     pub(super) fn reload_if_asked(&mut self) {
         let Some((config, waiting)) = self.next_config.take() else { return };
         for _ in 0..SETTLING {
+            self.settle(true);
             if self.inbox.is_empty() {
                 break;
             }
@@ -141,7 +142,7 @@ impl<C: Clocks> Reactor<C> {
             }
             self.apply(effects, Vec::new());
         }
-        if !self.inbox.is_empty() {
+        if !self.inbox.is_empty() || self.children.are_coming_up() {
             self.next_config = Some((config, waiting));
             return;
         }

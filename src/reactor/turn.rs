@@ -54,7 +54,6 @@ impl<C: Clocks> Reactor<C> {
         for effect in rest {
             self.act(effect, &ended);
         }
-        self.settle();
     }
 
     /// What was held back is written.
@@ -111,9 +110,9 @@ impl<C: Clocks> Reactor<C> {
             Effect::Record(_) => {}
             Effect::Spawn(spawn) => self.spawn(*spawn),
             Effect::Signal { run, signal } => {
-                // One that is started and ended in the same turn.
+                // One that is ended as soon as it is started.
                 if self.children.is_coming_up(run) {
-                    self.settle();
+                    self.settle(true);
                 }
                 self.children.signal(run, signal);
             }
@@ -132,7 +131,7 @@ impl<C: Clocks> Reactor<C> {
             Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
             Effect::Tell(story) => self.tell(&story, ended),
             Effect::Stopped => {
-                self.settle();
+                self.settle(true);
                 self.commit_held();
                 if self.engine.alive() > 0 {
                     self.children.leave();
@@ -143,10 +142,10 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    /// The process comes up while the turn goes on; [`Reactor::settle`] ends the turn.
+    /// The process comes up while the loop goes on, until it has nothing else to do.
     fn spawn(&mut self, spawn: Spawn) {
         if self.children.is_full() {
-            self.settle();
+            self.settle(true);
         }
         match self.children.begin(&self.config.jobs[spawn.job.index()], &spawn) {
             Ok(()) => self.spawning.push(spawn),
@@ -154,12 +153,15 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    fn settle(&mut self) {
-        let spawns = std::mem::take(&mut self.spawning);
-        for ((run, started), spawn) in self.children.settle(&mut self.io).into_iter().zip(spawns) {
+    /// Tells the engine of the processes that have come up; waits for the others if that is asked for.
+    pub(super) fn settle(&mut self, wait: bool) {
+        for (run, started) in self.children.settle(&mut self.io, wait) {
+            let spawn = self.spawning.iter().position(|spawn| spawn.run == run).map(|at| self.spawning.swap_remove(at));
             let event = match started {
                 Ok(pid) => {
-                    self.count_start(&spawn);
+                    if let Some(spawn) = spawn {
+                        self.count_start(&spawn);
+                    }
                     Event::Started { run, pid }
                 }
                 Err(reason) => Event::NotStarted { run, reason },
