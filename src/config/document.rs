@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use serde_yaml::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
 use super::findings::Findings;
+use super::plain;
 use super::render::quoted;
 use crate::triggers::Place;
 
@@ -25,7 +26,7 @@ pub(super) const MAX_DEPTH: usize = 32;
 
 /// A value of a [`Document`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NodeId(u32);
+pub(super) struct NodeId(pub(super) u32);
 
 /// A scalar as it was written.
 #[derive(Clone, Copy, Debug)]
@@ -70,15 +71,15 @@ impl<'a> Pairs<'a> {
 }
 
 /// 20 bytes a value: large files are read on small boxes.
-#[derive(Debug)]
-struct Node {
-    start: u32,
-    end: u32,
-    shape: Shape,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Node {
+    pub(super) start: u32,
+    pub(super) end: u32,
+    pub(super) shape: Shape,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Shape {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
     /// The text is this range of the file.
     Verbatim { at: u32, len: u32, plain: bool },
     /// The text had to be put together (escapes, folding).
@@ -90,18 +91,23 @@ enum Shape {
 }
 
 /// One YAML document.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Document<'t> {
-    text: &'t str,
-    nodes: Vec<Node>,
-    links: Vec<NodeId>,
-    made: Vec<String>,
-    root: NodeId,
+    pub(super) text: &'t str,
+    pub(super) nodes: Vec<Node>,
+    pub(super) links: Vec<NodeId>,
+    pub(super) made: Vec<String>,
+    pub(super) root: NodeId,
 }
 
 impl<'t> Document<'t> {
     /// Reads a text of at most 4 GiB. `None` if it is not one YAML document, which is reported.
     pub(super) fn parse(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
+        plain::read(text).or_else(|| Self::parse_all_of_yaml(text, findings))
+    }
+
+    /// As [`Document::parse`], always by the parser.
+    pub(super) fn parse_all_of_yaml(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
         let mut options: Options = options! { flow_nesting_limit: 2 * MAX_DEPTH, block_nesting_limit: 2 * MAX_DEPTH };
         options.set_emit_comments(false);
         let mut builder = Builder::new(text, findings);
@@ -495,6 +501,6 @@ impl<'t, 'f> Builder<'t, 'f> {
 }
 
 /// Offsets and counts fit 32 bits: the file does.
-fn small(count: usize) -> u32 {
+pub(super) fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -17,6 +17,7 @@ mod job;
 mod metrics;
 #[cfg(feature = "notify")]
 mod notify;
+mod plain;
 pub mod reference;
 mod render;
 mod report;
