@@ -1,8 +1,9 @@
 //! What is legal but likely wrong. The file loads all the same; each doubt says what will happen and what to do.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
@@ -70,11 +71,24 @@ fn usual_period(wall: &WallTiming) -> Option<Duration> {
 }
 
 /// Doubts about the files that a job names.
-pub(super) fn about_files(fields: &Fields<'_>, action: &Action, execution: &Execution, cwd: &Path, surroundings: &Surroundings) {
+pub(super) fn about_files(
+    fields: &Fields<'_>,
+    action: &Action,
+    execution: &Execution,
+    cwd: &Path,
+    surroundings: &Surroundings,
+    sound: &mut HashSet<PathBuf>,
+) {
     let findings = fields.cx.findings;
-    let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
-    let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
-    about_program(fields.cx, action, cwd, place, "runs", surroundings);
+    if let Some((path, must_execute)) = file_of(action, cwd)
+        && !sound.contains(&*path)
+    {
+        let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
+        let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
+        if about_file(fields.cx, &path, must_execute, place, "runs", surroundings) {
+            sound.insert(path.into_owned());
+        }
+    }
     if execution.cwd.is_some() && !cwd.is_dir() {
         let help = "runs will fail until it is there";
         findings.warn(fields.place_of("cwd"), format!("there is no directory {}", cwd.display()), help);
@@ -98,16 +112,28 @@ pub(super) fn about_files(fields: &Fields<'_>, action: &Action, execution: &Exec
 /// Warns of a script or program that will not start, and of one that others may change while it runs as root. `role`
 /// says what will fail.
 pub(super) fn about_program(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, role: &str, surroundings: &Surroundings) {
-    let (path, must_execute) = match action {
-        Action::Script { script, .. } => (cwd.join(script), false),
-        Action::Argv(argv) => match argv.first() {
-            Some(program) if program.contains('/') => (cwd.join(&**program), true),
-            _ => return,
-        },
-        Action::Milestone | Action::Shell(_) => return,
-    };
+    if let Some((path, must_execute)) = file_of(action, cwd) {
+        about_file(cx, &path, must_execute, place, role, surroundings);
+    }
+}
+
+/// The script or program that an action names by its path, and whether it must be executable.
+fn file_of<'a>(action: &'a Action, cwd: &Path) -> Option<(Cow<'a, Path>, bool)> {
+    let from_cwd = |path: &'a Path| if path.is_absolute() { path.into() } else { cwd.join(path).into() };
+    match action {
+        Action::Script { script, .. } => Some((from_cwd(script), false)),
+        Action::Argv(argv) => {
+            let program = argv.first().filter(|program| program.contains('/'))?;
+            Some((from_cwd(Path::new(&**program)), true))
+        }
+        Action::Milestone | Action::Shell(_) => None,
+    }
+}
+
+/// True if there would be nothing to say of this file, whether or not it must be executable.
+fn about_file(cx: Cx<'_>, path: &Path, must_execute: bool, place: Place, role: &str, surroundings: &Surroundings) -> bool {
     let shown = path.display();
-    match std::fs::metadata(&path) {
+    match std::fs::metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let help = format!("{role} will fail until it is there; a relative path starts from the job's `cwd`");
             cx.findings.warn(place, format!("{shown} does not exist"), help);
@@ -120,6 +146,7 @@ pub(super) fn about_program(cx: Cx<'_>, action: &Action, cwd: &Path, place: Plac
         Ok(meta) if surroundings.is_root() && meta.mode() & 0o002 != 0 => {
             cx.findings.warn(place, format!("everybody may write {shown}, and it runs as root"), "chmod o-w it");
         }
-        Ok(_) => {}
+        Ok(meta) => return meta.mode() & 0o111 != 0,
     }
+    false
 }

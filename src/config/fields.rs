@@ -35,6 +35,21 @@ pub(super) struct Fields<'a> {
     /// Where to point at the map as a whole.
     pub(super) place: Place,
     fields: Vec<Field<'a>>,
+    marks: u64,
+}
+
+/// A bit for a key, the same for some others: most keys that are asked for are not there, and none of those that are there
+/// has the bit.
+fn mark(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let (first, last) = (bytes.first().copied().unwrap_or_default(), bytes.last().copied().unwrap_or_default());
+    1 << ((bytes.len() + usize::from(first) * 5 + usize::from(last) * 3) % 64)
+}
+
+/// True if the key is one of these. Most differ from it in their length or first letter, which costs no call.
+pub(super) fn is_among(known: &[&str], key: &str) -> bool {
+    let first = key.as_bytes().first();
+    known.iter().any(|known| known.len() == key.len() && known.as_bytes().first() == first && *known == key)
 }
 
 impl<'a> Cx<'a> {
@@ -74,7 +89,7 @@ impl<'a> Cx<'a> {
                 self.findings.error(doc.place(key), "a key must be a word", "a list or a map can't name anything here");
                 continue;
             };
-            if !known.contains(&key.value) {
+            if !is_among(known, key.value) {
                 unknown(key);
             } else if let Some(first) = fields.iter().find(|field| field.key.value == key.value) {
                 let message = format!("the key {} stands here twice", quoted(key.value));
@@ -83,7 +98,7 @@ impl<'a> Cx<'a> {
                 fields.push(Field { key, node: value });
             }
         }
-        Some(Fields { cx: self, place: doc.place(node), fields })
+        Some(Fields::new(self, doc.place(node), fields))
     }
 
     pub(super) fn report_unknown(self, key: Scalar<'_>, known: &[&str]) {
@@ -142,7 +157,15 @@ impl<'a> Cx<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn new(cx: Cx<'a>, place: Place, fields: Vec<Field<'a>>) -> Fields<'a> {
+        let marks = fields.iter().fold(0, |marks, field| marks | mark(field.key.value));
+        Fields { cx, place, fields, marks }
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<Field<'a>> {
+        if self.marks & mark(key) == 0 {
+            return None;
+        }
         self.fields.iter().find(|field| field.key.value == key).copied()
     }
 
@@ -155,9 +178,16 @@ impl<'a> Fields<'a> {
     }
 
     /// Only those of its keys.
-    pub(super) fn only(&self, keys: &[&str]) -> Fields<'a> {
-        let fields = self.fields.iter().filter(|field| keys.contains(&field.key.value)).copied().collect();
-        Fields { cx: self.cx, place: self.place, fields }
+    pub(super) fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Fields<'a> {
+        let fields = self.fields.iter().filter(|field| is_wanted(field.key.value)).copied().collect();
+        Fields::new(self.cx, self.place, fields)
+    }
+
+    /// Its key and that one's value, if it has one key and a scalar stands there that is something.
+    pub(super) fn only_scalar(&self) -> Option<(&'a str, &'a str)> {
+        let [field] = &*self.fields else { return None };
+        let scalar = self.cx.doc.scalar(field.node).filter(|scalar| !scalar.is_null())?;
+        Some((field.key.value, scalar.value))
     }
 
     /// The place of a key's value; of the key if nothing stands after it; of the map if there is no such key.
@@ -308,6 +338,6 @@ impl<'a> Fields<'a> {
         let field = self.get(key)?;
         let Value::Map(pairs) = self.cx.doc.value(field.node) else { return None };
         let fields = pairs.iter().filter_map(|(key, node)| Some(Field { key: self.cx.doc.scalar(key)?, node }));
-        Some(Fields { cx: self.cx, place: self.cx.doc.place(field.node), fields: fields.collect() })
+        Some(Fields::new(self.cx, self.cx.doc.place(field.node), fields.collect()))
     }
 }

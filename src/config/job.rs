@@ -1,11 +1,11 @@
 //! One entry of `jobs:`.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::common::Common;
 use super::document::{NodeId, Scalar};
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
@@ -14,10 +14,10 @@ use super::trigger::{self, Chosen};
 use super::{Job, Notes, Surroundings, doubts, words};
 use crate::dag::Condition;
 use crate::engine::rules::{JobRules, Policy};
-use crate::exec::spec::{Action, ExecSpec, Hooks};
+use crate::exec::spec::{Action, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::cron::Zone;
-use crate::triggers::{JobContext, Place, Trigger};
+use crate::triggers::{JobContext, Place};
 
 /// The longest name: it becomes a part of paths.
 const LONGEST_NAME: usize = 128;
@@ -34,48 +34,7 @@ pub(super) struct Shared<'a> {
     /// All keys that a job may have.
     pub(super) known: Vec<&'static str>,
     /// What jobs share.
-    pub(super) common: Common,
-}
-
-/// What jobs share: ten thousand of them differ in little.
-#[derive(Default)]
-pub(super) struct Common {
-    specs: HashSet<Arc<ExecSpec>>,
-    actions: HashSet<Arc<Action>>,
-    policies: HashSet<Arc<Policy>>,
-    /// By a hash of their summaries.
-    triggers: HashMap<u64, Arc<dyn Trigger>>,
-}
-
-impl Common {
-    /// The first trigger that is the same as this one. Two are, if their summaries and their timing are; those that watch
-    /// something belong to one job each.
-    fn trigger(&mut self, trigger: Box<dyn Trigger>) -> Arc<dyn Trigger> {
-        if matches!(trigger.kind(), TriggerWord::Watch | TriggerWord::Plugin) {
-            return trigger.into();
-        }
-        let summary = trigger.summary();
-        let mut hasher = DefaultHasher::new();
-        summary.hash(&mut hasher);
-        match self.triggers.entry(hasher.finish()) {
-            Entry::Vacant(vacant) => Arc::clone(vacant.insert(trigger.into())),
-            Entry::Occupied(known) => {
-                let known = known.get();
-                let same = known.kind() == trigger.kind() && known.timing() == trigger.timing() && known.summary() == summary;
-                if same { Arc::clone(known) } else { trigger.into() }
-            }
-        }
-    }
-}
-
-/// The first value that is equal to this one.
-fn share<T: Eq + Hash>(known: &mut HashSet<Arc<T>>, value: T) -> Arc<T> {
-    if let Some(known) = known.get(&value) {
-        return Arc::clone(known);
-    }
-    let value = Arc::new(value);
-    known.insert(Arc::clone(&value));
-    value
+    pub(super) common: Common<'a>,
 }
 
 /// A job as far as it could be read.
@@ -116,28 +75,31 @@ impl<'a> Shared<'a> {
         let enabled = fields.flag("enabled");
         let tags = fields.list("tags").unwrap_or_default();
         let description = fields.text("description");
-        let execution = Execution::read(&fields, self.surroundings).or(&self.defaults);
-        let cwd = match &execution.cwd {
-            Some(cwd) => self.surroundings.start_dir.join(cwd),
-            None => self.surroundings.start_dir.clone(),
+        let mut execution = Execution::read(&fields, self.surroundings).or(&self.defaults);
+        let cwd: Cow<'_, Path> = match &execution.cwd {
+            Some(cwd) => self.surroundings.start_dir.join(cwd).into(),
+            None => (&*self.surroundings.start_dir).into(),
         };
         let chosen = trigger::choose(&fields);
         let condition = read_condition(&fields, chosen.as_ref());
         let context =
             JobContext { job: name.map_or("", |name| name.value), zone, cwd: &cwd, machine_seed: self.surroundings.machine_seed };
-        let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context, self.surroundings));
+        let written = chosen.as_ref().and_then(|chosen| chosen.written(zone));
+        let trigger = self.common.written(written).or_else(|| {
+            let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context, self.surroundings))?;
+            Some(self.common.trigger(trigger, written))
+        });
         let has_trigger = fields.has("trigger");
-        let draft = |whole| Draft { name, depends_on: depends_on.clone(), has_trigger, whole };
+        let draft = |whole| Draft { name, depends_on, has_trigger, whole };
         let (Some(name), Some(trigger)) = (name, trigger) else { return Some(draft(None)) };
 
-        let action = execution.action.clone().unwrap_or(Action::Milestone);
-        doubts::about_files(&fields, &action, &execution, &cwd, self.surroundings);
+        let action = execution.action.take().unwrap_or(Action::Milestone);
+        doubts::about_files(&fields, &action, &execution, &cwd, self.surroundings, &mut self.common.sound);
         let kind = trigger.kind();
         if kind == TriggerWord::AfterDeps && !fields.has("depends_on") {
             let help = "add `depends_on`, or make it `trigger: manual`";
             cx.findings.error(fields.place_of("trigger"), "an `after_deps` trigger needs `depends_on`", help);
         }
-        let mut execution = execution;
         let concurrency = execution.concurrency.unwrap_or_else(|| trigger.default_concurrency());
         let policy = Policy {
             condition: condition.unwrap_or_default(),
@@ -148,7 +110,6 @@ impl<'a> Shared<'a> {
             retry: execution.retry.take(),
             success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
         };
-        let trigger = self.common.trigger(trigger);
         let rules = JobRules {
             name: name.value.into(),
             enabled: enabled.unwrap_or(true),
@@ -156,7 +117,7 @@ impl<'a> Shared<'a> {
             timing: trigger.timing(),
             depends_on: Box::default(),
             milestone: action == Action::Milestone,
-            policy: share(&mut self.common.policies, policy),
+            policy: self.common.policies.share(policy),
         };
         doubts::about_time(&fields, &rules);
         let notes = Notes {
@@ -167,11 +128,11 @@ impl<'a> Shared<'a> {
             name: Arc::clone(&rules.name),
             notes: (notes != Notes::default()).then(|| Box::new(notes)),
             trigger,
-            action: share(&mut self.common.actions, action),
+            action: self.common.actions.share(action),
             keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
             keep_for: execution.keep_for,
             hooks: (execution.hooks != Hooks::default()).then(|| Box::new(std::mem::take(&mut execution.hooks))),
-            exec: share(&mut self.common.specs, execution.spec()),
+            exec: self.common.specs.share(execution.spec()),
             zone,
         };
         Some(draft(Some((job, rules))))

@@ -6,6 +6,7 @@
 //!
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
+mod common;
 mod document;
 mod doubts;
 mod execution;

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use super::common::Common;
 use super::document::{Document, Value};
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
-use super::job::{Common, DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
+use super::job::{DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
 #[cfg(feature = "notify")]
 use super::notify;
 use super::render::quoted;

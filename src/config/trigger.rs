@@ -1,12 +1,15 @@
 //! A job's trigger: the word with flat keys beside it, or a map; both mean the same.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
-use super::fields::{Cx, Field, Fields};
+use super::common::Written;
+use super::fields::{Cx, Field, Fields, is_among};
 use super::render::quoted;
 use super::{Surroundings, doubts, execution, words};
 use crate::exec::spec::Action;
+use crate::triggers::cron::Zone;
 use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
 
 use super::document::{Scalar, Value};
@@ -46,15 +49,15 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
     });
     // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys. Its
     // `command` is what its runs execute.
-    let own: Vec<&str> = kind.keys.iter().copied().filter(|key| !is_of_job(key)).collect();
-    Some(Chosen { kind, keys: job.only(&own), place: job.place_of("trigger") })
+    let keys = job.only(|key| is_among(kind.keys, key) && !is_of_job(key));
+    Some(Chosen { kind, keys, place: job.place_of("trigger") })
 }
 
 /// No `trigger` at all: dependencies make it `after_deps`, else a person must ask.
 fn choose_silently<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
     report_strays(job, |key| Some((format!("{} stands here without a `trigger`", quoted(key)), help_for(key))));
     let word = if job.has("depends_on") { "after_deps" } else { "manual" };
-    Some(Chosen { kind: find_type(word)?, keys: job.only(&[]), place: job.place })
+    Some(Chosen { kind: find_type(word)?, keys: job.only(|_| false), place: job.place })
 }
 
 fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
@@ -104,7 +107,8 @@ fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
 
 /// Reports keys of triggers that stand in the job where they mean nothing.
 fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, String)>) {
-    let strays = job.iter().filter(|field| !is_of_job(field.key.value) && all_keys().any(|key| key == field.key.value));
+    let is_of_a_trigger = |key: &str| REGISTRY.iter().any(|kind| is_among(kind.keys, key));
+    let strays = job.iter().filter(|field| !is_of_job(field.key.value) && is_of_a_trigger(field.key.value));
     for field in strays {
         if let Some((message, help)) = wrong(field.key.value) {
             job.cx.findings.error(field.key.place, message, help);
@@ -113,7 +117,7 @@ fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, Strin
 }
 
 fn is_of_job(key: &str) -> bool {
-    words::JOB.contains(&key) || words::EXECUTION.contains(&key)
+    is_among(words::JOB, key) || is_among(words::EXECUTION, key)
 }
 
 fn help_for(key: &str) -> String {
@@ -122,23 +126,30 @@ fn help_for(key: &str) -> String {
     format!("it belongs to {of_job}{}", words::listed(&types, " and "))
 }
 
-impl Chosen<'_> {
+impl<'a> Chosen<'a> {
     /// Reads the trigger. `None` if something is wrong, which is reported.
     pub(super) fn build(&self, context: &JobContext<'_>, surroundings: &Surroundings) -> Option<Box<dyn Trigger>> {
         let around = Around { cwd: context.cwd, surroundings };
-        let mut keys = TriggerKeys { fields: self.keys.clone(), place: self.place, around };
+        let mut keys = TriggerKeys { fields: Cow::Borrowed(&self.keys), place: self.place, around };
         (self.kind.build)(&mut keys, context)
     }
 
+    /// What it is made of, if that is one word of time, which makes the same trigger whichever job says it.
+    pub(super) fn written(&self, zone: Zone) -> Option<Written<'a>> {
+        let (field, text) = self.keys.only_scalar()?;
+        let is_time = matches!((self.kind.word, field), ("cron", "schedule") | ("interval", "every"));
+        is_time.then_some((self.kind.word, text, zone))
+    }
+
     /// The keys, for those that the job reads itself.
-    pub(super) fn keys(&self) -> &Fields<'_> {
+    pub(super) fn keys(&self) -> &Fields<'a> {
         &self.keys
     }
 }
 
 /// The keys of one trigger, or of a map in it.
 struct TriggerKeys<'a> {
-    fields: Fields<'a>,
+    fields: Cow<'a, Fields<'a>>,
     place: Place,
     around: Around<'a>,
 }
@@ -196,7 +207,7 @@ impl Keys for TriggerKeys<'_> {
             return None;
         }
         let fields = self.fields.map(key, allowed)?;
-        Some(Box::new(TriggerKeys { place: fields.place, fields, around: self.around }))
+        Some(Box::new(TriggerKeys { place: fields.place, fields: Cow::Owned(fields), around: self.around }))
     }
 
     fn error(&mut self, place: Place, message: String, help: String) {
