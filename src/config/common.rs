@@ -5,9 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::engine::rules::Policy;
-use crate::exec::spec::{Action, ExecSpec};
+use super::fields::{Field, Fields};
+use super::words;
+use crate::engine::rules::{Concurrency, Policy};
+use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::Trigger;
 use crate::triggers::cron::Zone;
@@ -21,6 +24,49 @@ pub(super) struct Common<'a> {
     triggers: Triggers<'a>,
     /// Files that nothing is to be said of.
     pub(super) sound: HashSet<PathBuf>,
+    /// The last job, if nothing was to be said of it.
+    pub(super) last: Option<Made<'a>>,
+}
+
+/// What the keys of a job have made of it that say how it runs. The next job often has the same, and if nothing was to be
+/// said of them in this one, there is nothing in the next.
+pub(super) struct Made<'a> {
+    /// The keys.
+    pub(super) said: Vec<Field<'a>>,
+    pub(super) action: Arc<Action>,
+    pub(super) exec: Arc<ExecSpec>,
+    pub(super) policy: Arc<Policy>,
+    /// What they say of it; else the trigger does.
+    pub(super) concurrency: Option<Concurrency>,
+    pub(super) hooks: Hooks,
+    pub(super) keep_runs: u32,
+    pub(super) keep_for: Option<Duration>,
+}
+
+/// How a job is to be run, beside one that was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Likeness {
+    /// By the same words.
+    Same,
+    /// By the same words, but for its `command`.
+    OtherCommand,
+}
+
+impl Made<'_> {
+    /// How much the keys of another job are those of this one.
+    pub(super) fn likeness(&self, fields: &Fields<'_>) -> Option<Likeness> {
+        let mut others = fields.values_of(words::EXECUTION);
+        let mut likeness = Likeness::Same;
+        for field in &self.said {
+            let other = others.next().filter(|other| other.key.value == field.key.value)?;
+            if !fields.cx.doc.are_same(field.node, other.node) {
+                // A script is a program too, and says more than that.
+                let is_command = field.key.value == "command" && !fields.has("executor");
+                likeness = is_command.then_some(Likeness::OtherCommand)?;
+            }
+        }
+        others.next().is_none().then_some(likeness)
+    }
 }
 
 /// Equal values, once each.
@@ -93,5 +139,85 @@ impl<'a> Common<'a> {
             self.triggers.written.insert(written, Arc::clone(&trigger));
         }
         trigger
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Diagnostic, Refused, Surroundings, load_text};
+
+    /// What is made of the last job of a file, or said of it: its line counted from the one where the jobs begin.
+    fn last(defaults: &str, jobs: &[&str]) -> (Option<String>, Vec<(usize, usize, String, String)>) {
+        let lines: Vec<String> = jobs
+            .iter()
+            .zip(["one", "two"].into_iter().skip(2 - jobs.len()))
+            .map(|(job, name)| format!("- {{ name: {name}{job} }}\n"))
+            .collect();
+        let text = format!("defaults: {{{defaults}}}\njobs:\n{}", lines.concat());
+        let surroundings = Surroundings { start_dir: "/".into(), machine_seed: 7, uid: 0 };
+        let (made, said): (_, Vec<Diagnostic>) = match load_text("f".as_ref(), &text, &surroundings) {
+            Ok(mut config) => {
+                let made = config.jobs.pop().map(|job| format!("{job:?} {:?}", config.rules.jobs.last()));
+                (made, config.warnings)
+            }
+            Err(Refused(said)) => (None, said),
+        };
+        let at = 2 + jobs.len();
+        let said = said.into_iter().filter(|said| said.line == at || said.line == 1);
+        (made, said.map(|said| (said.line.min(3), said.column, said.message, said.help)).collect())
+    }
+
+    #[test]
+    fn a_job_is_read_alike_whichever_stands_before_it() {
+        let jobs = [
+            ", trigger: manual",
+            ", trigger: manual, command: /bin/sh",
+            ", trigger: manual, command: [/bin/sh, -c, \"true\"]",
+            ", trigger: manual, command: [/bin/sh, -c, true]",
+            ", trigger: manual, command: [/no/such/program]",
+            ", trigger: manual, command: [/etc/passwd]",
+            ", trigger: manual, command: []",
+            ", trigger: manual, command: ~",
+            ", trigger: manual, command: {}",
+            ", trigger: manual, command: \"~\"",
+            ", trigger: manual, command: [/bin/sh], executor: { type: sh, script: /etc/passwd }",
+            ", trigger: manual, executor: { type: sh, script: /etc/passwd }",
+            ", trigger: manual, executor: { type: sh, script: /no/such/script }",
+            ", trigger: manual, command: x, cwd: /no/such/folder",
+            ", trigger: manual, command: x, cwd: /tmp",
+            ", trigger: manual, command: [./y], cwd: /tmp",
+            ", trigger: manual, command: x, env: { A: b, C: d }",
+            ", trigger: manual, command: x, env: { A: b, C: d, E: f }",
+            ", trigger: manual, command: x, env_file: /no/such/file, user: nobody",
+            ", trigger: manual, command: x, user: nobody",
+            ", trigger: manual, user: nobody, command: x",
+            ", trigger: manual, command: x, timeout: 5s, retry: 3, concurrency: allow, on_failure: [/bin/true]",
+            ", trigger: cron, schedule: \"* * * * *\", command: x, timeout: 5m",
+            ", trigger: cron, schedule: \"* * * * *\", command: x, timeout: 5s",
+            ", trigger: cron, schedule: \"0 1 * * *\", command: x, timeout: 5m",
+            ", trigger: cron, schedule: \"0 1 * * *\", command: x, timezone: Europe/Berlin",
+            ", trigger: cron, schedule: \"0 1 * * *\", command: x, jitter: 1h",
+            ", trigger: cron, schedule: [\"0 1 * * *\"], command: x",
+            ", trigger: cron, schedule: \"0 1 * *\", command: x",
+            ", trigger: { type: cron, schedule: \"0 1 * * *\" }, command: x",
+            ", trigger: interval, every: 5s, command: x, condition: all_done",
+            ", trigger: interval, every: 5s, command: x, unheard: of",
+            ", trigger: interval, every: null, command: x, keep_runs: 5",
+            ", trigger: manual, command: x, output: { keep_runs: 5, keep_for: 5h, capture: none }",
+            ", trigger: manual, command: x, output: { keep_runs: 5, keep_for: 5h, capture: nonsense }",
+        ];
+        for defaults in
+            ["", " command: [/no/such/default], timeout: 1h, env: { Z: y } ", " cwd: /no/such/default, concurrency: queue "]
+        {
+            for job in jobs {
+                let alone = last(defaults, &[job]);
+                for before in jobs {
+                    let (made, said) = last(defaults, &[before, job]);
+                    assert_eq!(said, alone.1, "{before} and then {job}");
+                    // Of a file that is refused nothing is made.
+                    assert!(made.is_none() || made == alone.0, "{before} and then {job}: {made:?}");
+                }
+            }
+        }
     }
 }

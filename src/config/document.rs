@@ -152,6 +152,19 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// True if both are written alike, wherever they stand.
+    pub(super) fn are_same(&self, one: NodeId, other: NodeId) -> bool {
+        let all = |one: &[NodeId], other: &[NodeId]| {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| self.are_same(*one, *other))
+        };
+        one == other
+            || match (self.value(one), self.value(other)) {
+                (Value::Scalar(one), Value::Scalar(other)) => one.value == other.value && one.plain == other.plain,
+                (Value::List(one), Value::List(other)) | (Value::Map(Pairs(one)), Value::Map(Pairs(other))) => all(one, other),
+                _ => false,
+            }
+    }
+
     /// Where to point when a value is meant as a whole: at a scalar, or at a list or map on one line; else at the
     /// first thing in it.
     pub(super) fn place(&self, id: NodeId) -> Place {

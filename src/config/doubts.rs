@@ -18,13 +18,9 @@ use crate::triggers::Place;
 
 /// Doubts about the jobs together. Asked only of a file without errors: a trigger that is misspelt is told as that.
 pub(super) fn about_jobs(cx: Cx<'_>, drafts: &[Draft<'_>]) {
-    let disabled: HashSet<&str> =
-        drafts.iter().filter(|draft| draft.whole.as_ref().is_some_and(|(_, rules)| !rules.enabled)).filter_map(name_of).collect();
+    let disabled: HashSet<&str> = drafts.iter().filter(|draft| draft.enabled == Some(false)).filter_map(name_of).collect();
     for draft in drafts {
-        let (Some(name), Some((_, rules))) = (draft.name, &draft.whole) else { continue };
-        if !rules.enabled {
-            continue;
-        }
+        let (Some(name), Some(true)) = (draft.name, draft.enabled) else { continue };
         if !draft.has_trigger && draft.depends_on.is_empty() {
             let help = "give it a `trigger` or `depends_on`; `trigger: manual` says that only a person starts it";
             cx.findings.warn(name.place, format!("nothing triggers {}", quoted(name.value)), help);
@@ -70,25 +66,25 @@ fn usual_period(wall: &WallTiming) -> Option<Duration> {
     Some(second.since(first))
 }
 
-/// Doubts about the files that a job names.
-pub(super) fn about_files(
+/// Doubts about the program or script that a job runs.
+pub(super) fn about_command(
     fields: &Fields<'_>,
     action: &Action,
-    execution: &Execution,
     cwd: &Path,
     surroundings: &Surroundings,
     sound: &mut HashSet<PathBuf>,
 ) {
-    let findings = fields.cx.findings;
-    if let Some((path, must_execute)) = file_of(action, cwd)
-        && !sound.contains(&*path)
-    {
-        let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
-        let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
-        if about_file(fields.cx, &path, must_execute, place, "runs", surroundings) {
-            sound.insert(path.into_owned());
-        }
+    let Some((path, must_execute)) = file_of(action, cwd).filter(|(path, _)| !sound.contains(&**path)) else { return };
+    let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
+    let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
+    if about_file(fields.cx, &path, must_execute, place, "runs", surroundings) {
+        sound.insert(path.into_owned());
     }
+}
+
+/// Doubts about the other files that a job names.
+pub(super) fn about_places(fields: &Fields<'_>, execution: &Execution, cwd: &Path) {
+    let findings = fields.cx.findings;
     if execution.cwd.is_some() && !cwd.is_dir() {
         let help = "runs will fail until it is there";
         findings.warn(fields.place_of("cwd"), format!("there is no directory {}", cwd.display()), help);

@@ -56,7 +56,7 @@ impl Execution {
     /// Reads the keys of `fields` that are about execution.
     pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
         let mut read = Execution {
-            action: read_command(fields, "command", "a job without a command is a milestone: leave the key out"),
+            action: read_job_command(fields),
             env: read_env(fields, "env"),
             env_file: fields.path("env_file"),
             cwd: fields.path("cwd"),
@@ -197,6 +197,11 @@ fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
         Some((_, known)) => *known = value,
         None => env.push((name, value)),
     }
+}
+
+/// Reads what a job runs, if that is no script.
+pub(super) fn read_job_command(fields: &Fields<'_>) -> Option<Action> {
+    read_command(fields, "command", "a job without a command is a milestone: leave the key out")
 }
 
 /// Reads a command: a list of words, or a line of shell.

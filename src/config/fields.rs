@@ -183,6 +183,11 @@ impl<'a> Fields<'a> {
         Fields::new(self.cx, self.place, fields)
     }
 
+    /// The values of those of its keys.
+    pub(super) fn values_of(&self, keys: &'static [&'static str]) -> impl Iterator<Item = Field<'a>> + '_ {
+        self.iter().filter(|field| is_among(keys, field.key.value))
+    }
+
     /// Its key and that one's value, if it has one key and a scalar stands there that is something.
     pub(super) fn only_scalar(&self) -> Option<(&'a str, &'a str)> {
         let [field] = &*self.fields else { return None };
@@ -297,8 +302,8 @@ impl<'a> Fields<'a> {
 
     /// Exit codes: one, or a list.
     pub(super) fn exit_codes(&self, key: &str) -> Option<Box<[u8]>> {
-        let what = format!("an exit code of `{key}`");
         let texts = self.one_or_more(key)?;
+        let what = format!("an exit code of `{key}`");
         let codes: Vec<Option<i64>> = texts.into_iter().map(|text| self.cx.number(text, &what, &(0..=255))).collect();
         codes.into_iter().map(|code| code.and_then(|code| u8::try_from(code).ok())).collect()
     }

@@ -75,6 +75,12 @@ impl Findings {
         }
     }
 
+    /// How much there is so far.
+    pub(super) fn count(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.errors + inner.warnings
+    }
+
     /// How many errors there are so far.
     pub(super) fn errors(&self) -> usize {
         self.inner.borrow().errors

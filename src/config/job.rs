@@ -1,19 +1,19 @@
 //! One entry of `jobs:`.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::common::Common;
+use super::common::{Common, Likeness, Made};
 use super::document::{NodeId, Scalar};
-use super::execution::Execution;
+use super::execution::{self, Execution};
 use super::fields::{Cx, Fields};
 use super::render::quoted;
 use super::trigger::{self, Chosen};
 use super::{Job, Notes, Surroundings, doubts, words};
 use crate::dag::Condition;
-use crate::engine::rules::{JobRules, Policy};
+use crate::engine::rules::{Concurrency, JobRules, Policy};
 use crate::exec::spec::{Action, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::cron::Zone;
@@ -30,11 +30,15 @@ pub(super) struct Shared<'a> {
     pub(super) cx: Cx<'a>,
     pub(super) surroundings: &'a Surroundings,
     pub(super) zone: Zone,
-    pub(super) defaults: Execution,
+    pub(super) defaults: Option<Execution>,
     /// All keys that a job may have.
     pub(super) known: Vec<&'static str>,
     /// What jobs share.
     pub(super) common: Common<'a>,
+    /// The jobs that are sound, so far.
+    pub(super) jobs: Vec<Job>,
+    /// And their rules.
+    pub(super) rules: Vec<JobRules>,
 }
 
 /// A job as far as it could be read.
@@ -45,8 +49,26 @@ pub(super) struct Draft<'a> {
     pub(super) depends_on: Vec<Scalar<'a>>,
     /// Whether it says what triggers it.
     pub(super) has_trigger: bool,
-    /// The rest, if all of it is sound.
-    pub(super) whole: Option<(Job, JobRules)>,
+    /// Whether it is enabled, if all of it is sound; it is among those of [`Shared`] then.
+    pub(super) enabled: Option<bool>,
+}
+
+/// How a job is to be run, as far as it was read.
+enum How<'a> {
+    /// Like the one before it.
+    Like(Made<'a>),
+    /// Like the one before it, but for this command.
+    But(Made<'a>, Option<Action>),
+    Read(Box<Execution>),
+}
+
+impl How<'_> {
+    fn cwd(&self) -> Option<&PathBuf> {
+        match self {
+            How::Like(last) | How::But(last, _) => last.exec.cwd.as_ref(),
+            How::Read(execution) => execution.cwd.as_ref(),
+        }
+    }
 }
 
 /// The keys of a job.
@@ -64,6 +86,7 @@ impl<'a> Shared<'a> {
     /// Reads a job; every mistake in it is reported.
     pub(super) fn read(&mut self, node: NodeId) -> Option<Draft<'a>> {
         let cx = self.cx;
+        let said_before = cx.findings.count();
         let known = &self.known;
         let fields = cx.map_with(node, "a job", known, |key| match words::not_yet(key.value) {
             Some(message) => cx.findings.error(key.place, message, words::NOT_YET_HELP),
@@ -75,8 +98,8 @@ impl<'a> Shared<'a> {
         let enabled = fields.flag("enabled");
         let tags = fields.list("tags").unwrap_or_default();
         let description = fields.text("description");
-        let mut execution = Execution::read(&fields, self.surroundings).or(&self.defaults);
-        let cwd: Cow<'_, Path> = match &execution.cwd {
+        let how = self.read_how(&fields);
+        let cwd: Cow<'_, Path> = match how.cwd() {
             Some(cwd) => self.surroundings.start_dir.join(cwd).into(),
             None => (&*self.surroundings.start_dir).into(),
         };
@@ -90,34 +113,23 @@ impl<'a> Shared<'a> {
             Some(self.common.trigger(trigger, written))
         });
         let has_trigger = fields.has("trigger");
-        let draft = |whole| Draft { name, depends_on, has_trigger, whole };
+        let draft = |enabled| Draft { name, depends_on, has_trigger, enabled };
         let (Some(name), Some(trigger)) = (name, trigger) else { return Some(draft(None)) };
 
-        let action = execution.action.take().unwrap_or(Action::Milestone);
-        doubts::about_files(&fields, &action, &execution, &cwd, self.surroundings, &mut self.common.sound);
         let kind = trigger.kind();
         if kind == TriggerWord::AfterDeps && !fields.has("depends_on") {
             let help = "add `depends_on`, or make it `trigger: manual`";
             cx.findings.error(fields.place_of("trigger"), "an `after_deps` trigger needs `depends_on`", help);
         }
-        let concurrency = execution.concurrency.unwrap_or_else(|| trigger.default_concurrency());
-        let policy = Policy {
-            condition: condition.unwrap_or_default(),
-            concurrency,
-            max_parallel: execution.max_parallel,
-            timeout: execution.timeout,
-            kill_grace: execution.kill_grace.unwrap_or(DEFAULT_KILL_GRACE),
-            retry: execution.retry.take(),
-            success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
-        };
+        let made = self.make(&fields, how, &cwd, condition.unwrap_or_default(), trigger.default_concurrency());
         let rules = JobRules {
             name: name.value.into(),
             enabled: enabled.unwrap_or(true),
             trigger: kind,
             timing: trigger.timing(),
             depends_on: Box::default(),
-            milestone: action == Action::Milestone,
-            policy: self.common.policies.share(policy),
+            milestone: *made.action == Action::Milestone,
+            policy: Arc::clone(&made.policy),
         };
         doubts::about_time(&fields, &rules);
         let notes = Notes {
@@ -128,14 +140,80 @@ impl<'a> Shared<'a> {
             name: Arc::clone(&rules.name),
             notes: (notes != Notes::default()).then(|| Box::new(notes)),
             trigger,
-            action: self.common.actions.share(action),
-            keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
-            keep_for: execution.keep_for,
-            hooks: (execution.hooks != Hooks::default()).then(|| Box::new(std::mem::take(&mut execution.hooks))),
-            exec: self.common.specs.share(execution.spec()),
+            action: Arc::clone(&made.action),
+            keep_runs: made.keep_runs,
+            keep_for: made.keep_for,
+            hooks: (made.hooks != Hooks::default()).then(|| Box::new(made.hooks.clone())),
+            exec: Arc::clone(&made.exec),
             zone,
         };
-        Some(draft(Some((job, rules))))
+        let enabled = rules.enabled;
+        self.jobs.push(job);
+        self.rules.push(rules);
+        if cx.findings.count() == said_before {
+            self.common.last = Some(made);
+        }
+        Some(draft(Some(enabled)))
+    }
+
+    /// Reads the keys that say how it runs, as far as they are not those of the job before it.
+    fn read_how(&mut self, fields: &Fields<'a>) -> How<'a> {
+        let last = self.common.last.take().and_then(|last| Some((last.likeness(fields)?, last)));
+        match last {
+            Some((Likeness::Same, last)) => How::Like(last),
+            Some((Likeness::OtherCommand, last)) => How::But(last, execution::read_job_command(fields)),
+            None => {
+                let read = Execution::read(fields, self.surroundings);
+                How::Read(Box::new(match &self.defaults {
+                    Some(defaults) => read.or(defaults),
+                    None => read,
+                }))
+            }
+        }
+    }
+
+    fn make(&mut self, fields: &Fields<'a>, how: How<'a>, cwd: &Path, condition: Condition, usual: Concurrency) -> Made<'a> {
+        let (surroundings, common) = (self.surroundings, &mut self.common);
+        let mut made = match how {
+            How::Like(last) => last,
+            How::But(last, action) => {
+                let by_default = || self.defaults.as_ref().and_then(|defaults| defaults.action.clone());
+                let action = action.or_else(by_default).unwrap_or(Action::Milestone);
+                doubts::about_command(fields, &action, cwd, surroundings, &mut common.sound);
+                let said = fields.values_of(words::EXECUTION).collect();
+                Made { said, action: common.actions.share(action), ..last }
+            }
+            How::Read(mut execution) => {
+                let action = execution.action.take().unwrap_or(Action::Milestone);
+                doubts::about_command(fields, &action, cwd, surroundings, &mut common.sound);
+                doubts::about_places(fields, &execution, cwd);
+                let policy = Policy {
+                    condition,
+                    concurrency: execution.concurrency.unwrap_or(usual),
+                    max_parallel: execution.max_parallel,
+                    timeout: execution.timeout,
+                    kill_grace: execution.kill_grace.unwrap_or(DEFAULT_KILL_GRACE),
+                    retry: execution.retry.take(),
+                    success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
+                };
+                Made {
+                    said: fields.values_of(words::EXECUTION).collect(),
+                    action: common.actions.share(action),
+                    policy: common.policies.share(policy),
+                    concurrency: execution.concurrency,
+                    hooks: std::mem::take(&mut execution.hooks),
+                    keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
+                    keep_for: execution.keep_for,
+                    exec: common.specs.share(execution.spec()),
+                }
+            }
+        };
+        // Those two are not from these keys alone.
+        let concurrency = made.concurrency.unwrap_or(usual);
+        if (made.policy.condition, made.policy.concurrency) != (condition, concurrency) {
+            made.policy = common.policies.share(Policy { condition, concurrency, ..Policy::clone(&made.policy) });
+        }
+        made
     }
 
     fn read_zone(&self, fields: &Fields<'_>) -> Zone {

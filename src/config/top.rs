@@ -30,7 +30,8 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
     let defaults = read_defaults(&fields, surroundings);
-    let (keep_runs, keep_for) = (defaults.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS), defaults.keep_for);
+    let (keep_runs, keep_for) =
+        (defaults.as_ref().and_then(|defaults| defaults.keep_runs), defaults.as_ref().and_then(|defaults| defaults.keep_for));
     let state = read_state(&fields, surroundings);
     let max_parallel = fields.number("max_parallel", 1..=10_000);
     let grace = fields.duration("grace");
@@ -41,7 +42,8 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let web = window::read_web(&fields, surroundings);
     let metrics = metrics::read(&fields, surroundings);
 
-    let mut shared = Shared { cx, surroundings, zone, defaults, known: known_keys(), common: Common::default() };
+    let (known, common) = (known_keys(), Common::default());
+    let mut shared = Shared { cx, surroundings, zone, defaults, known, common, jobs: Vec::new(), rules: Vec::new() };
     let drafts = read_jobs(&fields, &mut shared);
     #[cfg(feature = "notify")]
     let notify = notify::read(&fields, surroundings, &drafts);
@@ -49,13 +51,12 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     if findings.errors() == 0 {
         doubts::about_jobs(cx, &drafts);
     }
-    let mut jobs = Vec::with_capacity(drafts.len());
-    let mut rules = Vec::with_capacity(drafts.len());
-    for (draft, depends_on) in drafts.into_iter().zip(edges) {
-        let (job, mut job_rules) = draft.whole?;
-        job_rules.depends_on = depends_on;
-        jobs.push(job);
-        rules.push(job_rules);
+    let Shared { jobs, mut rules, .. } = shared;
+    if rules.len() < drafts.len() {
+        return None;
+    }
+    for (rules, depends_on) in rules.iter_mut().zip(edges) {
+        rules.depends_on = depends_on;
     }
     Some(Config {
         path: path.to_owned(),
@@ -69,7 +70,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         zone,
         shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
         on_stop: on_stop.unwrap_or_default(),
-        keep_runs,
+        keep_runs: keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
         keep_for,
         state_dir,
         durability: state.durability.unwrap_or_default(),
@@ -101,11 +102,15 @@ fn read_jobs<'a>(fields: &Fields<'a>, shared: &mut Shared<'a>) -> Vec<Draft<'a>>
             "begin a job with `- name: ...`",
         );
     }
-    items.iter().filter_map(|item| shared.read(*item)).collect()
+    shared.jobs.reserve_exact(items.len());
+    shared.rules.reserve_exact(items.len());
+    let mut drafts = Vec::with_capacity(items.len());
+    drafts.extend(items.iter().filter_map(|item| shared.read(*item)));
+    drafts
 }
 
-fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
-    let Some(field) = fields.get("defaults") else { return Execution::default() };
+fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Execution> {
+    let field = fields.get("defaults")?;
     let cx = fields.cx;
     let jobs = known_keys();
     let defaults = cx.map_with(field.node, "`defaults`", words::EXECUTION, |key| match words::not_yet(key.value) {
@@ -116,7 +121,7 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution 
         }
         None => cx.report_unknown(key, words::EXECUTION),
     });
-    defaults.map_or_else(Execution::default, |defaults| Execution::read(&defaults, surroundings))
+    defaults.map(|defaults| Execution::read(&defaults, surroundings))
 }
 
 /// What the map `state` says.

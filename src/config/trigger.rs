@@ -44,8 +44,8 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
     }
     let kind = type_of(job.cx, job.text("trigger")?)?;
     report_strays(job, |key| {
-        let message = format!("a trigger of type `{}` has no {}", kind.word, quoted(key));
-        (!kind.keys.contains(&key)).then(|| (message, help_for(key)))
+        let message = || format!("a trigger of type `{}` has no {}", kind.word, quoted(key));
+        (!is_among(kind.keys, key)).then(|| (message(), help_for(key)))
     });
     // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys. Its
     // `command` is what its runs execute.
