@@ -3,11 +3,45 @@
 use super::Condition;
 use crate::model::Outcome;
 
-/// How each dependency of one job ended last, since the job's previous run took it in. One byte a dependency.
+/// How each dependency of one job ended last, since the job's previous run took it in. One byte a dependency, and a word
+/// for a job that has none.
 ///
 /// The latest end counts: an upstream that failed closes the way until its next success, which opens it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credits(Box<[Option<Outcome>]>);
+pub struct Credits(Option<Box<Ends>>);
+
+/// The ends, and what a verdict asks of them: it is asked for at each end of each dependency, and a job may have thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ends {
+    slots: Box<[Option<Outcome>]>,
+    ended: usize,
+    succeeded: usize,
+    first_failed: Option<usize>,
+}
+
+impl Ends {
+    fn set(&mut self, slot: usize, credit: Option<Outcome>) {
+        let Some(place) = self.slots.get_mut(slot) else { return };
+        let was = std::mem::replace(place, credit);
+        self.ended = self.ended + usize::from(credit.is_some()) - usize::from(was.is_some());
+        self.succeeded = self.succeeded + usize::from(has_succeeded(credit)) - usize::from(has_succeeded(was));
+        if has_failed(credit) {
+            self.first_failed = Some(self.first_failed.map_or(slot, |first| first.min(slot)));
+        } else if self.first_failed == Some(slot) {
+            let others = self.ended > self.succeeded;
+            let next = || self.slots[slot..].iter().position(|credit| has_failed(*credit)).map(|after| slot + after);
+            self.first_failed = if others { next() } else { None };
+        }
+    }
+}
+
+fn has_succeeded(credit: Option<Outcome>) -> bool {
+    credit.is_some_and(Outcome::is_success)
+}
+
+fn has_failed(credit: Option<Outcome>) -> bool {
+    credit.is_some_and(|outcome| !outcome.is_success())
+}
 
 /// What the credits say about the job, under its condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,56 +58,61 @@ impl Credits {
     /// None of `dependencies` has ended yet.
     #[must_use]
     pub fn new(dependencies: usize) -> Credits {
-        Credits(vec![None; dependencies].into_boxed_slice())
+        let ends = || Ends { slots: vec![None; dependencies].into(), ended: 0, succeeded: 0, first_failed: None };
+        Credits((dependencies > 0).then(|| Box::new(ends())))
     }
 
     /// The dependency in this slot has ended a run.
     pub fn note(&mut self, slot: usize, outcome: Outcome) {
-        if let Some(credit) = self.0.get_mut(slot) {
-            *credit = Some(outcome);
+        if let Some(ends) = &mut self.0 {
+            ends.set(slot, Some(outcome));
         }
     }
 
     /// How the dependency in this slot ended, if it has since the last take-in.
     #[must_use]
     pub fn get(&self, slot: usize) -> Option<Outcome> {
-        self.0.get(slot).copied().flatten()
+        self.slots().get(slot).copied().flatten()
     }
 
     /// A run of the job starts: everything that has ended is taken in.
     pub fn take_in(&mut self) {
-        self.0.fill(None);
+        *self = Credits::new(self.slots().len());
     }
 
     /// Forgets one dependency's end.
     pub fn clear(&mut self, slot: usize) {
-        if let Some(credit) = self.0.get_mut(slot) {
-            *credit = None;
+        if let Some(ends) = &mut self.0 {
+            ends.set(slot, None);
         }
     }
 
     /// True if nothing has ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.0.as_ref().is_none_or(|ends| ends.ended == 0)
+    }
+
+    fn slots(&self) -> &[Option<Outcome>] {
+        self.0.as_ref().map_or(&[], |ends| &ends.slots)
     }
 
     /// The rule. `any_*` is met by the first end that meets it; it is closed once all have ended otherwise.
     #[must_use]
     pub fn verdict(&self, condition: Condition) -> Verdict {
-        let all_ended = || self.0.iter().all(Option::is_some);
-        let succeeded = |credit: &Option<Outcome>| credit.is_some_and(Outcome::is_success);
-        let failed = |credit: &Option<Outcome>| credit.is_some_and(|outcome| !outcome.is_success());
+        let (ended, succeeded, first_failed) =
+            self.0.as_ref().map_or((0, 0, None), |ends| (ends.ended, ends.succeeded, ends.first_failed));
+        let all_ended = ended == self.slots().len();
         match condition {
-            Condition::AllSuccess => match self.0.iter().position(failed) {
+            Condition::AllSuccess => match first_failed {
                 Some(slot) => Verdict::Closed(Some(slot)),
-                None if all_ended() => Verdict::Satisfied,
+                None if all_ended => Verdict::Satisfied,
                 None => Verdict::Waiting,
             },
-            Condition::AllDone if all_ended() => Verdict::Satisfied,
-            Condition::AnySuccess if self.0.iter().any(succeeded) => Verdict::Satisfied,
-            Condition::AnyFailure if self.0.iter().any(failed) => Verdict::Satisfied,
-            Condition::AnySuccess | Condition::AnyFailure if all_ended() => Verdict::Closed(None),
+            Condition::AllDone if all_ended => Verdict::Satisfied,
+            Condition::AnySuccess if succeeded > 0 => Verdict::Satisfied,
+            Condition::AnyFailure if ended > succeeded => Verdict::Satisfied,
+            Condition::AnySuccess | Condition::AnyFailure if all_ended => Verdict::Closed(None),
             Condition::AllDone | Condition::AnySuccess | Condition::AnyFailure => Verdict::Waiting,
         }
     }
@@ -81,7 +120,7 @@ impl Credits {
     /// The slots that keep the condition from being met.
     pub fn missing(&self, condition: Condition) -> impl Iterator<Item = usize> + '_ {
         let met = matches!(self.verdict(condition), Verdict::Satisfied);
-        self.0.iter().enumerate().filter_map(move |(slot, credit)| {
+        self.slots().iter().enumerate().filter_map(move |(slot, credit)| {
             let wanted = match condition {
                 Condition::AllSuccess => !credit.is_some_and(Outcome::is_success),
                 Condition::AllDone => credit.is_none(),
@@ -94,11 +133,67 @@ impl Credits {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut};
 
     fn credits(ends: &[Option<Outcome>]) -> Credits {
-        Credits(ends.into())
+        let mut credits = Credits::new(ends.len());
+        for (slot, end) in ends.iter().enumerate() {
+            end.iter().for_each(|outcome| credits.note(slot, *outcome));
+        }
+        credits
+    }
+
+    /// The rule as the design says it, with nothing counted.
+    fn plainly(ends: &[Option<Outcome>], condition: Condition) -> Verdict {
+        let all_ended = ends.iter().all(Option::is_some);
+        let failed = ends.iter().position(|end| has_failed(*end));
+        let succeeded = ends.iter().any(|end| has_succeeded(*end));
+        let met = match condition {
+            Condition::AllSuccess if failed.is_some() => return Verdict::Closed(failed),
+            Condition::AllSuccess | Condition::AllDone => all_ended,
+            Condition::AnySuccess => succeeded,
+            Condition::AnyFailure => failed.is_some(),
+        };
+        match condition {
+            _ if met => Verdict::Satisfied,
+            Condition::AnySuccess | Condition::AnyFailure if all_ended => Verdict::Closed(None),
+            _ => Verdict::Waiting,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_verdict_is_the_one_that_the_rule_gives(
+            count in 0..6_usize,
+            // A slot, and how it ends: 6 forgets it, 7 takes in all of them.
+            steps in prop::collection::vec((0..6_usize, 0..8_usize), 0..40),
+        ) {
+            let (mut credits, mut ends) = (Credits::new(count), vec![None; count]);
+            for (slot, what) in steps {
+                match [Succeeded, Failed, TimedOut, Cancelled, Skipped, Lost].get(what) {
+                    Some(outcome) => {
+                        credits.note(slot, *outcome);
+                        ends.iter_mut().skip(slot).take(1).for_each(|end| *end = Some(*outcome));
+                    }
+                    None if what == 6 => {
+                        credits.clear(slot);
+                        ends.iter_mut().skip(slot).take(1).for_each(|end| *end = None);
+                    }
+                    None => {
+                        credits.take_in();
+                        ends.fill(None);
+                    }
+                }
+                for (_, condition) in Condition::WORDS {
+                    prop_assert_eq!(credits.verdict(*condition), plainly(&ends, *condition), "{:?} {:?}", condition, ends);
+                }
+                prop_assert_eq!(credits.is_empty(), ends.iter().all(Option::is_none));
+                prop_assert_eq!(&credits, &self::credits(&ends));
+            }
+        }
     }
 
     #[test]

@@ -92,6 +92,9 @@ impl Engine {
     /// A run of the job starts: what its dependencies did is taken in.
     pub(super) fn take_in(&mut self, job: JobId) {
         for slot in 0..self.rules_of(job).depends_on.len() {
+            if self.jobs[job.index()].credits.is_empty() {
+                break;
+            }
             self.clear_credit(job, slot);
         }
     }
