@@ -9,7 +9,7 @@ use super::rules::{Grid, Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
 use super::wall::{Due, SHORTEST_GRACE, WallState};
-use super::{ClockMode, Engine, Mode};
+use super::{ClockMode, Engine, Mode, NextDue};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 
 /// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. A step is told at
@@ -60,7 +60,7 @@ impl Engine {
 
     /// Deals with all deadlines of one job that have passed.
     fn deal(&mut self, now: Now, job: JobId) {
-        let Some((timing, state)) = wall_parts(&self.rules.jobs[job.index()].timing, &mut self.jobs[job.index()].wall) else {
+        let Some((timing, state)) = wall_parts(&self.rules.jobs[job.index()].timing, &mut self.jobs[job.index()].due) else {
             return;
         };
         let due = state.pass(timing, &self.timeline, now.wall, self.rules.grace);
@@ -109,7 +109,7 @@ impl Engine {
         // Grid points that passed meanwhile (suspend) are one firing; the grid itself stays where it is.
         let steps = late / period.as_nanos().max(1) + 1;
         let next = at + saturating_mul(period, steps);
-        self.memory(job).interval = Some(next);
+        self.memory(job).due = NextDue::Interval(next);
         self.arm(next, Timer::Interval(job));
         self.record(Change::Anchor { job, at: Now { wall: scheduled_at, elapsed: at } });
         if !self.jobs[job.index()].paused {
@@ -165,7 +165,7 @@ impl Engine {
     /// Arms every wall deadline. A cursor that the state does not have begins now; one that lies in the future was
     /// written by a clock that has been set back since, which the timeline knows how to treat.
     pub(super) fn arm_wall(&mut self, now: Now) {
-        let latest = self.jobs.iter().filter_map(|job| job.wall.as_ref()).map(|state| state.cursor).max();
+        let latest = self.jobs.iter().filter_map(|job| job.due.wall()).map(|state| state.cursor).max();
         match latest {
             Some(latest) => self.step_timeline(latest, now.wall),
             None => self.timeline.restart(now.wall),
@@ -176,8 +176,8 @@ impl Engine {
                 continue;
             }
             let memory = &mut self.jobs[job.index()];
-            if memory.wall.is_none() {
-                memory.wall = Some(WallState::new(now.wall, None));
+            if memory.due.wall().is_none() {
+                memory.due = NextDue::Wall(WallState::new(now.wall, None));
                 self.record(Change::Cursor { job, at: now.wall });
             }
         }
@@ -188,7 +188,7 @@ impl Engine {
         let mut heap = std::mem::take(&mut self.wall).into_vec();
         heap.clear();
         for (index, (rules, memory)) in (0..).zip(self.rules.jobs.iter().zip(&mut self.jobs)) {
-            if let (true, Some((timing, state))) = (rules.enabled, wall_parts(&rules.timing, &mut memory.wall)) {
+            if let (true, Some((timing, state))) = (rules.enabled, wall_parts(&rules.timing, &mut memory.due)) {
                 state.cursor = state.cursor.min(now);
                 state.next = state.next_open(timing, &self.timeline, state.cursor);
                 if let Some(next) = state.next {
@@ -216,7 +216,7 @@ impl Engine {
                 Elapsed::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)).min(far.max(now.elapsed + offset))
             }
         };
-        self.memory(job).interval = Some(next);
+        self.memory(job).due = NextDue::Interval(next);
         self.arm(next, Timer::Interval(job));
     }
 
@@ -238,8 +238,8 @@ impl Engine {
     }
 }
 
-fn wall_parts<'a>(timing: &'a Timing, state: &'a mut Option<WallState>) -> Option<(&'a WallTiming, &'a mut WallState)> {
-    match (timing, state) {
+fn wall_parts<'a>(timing: &'a Timing, due: &'a mut NextDue) -> Option<(&'a WallTiming, &'a mut WallState)> {
+    match (timing, due.wall_mut()) {
         (Timing::Wall(timing), Some(state)) => Some((timing, state)),
         _ => None,
     }

@@ -30,7 +30,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use crate::dag::{Credits, Graph};
-use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
+use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime, order_of_names};
 use crate::planted::{self, Bug};
 pub use event::{Change, Effect, Event, Payload, Request, Spawn, StopSignal, Story};
 pub use restore::{Restored, RestoredJob, RestoredProcess};
@@ -97,11 +97,43 @@ struct Tracked {
 #[derive(Debug)]
 struct JobMemory {
     credits: Credits,
-    wall: Option<WallState>,
-    interval: Option<Elapsed>,
+    due: NextDue,
     /// Its runs, while it has any: most jobs sleep most of the time.
     queue: Option<Box<Queue>>,
     paused: bool,
+}
+
+/// When a job is due next, on the clock that it goes by. A job has one trigger.
+#[derive(Clone, Debug, Default)]
+enum NextDue {
+    /// Nothing is armed.
+    #[default]
+    Never,
+    Wall(WallState),
+    Interval(Elapsed),
+}
+
+impl NextDue {
+    fn wall(&self) -> Option<&WallState> {
+        match self {
+            NextDue::Wall(state) => Some(state),
+            NextDue::Never | NextDue::Interval(_) => None,
+        }
+    }
+
+    fn wall_mut(&mut self) -> Option<&mut WallState> {
+        match self {
+            NextDue::Wall(state) => Some(state),
+            NextDue::Never | NextDue::Interval(_) => None,
+        }
+    }
+
+    fn interval(&self) -> Option<Elapsed> {
+        match self {
+            NextDue::Interval(at) => Some(*at),
+            NextDue::Never | NextDue::Wall(_) => None,
+        }
+    }
 }
 
 /// The runs of one job that have not ended.
@@ -149,8 +181,7 @@ impl Engine {
     pub fn new(rules: Rules, seed: u64) -> Result<Engine, Vec<Vec<JobId>>> {
         let edges: Vec<Box<[JobId]>> = rules.jobs.iter().map(|job| job.depends_on.clone()).collect();
         let graph = Graph::new(&edges)?;
-        let mut by_name: Vec<u32> = (0..).take(rules.jobs.len()).collect();
-        by_name.sort_unstable_by(|a, b| rules.jobs[*a as usize].name.cmp(&rules.jobs[*b as usize].name));
+        let by_name = order_of_names(rules.jobs.len(), |job| &rules.jobs[job].name);
         let mut rank = vec![0; by_name.len()].into_boxed_slice();
         for (place, job) in (0..).zip(by_name) {
             rank[job as usize] = place;
@@ -288,7 +319,7 @@ impl Engine {
 
 impl JobMemory {
     fn new(rules: &JobRules) -> JobMemory {
-        JobMemory { credits: Credits::new(rules.depends_on.len()), wall: None, interval: None, queue: None, paused: false }
+        JobMemory { credits: Credits::new(rules.depends_on.len()), due: NextDue::Never, queue: None, paused: false }
     }
 
     fn queue(&self) -> &Queue {
@@ -336,7 +367,7 @@ fn timer_applies<'a>(
     move |timer| {
         let state = |run: &RunId| runs.get(run).map(|tracked| (&tracked.record.state, tracked.record.attempt));
         match timer {
-            Timer::Interval(job) => jobs[job.index()].interval.is_some() && mode == Mode::Open,
+            Timer::Interval(job) => jobs[job.index()].due.interval().is_some() && mode == Mode::Open,
             Timer::Timeout(run, attempt) => {
                 matches!(state(run), Some((RunState::Running(p), now)) if (now == *attempt || planted::is(Bug::OldTimeout)) && p.stop.is_none())
             }

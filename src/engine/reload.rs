@@ -13,7 +13,7 @@ use super::rules::{JobRules, Policy, Rules, Timing};
 use super::run::{RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{ClockMode, Engine, JobMemory, Mode};
+use super::{ClockMode, Engine, JobMemory, Mode, NextDue};
 use crate::dag::Credits;
 use crate::model::{JobId, Now, Outcome, TriggerWord};
 
@@ -137,8 +137,7 @@ impl Engine {
         let same_timing = was.timing == rules.timing && was.enabled == rules.enabled;
         self.jobs[to.index()] = JobMemory {
             credits,
-            wall: memory.wall.clone().filter(|_| same_timing),
-            interval: memory.interval.filter(|_| same_timing),
+            due: if same_timing { memory.due.clone() } else { NextDue::Never },
             queue: memory.queue.clone(),
             paused: memory.paused,
         };
@@ -164,7 +163,7 @@ impl Engine {
             match timer {
                 Timer::Interval(job) => {
                     if let Some(job) = new_id[job.index()]
-                        && self.jobs[job.index()].interval == Some(at)
+                        && self.jobs[job.index()].due.interval() == Some(at)
                     {
                         self.arm(at, Timer::Interval(job));
                     }
@@ -192,7 +191,7 @@ impl Engine {
         match rules.timing {
             Timing::Wall(_) => {
                 if self.clock == ClockMode::Trusted {
-                    self.memory(job).wall = Some(WallState::new(now.wall, None));
+                    self.memory(job).due = NextDue::Wall(WallState::new(now.wall, None));
                     self.record(Change::Cursor { job, at: now.wall });
                 }
             }

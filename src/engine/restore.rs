@@ -4,7 +4,7 @@ use super::event::{Change, Effect};
 use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{ClockMode, Engine, Timeline, Tracked};
+use super::{ClockMode, Engine, NextDue, Timeline, Tracked};
 use crate::model::{Attempt, Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 use crate::planted::{self, Bug};
 
@@ -91,7 +91,7 @@ impl Engine {
             }
         }
         if matches!(rules.timing, super::rules::Timing::Wall(_)) {
-            memory.wall = known.cursor.map(|cursor| WallState::new(cursor, known.made_up));
+            memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.made_up)));
         }
         let enabled = rules.enabled;
         if known.stored > 0 {

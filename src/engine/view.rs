@@ -106,8 +106,8 @@ impl Engine {
     #[must_use]
     pub fn next_at(&self, now: Now, job: JobId) -> Option<WallTime> {
         let memory = &self.jobs[job.index()];
-        let wall = memory.wall.as_ref().and_then(|wall| wall.next);
-        wall.or_else(|| memory.interval.map(|at| now.wall + at.since(now.elapsed)))
+        let wall = memory.due.wall().and_then(|wall| wall.next);
+        wall.or_else(|| memory.due.interval().map(|at| now.wall + at.since(now.elapsed)))
     }
 
     /// True if a person holds the job.

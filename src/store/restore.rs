@@ -1,5 +1,6 @@
 //! What an earlier daemon left, in the terms of the present configuration.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -8,7 +9,10 @@ use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
 use super::{JobKey, Store};
 use crate::engine::{Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
-use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime};
+use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime, order_of_names};
+
+/// How many jobs are added by one statement.
+const AT_ONCE: usize = 64;
 
 impl Store {
     /// Gives each job of the configuration its row, by name, and reads what is known of it. The runs that were running
@@ -38,21 +42,33 @@ impl Store {
         let tx = self.conn.transaction()?;
         let mut jobs = vec![RestoredJob::default(); keys.len()];
         self.job_rows = vec![0; keys.len()];
-        let by_name: HashMap<&str, usize> = keys.iter().enumerate().map(|(index, key)| (&*key.name, index)).collect();
+        let mut names = Names::of(keys);
         {
             let mut retimed = Vec::new();
-            let mut known =
-                tx.prepare("SELECT id, name, cursor, anchor_wall, anchor_elapsed, anchor_boot, paused, timing, made_up_from, made_up_to FROM jobs")?;
+            // Most jobs have no more than a cursor, and each column that is asked for takes its time.
+            let mut known = tx.prepare(
+                "SELECT id, name, cursor, timing, coalesce(nullif(paused, 0), made_up_from, anchor_wall, anchor_elapsed) IS NOT NULL,
+                        paused, made_up_from, made_up_to, anchor_wall, anchor_elapsed, anchor_boot FROM jobs",
+            )?;
             let mut rows = known.query([])?;
             while let Some(row) = rows.next()? {
-                let Some(&index) = by_name.get(row.get_ref(1)?.as_str()?) else { continue };
+                let Some(index) = names.find(row.get_ref(1)?.as_str()?) else { continue };
                 self.job_rows[index] = row.get(0)?;
                 let job = &mut jobs[index];
                 job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
-                job.paused = row.get(6)?;
-                let made_up: (Option<i64>, Option<i64>) = (row.get(8)?, row.get(9)?);
-                job.made_up = made_up.0.zip(made_up.1).map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to)));
-                let timing: Option<i64> = row.get(7)?;
+                if row.get(4)? {
+                    job.paused = row.get(5)?;
+                    let made_up: (Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?);
+                    job.made_up =
+                        made_up.0.zip(made_up.1).map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to)));
+                    let same_boot = row.get_ref(10)?.as_str_or_null()? == Some(&self.boot_id);
+                    job.anchor_age = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
+                        (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
+                        (Some(wall), _) => Some(i128::from(now.wall.as_nanos()) - i128::from(wall)),
+                        (None, _) => None,
+                    };
+                }
+                let timing: Option<i64> = row.get(3)?;
                 if timing != Some(keys[index].timing) {
                     // A database of version 1 does not know: what was missed counts.
                     if timing.is_some() {
@@ -61,12 +77,6 @@ impl Store {
                     }
                     retimed.push(index);
                 }
-                let same_boot = row.get_ref(5)?.as_str_or_null()? == Some(&self.boot_id);
-                job.anchor_age = match (row.get::<_, Option<i64>>(3)?, row.get::<_, Option<i64>>(4)?) {
-                    (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
-                    (Some(wall), _) => Some(i128::from(now.wall.as_nanos()) - i128::from(wall)),
-                    (None, _) => None,
-                };
             }
             for index in retimed {
                 let cursor = jobs[index].cursor.map(WallTime::as_nanos);
@@ -74,22 +84,22 @@ impl Store {
                 tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3, made_up_from = ?4, made_up_to = ?5 WHERE id = ?1")?
                     .execute(params![self.job_rows[index], keys[index].timing, cursor, from, to])?;
             }
-            let mut add = tx.prepare("INSERT INTO jobs (name, cursor, timing) VALUES (?1, ?2, ?3)")?;
-            for ((row, key), job) in self.job_rows.iter_mut().zip(keys).zip(&mut jobs).filter(|((row, _), _)| **row == 0) {
-                *row = add.insert(params![&*key.name, cursor.map(WallTime::as_nanos), key.timing])?;
-                job.cursor = cursor;
+            let missing: Vec<usize> = names.in_order().filter(|index| self.job_rows[*index] == 0).collect();
+            for index in &missing {
+                jobs[*index].cursor = cursor;
             }
+            add(&tx, &missing, keys, cursor, &mut self.job_rows)?;
         }
-        let index_of: HashMap<i64, usize> = self.job_rows.iter().enumerate().map(|(index, row)| (*row, index)).collect();
+        let index_of = IndexOf { rows: &self.job_rows, map: OnceCell::new() };
         {
             let mut credits = tx.prepare("SELECT job, upstream, outcome FROM credits")?;
             let mut rows = credits.query([])?;
             while let Some(row) = rows.next()? {
                 let (job, upstream): (i64, i64) = (row.get(0)?, row.get(1)?);
                 let ended = StateWord::from_word(row.get_ref(2)?.as_str()?).and_then(outcome);
-                if let (Some(job), Some(upstream), Some(ended)) = (index_of.get(&job), index_of.get(&upstream), ended) {
-                    let credit: (JobId, Outcome) = (job_id(*upstream), ended);
-                    jobs[*job].credits.push(credit);
+                if let (Some(job), Some(upstream), Some(ended)) = (index_of.get(job), index_of.get(upstream), ended) {
+                    let credit: (JobId, Outcome) = (job_id(upstream), ended);
+                    jobs[job].credits.push(credit);
                 }
             }
         }
@@ -140,12 +150,80 @@ impl Store {
     }
 }
 
+/// The jobs of a configuration in the order of their names, which is also the order of the rows of those that were added
+/// together: so the next row is likely the next name's.
+struct Names<'k> {
+    keys: &'k [JobKey],
+    order: Vec<u32>,
+    next: usize,
+}
+
+impl<'k> Names<'k> {
+    fn of(keys: &'k [JobKey]) -> Names<'k> {
+        Names { keys, order: order_of_names(keys.len(), |job| &keys[job].name), next: 0 }
+    }
+
+    fn find(&mut self, name: &str) -> Option<usize> {
+        let named = |index: &u32| &*self.keys[*index as usize].name;
+        let place = match self.order.get(self.next) {
+            Some(index) if named(index) == name => self.next,
+            _ => self.order.binary_search_by(|index| named(index).cmp(name)).ok()?,
+        };
+        self.next = place + 1;
+        Some(self.order[place] as usize)
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = usize> + '_ {
+        self.order.iter().map(|index| *index as usize)
+    }
+}
+
+/// From rows to jobs. Few starts find anything to ask it for.
+struct IndexOf<'a> {
+    rows: &'a [i64],
+    map: OnceCell<HashMap<i64, usize>>,
+}
+
+impl IndexOf<'_> {
+    fn get(&self, row: i64) -> Option<usize> {
+        let map = self.map.get_or_init(|| self.rows.iter().enumerate().map(|(index, row)| (*row, index)).collect());
+        map.get(&row).copied()
+    }
+}
+
+/// Gives jobs rows, some dozens by one statement: SQLite goes on where it has put the one before, and in the order of names
+/// that is the end of the table and of its index.
+fn add(
+    tx: &Transaction<'_>,
+    missing: &[usize],
+    keys: &[JobKey],
+    cursor: Option<WallTime>,
+    job_rows: &mut [i64],
+) -> rusqlite::Result<()> {
+    for some in missing.chunks(AT_ONCE) {
+        let values = vec!["(?, ?, ?)"; some.len()].join(", ");
+        let mut add = tx.prepare_cached(&format!("INSERT INTO jobs (name, cursor, timing) VALUES {values}"))?;
+        for (place, index) in some.iter().enumerate() {
+            add.raw_bind_parameter(3 * place + 1, &*keys[*index].name)?;
+            add.raw_bind_parameter(3 * place + 2, cursor.map(WallTime::as_nanos))?;
+            add.raw_bind_parameter(3 * place + 3, keys[*index].timing)?;
+        }
+        add.raw_execute()?;
+        // Each row gets the number after the largest one.
+        let last = tx.last_insert_rowid();
+        for (index, row) in some.iter().rev().zip((1..=last).rev()) {
+            job_rows[*index] = row;
+        }
+    }
+    Ok(())
+}
+
 /// Reads the pending and running runs. Those of jobs that the configuration no longer has end as cancelled: nobody
 /// could run them.
 fn read_active(
     tx: &Transaction<'_>,
     now: WallTime,
-    index_of: &HashMap<i64, usize>,
+    index_of: &IndexOf<'_>,
     jobs: &mut [RestoredJob],
 ) -> rusqlite::Result<Vec<(RunRecord, RestoredProcess)>> {
     let mut running = Vec::new();
@@ -158,7 +236,7 @@ fn read_active(
         ))?;
         let mut rows = active.query([])?;
         while let Some(row) = rows.next()? {
-            let Some(&index) = index_of.get(&row.get(1)?) else {
+            let Some(index) = index_of.get(row.get(1)?) else {
                 orphans.push(row.get::<_, i64>(0)?);
                 continue;
             };
