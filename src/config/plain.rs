@@ -1,8 +1,8 @@
 //! The YAML that nearly every configuration is written in, read in one pass.
 //!
 //! A parser of all of YAML has tokens, a queue of them and states; most of a start with ten thousand jobs was that. What is
-//! read here is blocks by indentation, maps and lists in brackets on one line, plain words and quotes on one line without
-//! escapes, and comments. Anything else, and anything that is wrong, makes [`read`] give up: the parser then reads the file
+//! read here is blocks by indentation, maps and lists in brackets, plain words and quotes on one line, texts after a `|`, and
+//! comments. Anything else, and anything that is wrong, makes [`read`] give up: the parser then reads the file
 //! from its beginning, and says what is to be said. So there is one rule for what may be added here: the parser must make
 //! the very same values of it, which the tests ask it.
 
@@ -24,6 +24,7 @@ pub(super) fn read(text: &str) -> Option<Document<'_>> {
         column: None,
         nodes: Vec::with_capacity(values),
         links: Vec::with_capacity(values),
+        made: Vec::new(),
         children: Vec::new(),
     };
     reader.next_line();
@@ -31,9 +32,13 @@ pub(super) fn read(text: &str) -> Option<Document<'_>> {
         reader.at += 4;
         reader.next_line();
     }
-    let root = reader.block(0)?;
+    let root = match reader.peek()? {
+        b'{' | b'[' => reader.value(Within::Block, None, 0)?,
+        _ => reader.block(0)?,
+    };
     // What is not part of the root would be another document, or wrong.
-    reader.column.is_none().then_some(Document { text, nodes: reader.nodes, links: reader.links, made: Vec::new(), root })
+    let Reader { column, nodes, links, made, .. } = reader;
+    column.is_none().then_some(Document { text, nodes, links, made, root })
 }
 
 /// No control character but the ends of lines, and no blank but the space: others end a line, are cut off a word, or can't
@@ -67,7 +72,31 @@ struct Word {
     end: usize,
     at: usize,
     len: usize,
-    plain: bool,
+    /// What stands around it, if it is quoted.
+    quote: Option<u8>,
+    /// It is not written as it is meant.
+    escaped: bool,
+}
+
+/// What is meant by what stands between quotes; `None` for the less usual escapes.
+fn unescaped(written: &str, quote: Option<u8>) -> Option<String> {
+    if quote == Some(b'\'') {
+        return Some(written.replace("''", "'"));
+    }
+    let mut text = String::with_capacity(written.len());
+    let mut chars = written.chars();
+    while let Some(c) = chars.next() {
+        text.push(match c {
+            '\\' => match chars.next()? {
+                c @ ('"' | '\\' | '/') => c,
+                'n' => '\n',
+                't' => '\t',
+                _ => return None,
+            },
+            c => c,
+        });
+    }
+    Some(text)
 }
 
 struct Reader<'t> {
@@ -78,6 +107,7 @@ struct Reader<'t> {
     column: Option<usize>,
     nodes: Vec<Node>,
     links: Vec<NodeId>,
+    made: Vec<String>,
     /// The children so far of all that is open.
     children: Vec<NodeId>,
 }
@@ -164,7 +194,7 @@ impl Reader<'_> {
                         _ => return None,
                     }
                 }
-                _ => self.value(Within::Block, depth)?,
+                _ => self.value(Within::Block, Some(indent), depth)?,
             };
             self.children.push(value);
             if self.column != Some(indent) {
@@ -200,7 +230,7 @@ impl Reader<'_> {
                 }
                 _ if self.is_item() => self.list(column, depth + 1, true)?,
                 _ if self.is_key() => self.map(column, depth + 1)?,
-                _ => self.value(Within::Block, depth)?,
+                _ => self.value(Within::Block, Some(indent), depth)?,
             };
             self.children.push(child);
             if self.column != Some(indent) || !self.is_item() {
@@ -237,13 +267,25 @@ impl Reader<'_> {
     }
 
     fn add_word(&mut self, word: Word) -> Option<NodeId> {
-        self.add(word.start, word.end, Shape::Verbatim { at: small(word.at), len: small(word.len), plain: word.plain })
+        if word.escaped {
+            let text = unescaped(&self.text[word.at..word.at + word.len], word.quote)?;
+            return self.add_made(word.start, word.end, text);
+        }
+        let (at, len, plain) = (small(word.at), small(word.len), word.quote.is_none());
+        self.add(word.start, word.end, Shape::Verbatim { at, len, plain })
     }
 
-    /// A value that begins in a line with other things; in a block the line ends with it.
-    fn value(&mut self, within: Within, depth: usize) -> Option<NodeId> {
+    fn add_made(&mut self, start: usize, end: usize, text: String) -> Option<NodeId> {
+        self.made.push(text);
+        self.add(start, end, Shape::Made { index: small(self.made.len() - 1), plain: false })
+    }
+
+    /// A value that begins in a line with other things; in a block, whose own things begin at `indent`, the line ends with it.
+    fn value(&mut self, within: Within, indent: Option<usize>, depth: usize) -> Option<NodeId> {
         let value = match self.peek()? {
-            open @ (b'{' | b'[') => self.flow(open == b'{', depth + 1)?,
+            // Only the root has nothing around it.
+            open @ (b'{' | b'[') => self.flow(open == b'{', depth + usize::from(indent.is_some() || within == Within::Flow))?,
+            b'|' => return self.literal(indent?),
             _ => {
                 let word = self.word(within)?;
                 self.add_word(word)?
@@ -261,19 +303,19 @@ impl Reader<'_> {
         let (start, first) = (self.at, self.children.len());
         let close = if is_map { b'}' } else { b']' };
         self.at += 1;
-        self.skip_spaces();
+        self.skip_blank()?;
         while self.children.len() > first || self.peek()? != close {
             if is_map {
                 self.key(Within::Flow)?;
                 self.skip_spaces();
             }
-            let value = self.value(Within::Flow, depth)?;
+            let value = self.value(Within::Flow, None, depth)?;
             self.children.push(value);
-            self.skip_spaces();
+            self.skip_blank()?;
             match self.peek()? {
                 b',' => {
                     self.at += 1;
-                    self.skip_spaces();
+                    self.skip_blank()?;
                 }
                 byte if byte == close => break,
                 _ => return None,
@@ -281,6 +323,74 @@ impl Reader<'_> {
         }
         self.at += 1;
         self.close(start, self.at, first, is_map)
+    }
+
+    /// To the next thing in brackets, in this line or in one below.
+    fn skip_blank(&mut self) -> Option<()> {
+        self.skip_spaces();
+        let is_comment = self.peek() == Some(b'#') && self.byte(self.at - 1) == Some(b' ');
+        if is_comment || self.peek() == Some(b'\n') {
+            self.skip_line();
+            self.next_line();
+            // It could be the begin or the end of a document, or be less indented than it must be.
+            if self.column == Some(0) && !matches!(self.peek(), Some(b']' | b'}')) {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// The lines after a `|`, which end with the first one that is not indented deeper than `indent`.
+    fn literal(&mut self, indent: usize) -> Option<NodeId> {
+        self.at += 1;
+        if self.peek() != Some(b'\n') {
+            return None;
+        }
+        self.at += 1;
+        let first = self.at;
+        self.skip_spaces();
+        let (start, inner) = (self.at, self.at - first);
+        if inner <= indent || matches!(self.peek(), None | Some(b'\n')) {
+            return None;
+        }
+        self.at = first;
+        let (mut text, mut end) = (String::new(), start);
+        let after = loop {
+            let line = self.at;
+            self.skip_spaces();
+            let spaces = self.at - line;
+            match self.peek() {
+                // Lines without anything in them may have fewer spaces.
+                Some(b'\n') if spaces <= inner => {
+                    self.at += 1;
+                    text.push('\n');
+                }
+                Some(b'\n') => return None,
+                // A line that lacks its end may be one of the text.
+                None if spaces > 0 => return None,
+                Some(_) if spaces >= inner => {
+                    let rest = &self.text[line + inner..];
+                    // The last line of a file may lack its end.
+                    let len = rest.find('\n')?;
+                    text.push_str(&rest[..=len]);
+                    end = line + inner + len;
+                    self.at = end + 1;
+                }
+                _ => {
+                    let after = self.at;
+                    self.at = line;
+                    break after;
+                }
+            }
+        };
+        text.truncate(text.trim_end_matches('\n').len() + 1);
+        self.next_line();
+        let end = start + self.text[start..end].trim_ascii_end().len();
+        // One line with nothing behind it stands in the file as it is meant.
+        if self.text[start..after] == text {
+            return self.add(start, end, Shape::Verbatim { at: small(start), len: small(text.len()), plain: false });
+        }
+        self.add_made(start, end, text)
     }
 
     /// True before a word that is a key.
@@ -313,15 +423,22 @@ impl Reader<'_> {
     }
 
     fn quoted(&mut self, quote: u8) -> Option<Word> {
-        let at = self.at + 1;
-        let bytes = &self.text.as_bytes()[at..];
-        let len = bytes.iter().position(|byte| *byte == quote || matches!(byte, b'\n' | b'\\'))?;
-        // A quote that is doubled stands for one.
-        if bytes[len] != quote || bytes.get(len + 1) == Some(&quote) {
-            return None;
+        let start = self.at;
+        let bytes = self.text.as_bytes();
+        let (mut at, mut escaped) = (start + 1, false);
+        loop {
+            match *bytes.get(at)? {
+                b'\n' => return None,
+                b'\\' if quote == b'"' => (at, escaped) = (at + 1, true),
+                // A quote that is doubled stands for one.
+                b'\'' if quote == b'\'' && bytes.get(at + 1) == Some(&b'\'') => (at, escaped) = (at + 1, true),
+                byte if byte == quote => break,
+                _ => {}
+            }
+            at += 1;
         }
-        self.at = at + len + 1;
-        Some(Word { start: at - 1, end: self.at, at, len, plain: false })
+        self.at = at + 1;
+        Some(Word { start, end: at + 1, at: start + 1, len: at - start - 1, quote: Some(quote), escaped })
     }
 
     /// Words without quotes, up to a `: `, a comment or the end of the line.
@@ -359,7 +476,7 @@ impl Reader<'_> {
         if end < at && bytes.get(at) == Some(&b':') {
             return None;
         }
-        Some(Word { start, end, at: start, len: end - start, plain: true })
+        Some(Word { start, end, at: start, len: end - start, quote: None, escaped: false })
     }
 }
 
@@ -396,6 +513,10 @@ mod tests {
             "defaults:\n  retry:\n    attempts: 3\n    delay: 5s\n\njobs:\n  - name: ä\n    tags:\n    - é, ß\n    - - b\n      - c\n",
             "a: -1\nb: --all\nc: ~\nd: a#b\n\"e\": f   \n",
             "a: [[], {}, [b, {c: d}], [ ]]\n\n\n",
+            "{\"jobs\": [{\"name\": \"a\", \"command\": \"echo \\\"b\\\" \\\\ \\n\"}]}\n",
+            "{\n  \"jobs\": [\n    {\n      \"name\": \"a\"\n    }\n  ]\n}\n",
+            "a: [b,  # c\n  d\n  ]\ne: 'f''g'\n",
+            "a: |\n  b\n    c\n\n  d #\n\n\n# e\nf:\n- |\n g\n- h: |\n    i\n",
         ] {
             assert!(is_read(text), "{text}");
         }
@@ -408,13 +529,18 @@ mod tests {
             "# nothing",
             "a",
             "a:",
-            "a: |\n  b\n",
+            "a: |\n  b",
+            "a: |\n  b\n   ",
+            "a: |\n\n  b\n",
+            "a: |-\n  b\n",
+            "a: >\n  b\n",
             "a: b\n  c\n",
             "a: &x b\nc: *x\n",
             "a: !!str 5\n",
-            "a: \"\\n\"",
-            "a: 'b''c'",
-            "a: [b,\n  c]",
+            "a: \"\\x41\"",
+            "a: 'b\n  c'",
+            "a: [b\n  c]",
+            "a: [b,\nc]",
             "a: {b}",
             "a: [b: c]",
             "a: [b,]",
@@ -483,8 +609,8 @@ jobs:
     /// Pieces of YAML that often stand together, and those that make trouble.
     fn piece() -> impl Strategy<Value = &'static str> {
         prop_oneof![
-            8 => prop::sample::select(&["\n", "\n  ", "\n    ", "\n- ", "\n  - ", "\n    - ", ": ", "a: ", "b: c", "- "][..]),
-            4 => prop::sample::select(&["a", "b c", "\"d\"", "'e'", "{", "}", "[", "]", ", ", ",", " # f", "[g, h]", "{i: j}"][..]),
+            8 => prop::sample::select(&["\n", "\n  ", "\n    ", "\n- ", "\n  - ", "\n    - ", ": ", "a: ", "b: c", "- ", "|\n  ", "\n\n"][..]),
+            4 => prop::sample::select(&["a", "b c", "\"d\"", "'e'", "{", "}", "[", "]", ", ", ",", " # f", "[g, h]", "{i: j}", "\"\\n\"", "'k''l'", ",\n  "][..]),
             1 => prop::sample::select(
                 &[
                     ":", "-", "--", "---", "...", "#", "?", "? ", "!", "&", "*", "|", ">", "%", "@", "`", "~", "=", "\\", "''", "\"",
