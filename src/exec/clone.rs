@@ -14,7 +14,7 @@
 //!
 //! For the machines whose system calls are written down here; others take posix_spawn(3).
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -85,11 +85,7 @@ pub(super) fn start(
     outputs: [Option<BorrowedFd<'_>>; 2],
     anew: bool,
 ) -> Result<Starting, (io::Error, Program)> {
-    let ended = |strings: &mut dyn Iterator<Item = &CStr>| -> Vec<*const c_char> {
-        strings.map(CStr::as_ptr).chain([ptr::null()]).collect()
-    };
-    let argv = ended(&mut program.argv.iter().map(|arg| &**arg));
-    let envp = ended(&mut program.env.strings());
+    let (argv, envp) = (program.argv(), program.envp());
     let fd = |output: Option<BorrowedFd<'_>>| output.map_or(-1, |fd| fd.as_raw_fd());
     let anew = match outputs[0] {
         Some(fd) if anew => CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok(),

@@ -1,9 +1,10 @@
 //! What exactly is started: the file, its arguments, its environment, its account. All of it is found out before the
 //! fork, where there is time to look things up and to say what is wrong.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::ptr;
 
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access, getgrouplist};
@@ -37,6 +38,22 @@ pub(super) struct Program {
     pub env: Environment,
     /// Its working directory.
     pub cwd: CString,
+}
+
+impl Program {
+    /// Its arguments as execve(2) takes them: good while it lives, and not to be written to.
+    pub fn argv(&self) -> Vec<*const c_char> {
+        ended(self.argv.iter().map(|arg| &**arg))
+    }
+
+    /// Its environment likewise.
+    pub fn envp(&self) -> Vec<*const c_char> {
+        ended(self.env.strings())
+    }
+}
+
+fn ended<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+    strings.map(CStr::as_ptr).chain([ptr::null()]).collect()
 }
 
 /// By what a failed start is told.

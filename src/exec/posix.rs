@@ -3,11 +3,9 @@
 //!
 //! Not std's, which hands on the caller's signal mask: the daemon's, in which the signals that end a job are blocked.
 
-use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr;
 
 use nix::libc;
 
@@ -21,8 +19,7 @@ use super::plan::Program;
 pub(super) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<i32> {
     let attributes = Attributes::new()?;
     let actions = Actions::new(program, outputs)?;
-    let argv = pointers(&mut program.argv.iter().map(|arg| &**arg));
-    let envp = pointers(&mut program.env.strings());
+    let (argv, envp) = (program.argv(), program.envp());
     let mut pid = 0;
     // SAFETY: `path`, the strings behind `argv` and `envp` and what `actions` points to live until the call returns,
     // by which time the child has its own copy; both arrays end with a null; they are not written to, the `*mut` is
@@ -33,15 +30,11 @@ pub(super) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> 
             program.path.as_ptr(),
             &raw const actions.0,
             &raw const attributes.0,
-            argv.as_ptr(),
-            envp.as_ptr(),
+            argv.as_ptr().cast(),
+            envp.as_ptr().cast(),
         )
     })?;
     Ok(pid)
-}
-
-fn pointers(strings: &mut dyn Iterator<Item = &CStr>) -> Vec<*mut libc::c_char> {
-    strings.map(|string| string.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
 }
 
 /// These functions return their error instead of setting errno.
@@ -119,7 +112,7 @@ impl Drop for Actions {
 mod tests {
     use super::super::environment::Environment;
     use super::*;
-    use std::ffi::CString;
+    use std::ffi::{CStr, CString};
     use std::io::Read;
     use std::os::fd::AsFd;
 
