@@ -146,8 +146,11 @@ impl<'a> Common<'a> {
 mod tests {
     use super::super::{Diagnostic, Refused, Surroundings, load_text};
 
+    /// Line, column, message and help.
+    type Said = (usize, usize, String, String);
+
     /// What is made of the last job of a file, or said of it: its line counted from the one where the jobs begin.
-    fn last(defaults: &str, jobs: &[&str]) -> (Option<String>, Vec<(usize, usize, String, String)>) {
+    fn last(defaults: &str, jobs: &[&str]) -> (Option<String>, Vec<Said>) {
         let lines: Vec<String> = jobs
             .iter()
             .zip(["one", "two"].into_iter().skip(2 - jobs.len()))
