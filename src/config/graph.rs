@@ -14,13 +14,16 @@ use crate::model::JobId;
 /// The dependencies of each draft, by number. Duplicate names, unknown and self-dependencies and cycles are reported.
 pub(super) fn resolve(cx: Cx<'_>, drafts: &[Draft<'_>]) -> Vec<Box<[JobId]>> {
     let names = number(cx, drafts);
+    // Whose list has named a job last: lists may be long.
+    let has_edges = drafts.iter().any(|draft| !draft.depends_on.is_empty());
+    let mut named_by: Vec<Option<JobId>> = vec![None; if has_edges { drafts.len() } else { 0 }];
     let edges: Vec<Box<[JobId]>> = (0..)
         .zip(drafts)
         .map(|(own, draft)| {
             let mut found: Vec<JobId> = Vec::with_capacity(draft.depends_on.len());
             for name in &draft.depends_on {
                 if let Some(id) = find(cx, &names, JobId(own), *name)
-                    && !found.contains(&id)
+                    && named_by[id.index()].replace(JobId(own)) != Some(JobId(own))
                 {
                     found.push(id);
                 }

@@ -1,6 +1,7 @@
 //! One entry of `jobs:`.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,13 +256,13 @@ fn read_name<'a>(fields: &Fields<'a>) -> Option<Scalar<'a>> {
 
 fn read_dependencies<'a>(fields: &Fields<'a>) -> Vec<Scalar<'a>> {
     let names = fields.one_or_more("depends_on").unwrap_or_default();
-    let mut known: Vec<(&str, Place)> = Vec::new();
+    let mut known: HashMap<&str, Place> = HashMap::with_capacity(names.len());
     for name in &names {
-        if let Some((_, first)) = known.iter().find(|(other, _)| *other == name.value) {
+        if let Some(first) = known.get(name.value) {
             let message = format!("the dependency {} stands here twice", quoted(name.value));
             fields.cx.findings.error_of_two(name.place, message, "remove one of them", super::findings::Also::first(*first));
         } else {
-            known.push((name.value, name.place));
+            known.insert(name.value, name.place);
         }
     }
     names

@@ -82,8 +82,7 @@ impl Engine {
     }
 
     fn note_credit(&mut self, job: JobId, upstream: JobId, outcome: Outcome) {
-        let slot = self.rules_of(job).depends_on.iter().position(|dep| *dep == upstream);
-        if let Some(slot) = slot {
+        if let Some(slot) = self.rules_of(job).slot_of(upstream) {
             self.memory(job).credits.note(slot, outcome);
             self.record(Change::Credit { job, upstream, outcome: Some(outcome) });
         }

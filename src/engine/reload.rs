@@ -129,7 +129,7 @@ impl Engine {
         let mut dropped = Vec::new();
         for (slot, upstream) in was.depends_on.iter().enumerate() {
             let (Some(outcome), Some(upstream)) = (memory.credits.get(slot), new_id[upstream.index()]) else { continue };
-            match rules.depends_on.iter().position(|dep| *dep == upstream) {
+            match rules.slot_of(upstream) {
                 Some(slot) => credits.note(slot, outcome),
                 None => dropped.push(upstream),
             }

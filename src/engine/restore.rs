@@ -86,7 +86,7 @@ impl Engine {
         let memory = &mut self.jobs[job.index()];
         memory.paused = known.paused;
         for (upstream, outcome) in known.credits {
-            if let Some(slot) = rules.depends_on.iter().position(|dep| *dep == upstream) {
+            if let Some(slot) = rules.slot_of(upstream) {
                 memory.credits.note(slot, outcome);
             }
         }

@@ -157,6 +157,13 @@ pub struct JobRules {
 }
 
 impl JobRules {
+    /// Which of its dependencies a job is.
+    #[must_use]
+    pub fn slot_of(&self, upstream: JobId) -> Option<usize> {
+        // Most lists are in the order of the file, and each end is looked up in them, which may be long.
+        self.depends_on.binary_search(&upstream).ok().or_else(|| self.depends_on.iter().position(|dep| *dep == upstream))
+    }
+
     /// True if satisfied dependencies alone trigger the job (design, section 5).
     #[must_use]
     pub fn is_triggered_by_dependencies(&self) -> bool {
