@@ -19,7 +19,7 @@ const UNSAFE: &[(&str, usize)] = &[
     // posix_spawn(3), its attributes and its file actions.
     ("src/exec/posix.rs", 9),
     // System calls without a safe wrapper: pidfds, waitid, close_range, process groups of orphans.
-    ("src/exec/sys.rs", 20),
+    ("src/exec/sys.rs", 21),
     // clock_adjtime(2), and timers that are told when the clock is set.
     ("src/reactor/clocks.rs", 3),
     // malloc_trim(3), and madvise(2) on pages that the program's file can give again.

@@ -41,10 +41,11 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(pid: i32, exit: Option<OwnedFd>) -> Child {
+    pub(super) fn new(pid: i32, exit: Option<OwnedFd>, start_ticks: Option<u64>) -> Child {
         // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
         let exit = exit.or_else(|| sys::pidfd_open(pid).ok());
-        Child { pid: proc::identify(pid), exit, output: None, over: false, reaped: false }
+        let pid = start_ticks.map_or_else(|| proc::identify(pid), |start_ticks| Pid { pid, start_ticks });
+        Child { pid, exit, output: None, over: false, reaped: false }
     }
 
     pub(super) fn give_output(&mut self, output: Option<OwnedFd>) {

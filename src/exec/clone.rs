@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_long, c_void};
 
+use super::child::Child;
 use super::plan::Program;
 use super::sys;
 
@@ -66,12 +67,22 @@ fn altered_signals() -> &'static [c_int] {
 pub(super) struct Starting {
     pid: i32,
     pidfd: Option<OwnedFd>,
+    start_ticks: Option<u64>,
     settled: bool,
     shared: Box<Shared>,
     _program: Program,
     _pointers: [Vec<*const c_char>; 2],
     _anew: Option<CString>,
     _stack: Box<[MaybeUninit<u128>]>,
+}
+
+/// The clock by which the kernel tells when a process started, in the unit in which it does (proc(5), field 22 of
+/// `/proc/PID/stat`; `USER_HZ` of asm/param.h on both machines).
+fn ticks() -> Option<u64> {
+    const USER_HZ: u64 = 100;
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
+    let nanos = u64::try_from(now.tv_nsec()).ok()?;
+    Some(u64::try_from(now.tv_sec()).ok()? * USER_HZ + nanos / (1_000_000_000 / USER_HZ))
 }
 
 /// Makes the child: in a process group of its own, with stdin from `/dev/null`, these outputs (`None`: `/dev/null`), no
@@ -104,6 +115,7 @@ pub(super) fn start(
         altered: altered_signals(),
     });
     let mut pidfd: c_int = -1;
+    let before = ticks();
     let flags = libc::CLONE_VM | libc::CLONE_PIDFD | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
     // SAFETY: the child begins in `child` on a stack of its own, which is big enough for that one function, aligned as a
     // u128 and grows down from its end. All that `shared` points to, `shared` itself and the stack go into the `Starting`
@@ -126,7 +138,18 @@ pub(super) fn start(
     };
     // SAFETY: the kernel has just made this descriptor for us; before Linux 5.2 it leaves the number alone.
     let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-    Ok(Starting { pid, pidfd, settled: false, shared, _program: program, _pointers: [argv, envp], _anew: anew, _stack: stack })
+    let start_ticks = before.filter(|before| ticks() == Some(*before));
+    Ok(Starting {
+        pid,
+        pidfd,
+        start_ticks,
+        settled: false,
+        shared,
+        _program: program,
+        _pointers: [argv, envp],
+        _anew: anew,
+        _stack: stack,
+    })
 }
 
 impl Starting {
@@ -135,16 +158,15 @@ impl Starting {
         self.shared.uses.load(Ordering::Acquire) == 0
     }
 
-    /// Waits until the child has executed its program or failed to, which by now it mostly has. The pid and, where the
-    /// kernel has them, a pidfd.
+    /// Waits until the child has executed its program or failed to, which by now it mostly has.
     ///
     /// # Errors
     /// What the child's chdir(2) or execve(2) said; it is reaped then.
-    pub fn settle(mut self) -> io::Result<(i32, Option<OwnedFd>)> {
+    pub fn settle(mut self) -> io::Result<Child> {
         self.wait();
         self.settled = true;
         match self.shared.error.load(Ordering::Relaxed) {
-            0 => Ok((self.pid, self.pidfd.take())),
+            0 => Ok(Child::new(self.pid, self.pidfd.take(), self.start_ticks)),
             errno => {
                 sys::wait_for_death(self.pid)?;
                 Err(io::Error::from_raw_os_error(errno))
@@ -266,4 +288,31 @@ unsafe fn call(number: c_long, [a, b, c, d]: [usize; 4]) -> isize {
         );
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::environment::Environment;
+    use super::super::proc;
+    use super::*;
+
+    #[test]
+    fn when_a_child_started_is_what_the_kernel_says() {
+        let mut known = 0;
+        for _ in 0..50 {
+            let program = Program {
+                path: c"/bin/true".into(),
+                argv: vec![c"true".into()],
+                env: Environment::inherited(),
+                cwd: c"/".into(),
+            };
+            let starting = start(program, [None; 2], false).map_err(|(error, _)| error).unwrap();
+            if let Some(told) = starting.start_ticks {
+                known += 1;
+                assert_eq!(proc::start_ticks(starting.pid), Some(told));
+            }
+            drop(starting);
+        }
+        assert!(known > 0, "one in a hundred starts falls on the edge between two ticks, or somebody else had the processor");
+    }
 }

@@ -140,10 +140,16 @@ impl OutputSink {
     /// Takes some of what is in a pipe, and says how much that was; 0 is its end. The buffer is for what can't go straight
     /// into the file.
     fn take(&mut self, fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
-        if self.trouble.is_none() && matches!(self.medium, Medium::NoFileYet) && holds_bytes(fd) {
-            match create(&self.path) {
-                Ok(file) => self.medium = Medium::File(file),
-                Err(error) => self.refused(&error),
+        if self.trouble.is_none() && matches!(self.medium, Medium::NoFileYet) {
+            let seen = look(fd);
+            if seen == PollFlags::POLLHUP {
+                return Ok(0);
+            }
+            if seen.contains(PollFlags::POLLIN) {
+                match create(&self.path) {
+                    Ok(file) => self.medium = Medium::File(file),
+                    Err(error) => self.refused(&error),
+                }
             }
         }
         let (at, room) = self.place();
@@ -244,10 +250,11 @@ fn create(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// True if a pipe holds something: at the end of one, poll(2) tells of a hang-up alone.
-fn holds_bytes(fd: BorrowedFd<'_>) -> bool {
+/// Whether a pipe holds something: at the end of one, poll(2) tells of a hang-up alone.
+fn look(fd: BorrowedFd<'_>) -> PollFlags {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok() && fds[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLIN))
+    let looked = poll(&mut fds, PollTimeout::ZERO);
+    fds[0].revents().filter(|_| looked.is_ok()).unwrap_or(PollFlags::empty())
 }
 
 /// Moves a pipe into a sink until it would block, its end, or [`DRAIN_AT_ONCE`]. The buffer is made when it is needed.

@@ -1,8 +1,9 @@
 //! Where nobody has written down how system calls are made: everything is posix_spawn(3)'s.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
+use super::child::Child;
 use super::plan::Program;
 
 /// There is none.
@@ -27,7 +28,7 @@ impl Starting {
     ///
     /// # Errors
     /// None.
-    pub fn settle(self) -> io::Result<(i32, Option<OwnedFd>)> {
+    pub fn settle(self) -> io::Result<Child> {
         match self {}
     }
 }

@@ -132,10 +132,7 @@ impl Begun {
 impl Made {
     fn settle(self, named: &Named) -> Result<Child, SpawnError> {
         match self {
-            Made::Starting(starting) => {
-                let (pid, pidfd) = starting.settle().map_err(|error| explain(&error, named, None))?;
-                Ok(Child::new(pid, pidfd))
-            }
+            Made::Starting(starting) => starting.settle().map_err(|error| explain(&error, named, None)),
             Made::Started(child) => Ok(child),
         }
     }
@@ -213,7 +210,7 @@ fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made,
         cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.both_ways().fds()),
     };
     match started {
-        Ok(pid) => Ok(Made::Started(Child::new(pid, None))),
+        Ok(pid) => Ok(Made::Started(Child::new(pid, None, None))),
         Err(error) => Err(explain(&error, &plan.named(), launch.exec.user.as_deref())),
     }
 }

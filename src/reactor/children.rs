@@ -384,8 +384,8 @@ impl Children {
     }
 
     fn close_output(&mut self, io: &mut Io, run: RunId) {
-        if let Some((fd, token)) = self.watched.get_mut(&run).and_then(|watched| watched.output.take()) {
-            io.forget(fd.as_raw_fd(), token);
+        if let Some((_fd, token)) = self.watched.get_mut(&run).and_then(|watched| watched.output.take()) {
+            io.let_go(token);
         }
     }
 
@@ -421,13 +421,8 @@ impl Children {
         if let Some(watched) = self.watched.remove(&run)
             && let Some(token) = watched.exit
         {
-            let fd = match &watched.process {
-                Process::Own(child) => child.pidfd().map(|fd| fd.as_raw_fd()),
-                Process::Adopted(adopted) => Some(adopted.as_fd().as_raw_fd()),
-            };
-            if let Some(fd) = fd {
-                io.forget(fd, token);
-            }
+            // Its pidfd is closed with it, before the loop waits again.
+            io.let_go(token);
             if let Process::Own(child) = watched.process {
                 self.dead.push(child);
             }
