@@ -35,8 +35,8 @@
 //! 3. The engine gets an [`engine::Event::Fired`]. It makes a run for each event, looks at the job's concurrency,
 //!    dependencies and the slots that are free, and answers with effects: records, and the processes to start.
 //! 4. The reactor commits all records of the turn and the objects seen in one transaction. A crash before it finds the
-//!    objects again; a crash after it has their runs. Then it tells the source, starts the processes and tells the
-//!    followers.
+//!    objects again; a crash after it has their runs. (A turn without objects, while turns follow each other closely, goes
+//!    into the state's journal by one write first.) Then it tells the source, starts the processes and tells the followers.
 //! 5. The process's pidfd becomes readable when it ends: [`engine::Event::Exited`]. The engine decides what that means
 //!    (an end, a retry, jobs downstream that are now satisfied or skipped), and it goes round again.
 

@@ -27,6 +27,10 @@ pub enum Bug {
     SeenNotWritten,
     /// Store: a run that waits for a retry is read back as one that never began.
     RetryForgotten,
+    /// Store: what was jotted down is not looked for after a crash.
+    JournalForgotten,
+    /// Store: that what was jotted down is in the database is not written.
+    MarkNotWritten,
     /// Reactor: a process starts before its record is committed.
     SpawnBeforeCommit,
     /// Reactor: `commit_every` holds everything back.
@@ -50,6 +54,8 @@ impl Bug {
         Bug::TakeInNotWritten,
         Bug::SeenNotWritten,
         Bug::RetryForgotten,
+        Bug::JournalForgotten,
+        Bug::MarkNotWritten,
         Bug::SpawnBeforeCommit,
         Bug::EverythingHeld,
         Bug::HeldTooLong,

@@ -19,6 +19,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use daemon::{PATIENCE, Place};
+use firelink::store::JOURNAL;
 use serde_json::Value;
 
 /// Each process writes its run and attempt down before it does anything else.
@@ -169,6 +170,7 @@ impl Scene {
 fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_again() {
     let (scene, mut arrivals) = (Scene::new(CONFIG), Arrivals::new());
     let state = scene.place.state_dir().display().to_string();
+    let mut jotted = 0;
     for _ in 0..number("FIRELINK_STRESS_CRASHES", 40) {
         let mut child = scene
             .place
@@ -181,7 +183,9 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_agai
         arrivals.go_on(&scene, 400);
         child.kill().unwrap();
         child.wait().unwrap();
+        jotted += usize::from(std::fs::metadata(scene.place.state_dir().join(JOURNAL)).is_ok_and(|file| file.len() > 0));
     }
+    assert!(jotted > 0, "no daemon was busy enough for a journal");
     scene.end(scene.place.start(), &arrivals);
 }
 

@@ -8,6 +8,8 @@ mod blocks;
 mod disk;
 #[path = "store/history.rs"]
 mod history;
+#[path = "store/jotted.rs"]
+mod jotted;
 #[path = "store/model.rs"]
 mod model;
 #[path = "support/own_process.rs"]

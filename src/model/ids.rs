@@ -49,7 +49,7 @@ impl fmt::Display for Attempt {
 /// A process id together with the start time of its process in clock ticks since boot (field 22 of
 /// `/proc/PID/stat`, proc(5)): the pair that survives the reuse of a pid. A start time of 0 means that it could not
 /// be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pid {
     /// The process id, always above 1.
     pub pid: i32,

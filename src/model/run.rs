@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Attempt, RunId};
 
 /// How a process ended, as waitid(2) tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Exit {
     /// It called exit with this status, 0 to 255.
     Code(i32),

@@ -7,8 +7,10 @@ use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// An instant of the wall clock: nanoseconds since 1970-01-01T00:00:00Z, good until the year 2262.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(i64);
 
 impl WallTime {
@@ -61,7 +63,7 @@ impl Sub<Duration> for WallTime {
 }
 
 /// An instant of the elapsed clock: nanoseconds since boot, time asleep included.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Elapsed(u64);
 
 impl Elapsed {

@@ -81,7 +81,7 @@ impl<C: Clocks> Reactor<C> {
         })
     }
 
-    fn status(&self, request: &status::Request) -> Result<Reply, Reply> {
+    fn status(&mut self, request: &status::Request) -> Result<Reply, Reply> {
         let only = request.job.as_deref().map(|name| self.find_job(name)).transpose()?;
         let jobs: Vec<JobId> = match only {
             Some(job) => vec![job],
@@ -222,7 +222,7 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    fn logs(&self, request: &logs::Request) -> Result<logs::Logs, Reply> {
+    fn logs(&mut self, request: &logs::Request) -> Result<logs::Logs, Reply> {
         let run = match self.find_job(&request.of) {
             Ok(job) => {
                 let found = self.store.last_run(job).map_err(|error| Reply::failed(ErrorCode::Refused, error.to_string()))?;

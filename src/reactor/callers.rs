@@ -54,7 +54,7 @@ impl<C: Clocks> Reactor<C> {
             let last = self.store.last_runs().unwrap_or_default();
             let failed = last.into_iter().filter(|(job, run)| {
                 // A run that goes on, or was never made, says nothing of how the job stands.
-                let telling = || self.store.last_run_in(*job, &TELLING).ok().flatten().map(|run| run.state);
+                let mut telling = || self.store.last_run_in(*job, &TELLING).ok().flatten().map(|run| run.state);
                 is_failure(if TELLING.contains(&run.state) { run.state } else { telling().unwrap_or(run.state) })
             });
             self.callers.failing = Some(failed.map(|(job, _)| Arc::clone(&self.config.jobs[job.index()].name)).collect());

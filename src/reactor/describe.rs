@@ -17,7 +17,7 @@ use crate::triggers::cron::Upcoming;
 const NEXT: usize = 10;
 
 impl<C: Clocks> Reactor<C> {
-    pub(super) fn whole_job(&self, request: &job::Request) -> Result<Reply, Reply> {
+    pub(super) fn whole_job(&mut self, request: &job::Request) -> Result<Reply, Reply> {
         let id = self.find_job(&request.job)?;
         let unreadable = |error: crate::store::StoreError| Reply::failed(ErrorCode::Refused, error.to_string());
         let last = self.store.last_run(id).map_err(unreadable)?;
@@ -56,7 +56,7 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    pub(super) fn graph(&self) -> Reply {
+    pub(super) fn graph(&mut self) -> Reply {
         let rules = &self.engine.rules().jobs;
         // A disk that can't be read must not take away the view of what runs.
         let last = self.store.last_runs().unwrap_or_default();

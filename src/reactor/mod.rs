@@ -6,8 +6,9 @@
 //! wake-up and no system call.
 //!
 //! A turn of the loop is always the same: read both clocks once; turn what is ready into events; hand them to the
-//! engine; then apply all effects in one place: records first, in one transaction, then processes and signals, then
-//! words. Nothing acts in the middle of a decision.
+//! engine; then apply all effects in one place: records first, in one transaction (or, while turns follow each other
+//! closely, by one write into the state's journal, see `pace`), then processes and signals, then words. Nothing acts in the
+//! middle of a decision. A process comes up while the loop goes on, and is waited for when there is nothing else to do.
 //!
 //! This room imports everything; `main` starts it. Only it and `exec` make syscalls that could block.
 
@@ -26,6 +27,7 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "no_metrics.rs"]
 mod metrics;
+mod pace;
 mod peers;
 mod prune;
 mod reload;
@@ -77,6 +79,7 @@ use gather::Held;
 use hooks::Hooks;
 use io::{HookId, Io, PeerId, What};
 use metrics::Metrics;
+use pace::Pace;
 use peers::Peers;
 use prune::Pruning;
 pub use reload::exec;
@@ -208,6 +211,7 @@ pub struct Reactor<C> {
     /// What is coming up.
     spawning: Vec<Spawn>,
     held: Held,
+    pace: Pace,
     tickets: HashMap<u64, Ticket>,
     next_ticket: u64,
     waiters: Vec<Waiter>,
@@ -312,6 +316,7 @@ impl<C: Clocks> Reactor<C> {
             inbox: VecDeque::new(),
             spawning: Vec::new(),
             held: Held::default(),
+            pace: Pace::default(),
             tickets: HashMap::new(),
             next_ticket: 0,
             waiters: Vec::new(),
@@ -408,6 +413,7 @@ impl<C: Clocks> Reactor<C> {
         let (watches, mut around) = self.watching();
         watches.stop(&mut around);
         self.copy_state();
+        self.store.close();
         self.write_last_metrics();
         Ok(match self.program.filter(|_| self.replace) {
             Some(program) => After::Replace(program),
@@ -444,6 +450,7 @@ impl<C: Clocks> Reactor<C> {
             self.peers.next_deadline(),
             self.hooks.next_deadline(),
             self.held.until(),
+            self.pace.until(),
             self.sync_at,
             self.sweep_at,
             self.service.notify.next_wake(),
@@ -458,6 +465,11 @@ impl<C: Clocks> Reactor<C> {
     fn rest(&mut self) {
         if self.is_busy() {
             return;
+        }
+        if self.pace.is_due(self.now.elapsed, self.store.jotted(), self.engine.alive()) {
+            self.commit(Vec::new(), Vec::new());
+            // It may have waited for this.
+            self.prune();
         }
         let quiet = self.quiet();
         self.store.rest(quiet);
@@ -587,7 +599,7 @@ impl<C: Clocks> Reactor<C> {
     }
 
     fn take_signals(&mut self) -> std::io::Result<()> {
-        while let Some(signal) = signals::take(&self.signals)? {
+        for signal in signals::take(&self.signals)? {
             match signal {
                 Signal::SIGTERM | Signal::SIGINT if self.engine.is_stopping() || self.is_to_stop() => {
                     log::warn!("{signal} again: running jobs are killed");

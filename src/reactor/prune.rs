@@ -82,6 +82,15 @@ impl Pruning {
         gives_way
     }
 
+    /// A round that is due first lets what is jotted down come into the database, which it would have to do itself.
+    fn lets_pass(&mut self, now: Elapsed, until: Option<Elapsed>) -> bool {
+        let lets_pass = until.is_some_and(|until| now < until && now < self.not_before + PATIENCE);
+        if lets_pass {
+            self.postponed = until.unwrap_or(now) + AFTER;
+        }
+        lets_pass
+    }
+
     /// Jobs have other numbers by now, or are gone.
     pub fn renumber(&mut self, still: impl Fn(JobId) -> Option<JobId>) {
         self.new = self.new.drain().filter_map(|(job, count)| Some((still(job)?, count))).collect();
@@ -122,7 +131,8 @@ impl<C: Clocks> Reactor<C> {
             return;
         }
         let quiet = self.quiet();
-        if self.pruning.gives_way(self.now.elapsed, quiet) {
+        let until = self.pace.until();
+        if self.pruning.gives_way(self.now.elapsed, quiet) || self.pruning.lets_pass(self.now.elapsed, until) {
             return;
         }
         let mut room = PRUNE_AT_ONCE;

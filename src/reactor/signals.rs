@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 /// What the daemon listens to. SIGCHLD tells of the ends of processes that have no pidfd here: orphans of runs, and
 /// every child where the kernel has no pidfds. For the others it is read together with the exit that it tells of.
@@ -17,19 +17,27 @@ pub(super) fn open() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-/// The next signal, if one is pending.
-pub(super) fn take(fd: &SignalFd) -> io::Result<Option<Signal>> {
+/// The signals that are pending: as many as there are kinds of them, since none of these is queued twice.
+///
+/// # Errors
+/// What read(2) said.
+pub(super) fn take(fd: &SignalFd) -> io::Result<Vec<Signal>> {
+    const INFO: usize = size_of::<siginfo>();
+    // One more than there can be, so that what was read is known to be all.
+    let mut infos = [0_u8; (SIGNALS.len() + 1) * INFO];
+    let mut taken = Vec::new();
     loop {
-        match fd.read_signal() {
-            Ok(Some(info)) => {
-                let number = i32::try_from(info.ssi_signo).unwrap_or(0);
-                if let Ok(signal) = Signal::try_from(number) {
-                    return Ok(Some(signal));
-                }
-            }
-            Ok(None) => return Ok(None),
-            Err(Errno::EINTR) => {}
+        let count = match nix::unistd::read(fd, &mut infos) {
+            Ok(count) => count,
+            Err(Errno::EAGAIN) => return Ok(taken),
+            Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
+        };
+        // Its number is the first thing of each (signalfd(2)).
+        let numbers = infos[..count].chunks_exact(INFO).filter_map(|info| Some(i32::from_ne_bytes(*info.first_chunk()?)));
+        taken.extend(numbers.filter_map(|number| Signal::try_from(number).ok()));
+        if count < infos.len() {
+            return Ok(taken);
         }
     }
 }

@@ -20,7 +20,7 @@ impl<C: Clocks> Reactor<C> {
         let mut taken = Vec::new();
         for (watch, job, batch) in self.watches.take_batches() {
             // Nothing else may come that would have the store try again.
-            if self.store.trouble().is_some() && !self.write(Vec::new(), Vec::new()) {
+            if self.store.trouble().is_some() && !self.commit(Vec::new(), Vec::new()) {
                 self.call_source(watch, Readiness::NotRecorded);
                 continue;
             }
@@ -56,19 +56,30 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    /// What was held back is written.
+    /// What was held back or jotted down is committed.
     pub(super) fn commit_held(&mut self) {
-        if !self.held.is_empty() || self.store.trouble().is_some() {
+        if !self.held.is_empty() || self.store.jotted() > 0 || self.store.trouble().is_some() {
             let held = self.held.take();
-            self.write(held, Vec::new());
+            self.commit(held, Vec::new());
         }
     }
 
-    /// Writes; true if the disk takes it, and with it what it refused before. Each change of its mind is told once.
-    pub(super) fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
+    /// Makes a turn's changes safe; true if the disk takes them, and with them what it refused before.
+    fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
         if let Some(sync) = &self.config.sync {
             self.sync_at.get_or_insert(self.now.elapsed + sync.every);
         }
+        let now = self.now.elapsed;
+        if records.is_empty() && !self.pace.allows(now) && self.store.jot(&changes) {
+            self.pace.jotted(now);
+            return true;
+        }
+        self.commit(changes, records)
+    }
+
+    /// Has the database take them. Each change of the disk's mind is told once.
+    pub(super) fn commit(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
+        self.pace.caught_up();
         let written = self.store.commit(changes, records);
         let works = written.is_ok();
         if !works {
@@ -247,7 +258,7 @@ impl<C: Clocks> Reactor<C> {
     }
 
     /// How a run stands: as it ended in this turn, else in the engine's memory, else in the store.
-    pub(super) fn view(&self, run: RunId, ended: &[StoredRun]) -> Option<RunView> {
+    pub(super) fn view(&mut self, run: RunId, ended: &[StoredRun]) -> Option<RunView> {
         if let Some(record) = self.engine.run(run) {
             return Some(self.show(&StoredRun::from(record), record.job));
         }

@@ -30,7 +30,7 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn copy_to(&self, dir: &Path) -> Result<(), StoreError> {
+    pub fn copy_to(&mut self, dir: &Path) -> Result<(), StoreError> {
         let refused = |said: String| StoreError::Refused { tried: format!("copy the state to {}", dir.display()), said };
         let disk = |error: io::Error| refused(error.to_string());
         fs::DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(disk)?;
@@ -40,7 +40,7 @@ impl Store {
             _ => {}
         }
         let name = half.to_str().ok_or_else(|| refused("its name is not UTF-8".into()))?;
-        self.conn.execute("VACUUM INTO ?1", [name]).map_err(|error| refused(error.to_string()))?;
+        self.caught_up().execute("VACUUM INTO ?1", [name]).map_err(|error| refused(error.to_string()))?;
         let file = File::open(&half).map_err(disk)?;
         file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(disk)?;
         file.sync_all().map_err(disk)?;

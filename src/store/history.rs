@@ -1,10 +1,12 @@
 //! Reading past runs, with or without a daemon.
 
-use std::collections::HashMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params_from_iter};
 
+use super::entry::{Entry, last_words};
+use super::journal::{self, read_mark};
 use super::row::{COLUMNS, StoredRun, integer};
 use super::schema::StoreError;
 use super::{DATABASE, Store, blocks, open_read_only};
@@ -43,8 +45,65 @@ pub struct MissedRow {
 /// A read-only look at a state.
 #[derive(Debug)]
 pub struct History {
+    dir: PathBuf,
     conn: Connection,
     names: HashMap<i64, String>,
+}
+
+/// How often the database and the journal are read again if the daemon has brought the one into the other meanwhile. It does
+/// so a few times a second at most.
+const LOOKS: usize = 4;
+
+/// What the journal says that the database does not.
+#[derive(Debug, Default)]
+struct Newer {
+    runs: BTreeMap<RunId, StoredRun>,
+    attempts: Vec<(RunId, AttemptRow)>,
+}
+
+impl Newer {
+    /// Together with the transaction in which the rest is to be read.
+    fn read<'a>(dir: &Path, conn: &'a Connection) -> Result<(Newer, Transaction<'a>), StoreError> {
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read the state", &error);
+        let mut looks = 0;
+        let (found, tx) = loop {
+            looks += 1;
+            let tx = conn.unchecked_transaction().map_err(wrap)?;
+            let Some(mark) = read_mark(&tx).map_err(wrap)? else { return Ok((Newer::default(), tx)) };
+            let found = journal::read(dir, mark).map_err(|error| journal::unreadable(dir, &error))?;
+            if !found.is_ahead || looks == LOOKS {
+                break (found, tx);
+            }
+        };
+        let mut newer = Newer::default();
+        for entry in last_words(found.entries) {
+            match entry {
+                Entry::Run { new, mut row } => {
+                    if !new && let Some(stored) = run(&tx, row.id)? {
+                        row.keep_from(&stored);
+                    }
+                    newer.runs.insert(row.id, row);
+                }
+                Entry::AttemptFailed { run, attempt, started_at, ended_at, exit, reason } => {
+                    newer.attempts.push((run, AttemptRow { attempt, started_at, ended_at, exit, reason }));
+                }
+                // What else the journal has is nobody's history.
+                _ => {}
+            }
+        }
+        Ok((newer, tx))
+    }
+}
+
+impl Filter {
+    /// What the query asks of a row.
+    fn takes(&self, job: Option<i64>, run: &StoredRun) -> bool {
+        job.is_none_or(|job| run.job_row == job)
+            && self.state.is_none_or(|state| run.state == state)
+            && self.since.is_none_or(|since| run.scheduled_at >= since)
+            && self.until.is_none_or(|until| run.scheduled_at < until)
+            && self.before.is_none_or(|before| run.id < before)
+    }
 }
 
 impl History {
@@ -61,7 +120,7 @@ impl History {
         let conn = open_read_only(&path).map_err(wrap)?;
         conn.busy_timeout(std::time::Duration::from_secs(2)).map_err(wrap)?;
         let names = job_names(&conn).map_err(wrap)?;
-        Ok(Some(History { conn, names }))
+        Ok(Some(History { dir: dir.into(), conn, names }))
     }
 
     /// The name of a row's job.
@@ -88,12 +147,16 @@ impl History {
             },
             None => None,
         };
+        let (newer, tx) = Newer::read(&self.dir, &self.conn)?;
         let mut entries = Vec::new();
         if filter.state != Some(StateWord::Missed) {
-            entries.extend(runs(&self.conn, job, filter).map_err(wrap)?.into_iter().map(Ok));
+            let enough = Filter { limit: filter.limit.saturating_add(newer.runs.len()), ..filter.clone() };
+            let stored = runs(&tx, job, &enough).map_err(wrap)?.into_iter().filter(|run| !newer.runs.contains_key(&run.id));
+            entries.extend(stored.map(Ok));
+            entries.extend(newer.runs.into_values().filter(|run| filter.takes(job, run)).map(Ok));
         }
         if filter.state.is_none_or(|state| state == StateWord::Missed) {
-            entries.extend(missed(&self.conn, job, filter).map_err(wrap)?.into_iter().map(Err));
+            entries.extend(missed(&tx, job, filter).map_err(wrap)?.into_iter().map(Err));
         }
         // A missed deadline was noted after the run that it names.
         entries.sort_by_key(|entry| match entry {
@@ -109,7 +172,8 @@ impl History {
     /// # Errors
     /// What the disk or SQLite said.
     pub fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
-        run(&self.conn, id)
+        let (mut newer, tx) = Newer::read(&self.dir, &self.conn)?;
+        newer.runs.remove(&id).map_or_else(|| run(&tx, id), |row| Ok(Some(row)))
     }
 
     /// The attempts of a run that failed and were followed by another, oldest first; the last one is the run's own row.
@@ -117,7 +181,10 @@ impl History {
     /// # Errors
     /// What the disk or SQLite said.
     pub fn attempts(&self, id: RunId) -> Result<Vec<AttemptRow>, StoreError> {
-        attempts(&self.conn, id).map_err(|error| StoreError::from_sqlite("read the attempts of a run", &error))
+        let (newer, tx) = Newer::read(&self.dir, &self.conn)?;
+        let mut rows = attempts(&tx, id).map_err(|error| StoreError::from_sqlite("read the attempts of a run", &error))?;
+        rows.extend(newer.attempts.into_iter().filter(|(of, _)| *of == id).map(|(_, row)| row));
+        Ok(rows)
     }
 }
 
@@ -165,19 +232,20 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
-        run(&self.conn, id)
+    pub fn run(&mut self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
+        run(self.caught_up(), id)
     }
 
     /// The state of the latest run that was made of this event.
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn state_of_event(&self, job: JobId, event: &str) -> Result<Option<StateWord>, StoreError> {
+    pub fn state_of_event(&mut self, job: JobId, event: &str) -> Result<Option<StateWord>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND event = ?2 ORDER BY id DESC LIMIT 1");
-        self.conn
+        let row = self.row_of(job);
+        self.caught_up()
             .prepare(&sql)
-            .and_then(|mut query| query.query_row((self.row_of(job), event), StoredRun::from_row).optional())
+            .and_then(|mut query| query.query_row((row, event), StoredRun::from_row).optional())
             .map(|run| run.map(|run| run.state))
             .map_err(|error| StoreError::from_sqlite("look for the run of an event", &error))
     }
@@ -186,13 +254,13 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn skipped_because(&self, at: WallTime, reason: &str) -> Result<Vec<StoredRun>, StoreError> {
+    pub fn skipped_because(&mut self, at: WallTime, reason: &str) -> Result<Vec<StoredRun>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read skipped runs", &error);
         let sql = format!(
             "SELECT {COLUMNS} FROM runs WHERE state = 'skipped' AND ended_at = ?1 \
              AND (reason = ?2 OR substr(reason, -length(?2) - 2) = ': ' || ?2) ORDER BY id"
         );
-        let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
+        let mut query = self.caught_up().prepare_cached(&sql).map_err(wrap)?;
         let rows = query.query_map((at.as_nanos(), reason), StoredRun::from_row).map_err(wrap)?;
         rows.collect::<rusqlite::Result<_>>().map_err(wrap)
     }
@@ -201,12 +269,12 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn last_runs(&self) -> Result<HashMap<JobId, StoredRun>, StoreError> {
+    pub fn last_runs(&mut self) -> Result<HashMap<JobId, StoredRun>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read the last runs", &error);
         let index_of: HashMap<i64, JobId> = (0..).zip(&self.job_rows).map(|(index, row)| (*row, JobId(index))).collect();
         let columns = COLUMNS.split(", ").map(|column| format!("runs.{}", column.trim())).collect::<Vec<_>>().join(", ");
         let sql = format!("SELECT {columns} FROM jobs JOIN runs ON runs.id = jobs.last_run");
-        let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
+        let mut query = self.caught_up().prepare_cached(&sql).map_err(wrap)?;
         let rows = query.query_map([], StoredRun::from_row).map_err(wrap)?;
         let mut last = HashMap::new();
         for run in rows {
@@ -222,8 +290,9 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn last_run(&self, job: JobId) -> Result<Option<StoredRun>, StoreError> {
-        let found = runs(&self.conn, Some(self.row_of(job)), &Filter { limit: 1, ..Filter::default() });
+    pub fn last_run(&mut self, job: JobId) -> Result<Option<StoredRun>, StoreError> {
+        let row = self.row_of(job);
+        let found = runs(self.caught_up(), Some(row), &Filter { limit: 1, ..Filter::default() });
         found.map(|mut runs| runs.pop()).map_err(|error| StoreError::from_sqlite("read the last run", &error))
     }
 
@@ -231,12 +300,13 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn last_run_in(&self, job: JobId, states: &[StateWord]) -> Result<Option<StoredRun>, StoreError> {
+    pub fn last_run_in(&mut self, job: JobId, states: &[StateWord]) -> Result<Option<StoredRun>, StoreError> {
         let words = states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(", ");
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND state IN ({words}) ORDER BY id DESC LIMIT 1");
-        self.conn
+        let row = self.row_of(job);
+        self.caught_up()
             .prepare_cached(&sql)
-            .and_then(|mut query| query.query_row([self.row_of(job)], StoredRun::from_row).optional())
+            .and_then(|mut query| query.query_row([row], StoredRun::from_row).optional())
             .map_err(|error| StoreError::from_sqlite("read the last run in a state", &error))
     }
 }

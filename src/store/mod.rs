@@ -1,9 +1,9 @@
 //! State: one SQLite database in `state_dir`, written by the daemon alone, at most once per turn of its loop.
 //!
-//! [`Store`] is the daemon's side: it takes the engine's [`Change`]s and commits them in one transaction, and at a start
+//! [`Store`] is the daemon's side: it takes the engine's [`Change`](crate::engine::Change)s and commits them in one transaction, and at a start
 //! gives back what an earlier daemon left. [`History`] is everybody's side: it reads past runs, with or without a
-//! daemon. What the engine decided is in the database before any process acts on it, so that a crash at any point
-//! leaves each event with exactly one run.
+//! daemon. What the engine decided is in the database, or while turns follow each other closely in a journal beside it,
+//! before any process acts on it, so that a crash at any point leaves each event with exactly one run.
 //!
 //! The database is in WAL mode with small pages, because flash wears: an uneventful run touches a handful of
 //! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
@@ -11,9 +11,11 @@
 
 mod blocks;
 mod copy;
+mod entry;
 mod fold;
 mod history;
 mod inspect;
+mod journal;
 mod lock;
 mod prune;
 mod rest;
@@ -30,7 +32,6 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::config::Durability;
-use crate::engine::Change;
 use crate::engine::rules::JobRules;
 use crate::model::JobId;
 use crate::triggers::Batch;
@@ -38,6 +39,7 @@ use crate::triggers::Batch;
 pub use copy::bring_back;
 pub use history::{AttemptRow, Filter, History, MissedRow};
 pub use inspect::inspect;
+pub use journal::JOURNAL;
 pub use lock::{Lock, LockError};
 pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, Pruned};
 pub use row::StoredRun;
@@ -83,8 +85,12 @@ pub struct Store {
     /// The database's id of each job of the configuration.
     job_rows: Vec<i64>,
     boot_id: String,
+    /// Turns that survive a crash of the daemon and are not in the database yet.
+    journal: journal::Journal,
+    /// What it says.
+    jotted: Vec<entry::Entry>,
     /// Changes that a failing disk has refused so far, oldest first.
-    backlog: Vec<Change>,
+    backlog: Vec<entry::Entry>,
     watch_backlog: Vec<WatchRecord>,
     /// The disk's last word, while it refuses.
     trouble: Option<String>,
@@ -112,13 +118,15 @@ pub struct Opened {
 impl Store {
     /// Gives back what the start has read and asked, which SQLite would keep for another time.
     pub fn give_back(&mut self) {
+        self.journal.forget();
         self.conn.flush_prepared_statement_cache();
         if let Err(error) = self.conn.release_memory() {
             log::debug!("SQLite keeps its memory: {error}");
         }
     }
 
-    /// Opens or creates the database in `dir`, which exists. `boot_id` tells one boot of the machine from another.
+    /// Opens or creates the database in `dir`, which exists, and brings into it what a daemon that crashed had jotted down.
+    /// `boot_id` tells one boot of the machine from another.
     ///
     /// A damaged database is renamed to `state.db.damaged-` and the time, and a fresh one begun. Damage that the opening
     /// does not meet is found by [`Store::restore`].
@@ -128,10 +136,11 @@ impl Store {
     pub fn open(dir: &Path, durability: Durability, boot_id: String) -> Result<Opened, StoreError> {
         let path = dir.join(DATABASE);
         let mut warnings = Vec::new();
-        let conn = match schema::open(&path, durability) {
+        let open = || schema::open(&path, durability).and_then(|conn| journal::replay(&conn, dir).map(|()| conn));
+        let conn = match open() {
             Err(StoreError::Damaged { said }) => {
                 warnings.push(damage(&said, &schema::set_aside(&path)?));
-                schema::open(&path, durability)?
+                open()?
             }
             opened => opened?,
         };
@@ -141,6 +150,8 @@ impl Store {
             durability,
             job_rows: Vec::new(),
             boot_id,
+            journal: journal::Journal::new(dir),
+            jotted: Vec::new(),
             backlog: Vec::new(),
             watch_backlog: Vec::new(),
             trouble: None,
@@ -151,6 +162,13 @@ impl Store {
             warnings: Vec::new(),
         };
         Ok(Opened { store, warnings })
+    }
+
+    /// Ends well: nothing is left beside the database. What the disk refuses stays jotted down.
+    pub fn close(&mut self) {
+        if self.catch_up().is_ok() {
+            self.journal.close();
+        }
     }
 
     /// The file.
@@ -181,6 +199,7 @@ impl Store {
     /// # Errors
     /// What SQLite said.
     pub fn set_durability(&mut self, durability: Durability) -> Result<(), StoreError> {
+        self.catch_up()?;
         self.durability = durability;
         schema::set_durability(&self.conn, durability).map_err(|error| StoreError::from_sqlite("set the durability", &error))
     }

@@ -119,6 +119,7 @@ impl Store {
     }
 
     fn pruned<T>(&mut self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.catch_up()?;
         let path = &self.path;
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("prune {}", path.display()), &error);
         let tx = self.conn.transaction().map_err(wrap)?;

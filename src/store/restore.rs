@@ -125,6 +125,7 @@ impl Store {
     /// # Errors
     /// What the disk or SQLite said; the list is the old one then.
     pub fn set_jobs(&mut self, keys: &[JobKey]) -> Result<(), StoreError> {
+        self.catch_up()?;
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("write {}", self.path.display()), &error);
         let tx = self.conn.unchecked_transaction().map_err(wrap)?;
         let rows = rows_of(&tx, &self.job_rows, keys).map_err(wrap)?;
@@ -137,15 +138,17 @@ impl Store {
     ///
     /// # Errors
     /// What the disk or SQLite said.
-    pub fn load_pending(&self, job: JobId, from: RunId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
-        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("read {}", self.path.display()), &error);
+    pub fn load_pending(&mut self, job: JobId, from: RunId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let path = self.path.clone();
+        let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("read {}", path.display()), &error);
         let sql = format!(
             "SELECT {COLUMNS} FROM runs WHERE job = ?1 AND id >= ?2 AND state = 'pending' AND forced = 0 AND attempt = 0
              ORDER BY id LIMIT ?3"
         );
-        let mut query = self.conn.prepare_cached(&sql).map_err(wrap)?;
+        let row = self.row_of(job);
+        let mut query = self.caught_up().prepare_cached(&sql).map_err(wrap)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = query.query_map(params![self.row_of(job), integer(from.0), limit], StoredRun::from_row).map_err(wrap)?;
+        let rows = query.query_map(params![row, integer(from.0), limit], StoredRun::from_row).map_err(wrap)?;
         rows.map(|row| row.map(|run| run.into_record(job)).map_err(wrap)).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! A run as a row, both ways.
 
 use rusqlite::Row;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{End, Payload, Process, RunRecord, RunState, Waiting};
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
@@ -11,7 +12,7 @@ pub(super) const COLUMNS: &str = "id, job, state, trigger, forced, scheduled_at,
      pid, pid_start, exit_code, signal, reason, event";
 
 /// A run as the database has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRun {
     /// Its number.
     pub id: RunId,
@@ -28,24 +29,53 @@ pub struct StoredRun {
     /// Processes so far.
     pub attempt: Attempt,
     /// When the first one started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<WallTime>,
     /// When the last one started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_at: Option<WallTime>,
     /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<WallTime>,
     /// Before when no retry starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<WallTime>,
     /// The process of a running run, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
     /// The last process's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
     /// Why, where the state alone does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The event's payload.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "payload")]
     pub event: Option<Payload>,
 }
 
+/// Text that is shared in memory, in the journal.
+mod payload {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::engine::Payload;
+
+    #[expect(clippy::ref_option, reason = "serde's signature")]
+    pub fn serialize<S: Serializer>(payload: &Option<Payload>, to: S) -> Result<S::Ok, S::Error> {
+        payload.as_deref().serialize(to)
+    }
+
+    pub fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Payload>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Into::into))
+    }
+}
+
 impl StoredRun {
+    /// Takes over what this later record of a run does not tell and the database keeps.
+    pub(super) fn keep_from(&mut self, earlier: &StoredRun) {
+        self.attempt_at = self.attempt_at.or(earlier.attempt_at);
+    }
+
     pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<StoredRun> {
         let time = |index: usize| -> rusqlite::Result<Option<WallTime>> {
             Ok(row.get::<_, Option<i64>>(index)?.map(WallTime::from_nanos))

@@ -212,6 +212,11 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
             let _ = std::fs::remove_file(&from);
         }
     }
+    // Not by a name that SQLite would take for a rollback journal of its own.
+    let journal = path.with_file_name(super::journal::JOURNAL);
+    if std::fs::rename(&journal, with_suffix(&aside, ".turns")).is_err() {
+        let _ = std::fs::remove_file(&journal);
+    }
     Ok(aside)
 }
 

@@ -148,6 +148,7 @@ impl Ledger {
         let mut forces =
             matches!(event, Some(Event::Ask(Request::Trigger { force: true, .. } | Request::Repeat { force: true, .. })));
         let mut started = 0;
+        let mut ended: Vec<JobId> = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Record(change) => self.watch_change(now, rules, change)?,
@@ -167,6 +168,7 @@ impl Ledger {
                     }
                 }
                 Effect::Tell(Story::Ended { run, job, outcome, reason, .. }) => {
+                    ended.push(*job);
                     self.watch_end(rules, *job, run.0, *outcome, reason.as_deref().unwrap_or_default(), event)?;
                 }
                 Effect::Tell(Story::WillRetry { run, job, attempt, delay, .. }) => {
@@ -190,6 +192,11 @@ impl Ledger {
                 }
                 Effect::Stopped | Effect::Load { .. } | Effect::CheckClock | Effect::Triggered { .. } | Effect::Tell(_) => {}
             }
+        }
+        ended.sort_unstable();
+        if ended.windows(2).any(|two| two[0] == two[1]) {
+            // Of several ends of a job at one instant the rules do not say before which of them another took them in.
+            self.news = self.credits.clone();
         }
         hold!(
             self.credits == self.news,
@@ -391,7 +398,14 @@ impl Ledger {
                     None => self.credits.remove(&key),
                 };
             }
-            Change::SkipStored { .. } | Change::Cursor { .. } | Change::MadeUp { .. } | Change::Anchor { .. } => {}
+            Change::SkipStored { job, from, .. } => {
+                let name = &job_of(rules, *job).name;
+                let waits = |run: &Run| run.state == StateWord::Pending && !run.forced && run.attempt == 0;
+                for (_, run) in self.runs.range_mut(from.0..).filter(|(_, run)| *run.job == **name && waits(run)) {
+                    run.state = StateWord::Skipped;
+                }
+            }
+            Change::Cursor { .. } | Change::MadeUp { .. } | Change::Anchor { .. } => {}
             Change::Paused { .. } | Change::Timeline(_) | Change::AttemptFailed { .. } => {}
         }
         Ok(())
@@ -481,13 +495,18 @@ impl Ledger {
     /// The configuration is another.
     pub fn reload(&mut self, rules: &Rules) {
         self.grid.clear();
+        self.keep_edges(rules);
+        self.paused.retain(|name| rules.jobs.iter().any(|job| *job.name == *name));
+    }
+
+    /// What came of dependencies that there are no more is nobody's.
+    pub fn keep_edges(&mut self, rules: &Rules) {
         let edge = |downstream: &str, upstream: &str| {
             let job = rules.jobs.iter().find(|job| &*job.name == downstream);
             job.is_some_and(|job| job.depends_on.iter().any(|dep| &*job_of(rules, *dep).name == upstream))
         };
         self.news.retain(|(downstream, upstream), _| edge(downstream, upstream));
         self.credits.retain(|(downstream, upstream), _| edge(downstream, upstream));
-        self.paused.retain(|name| rules.jobs.iter().any(|job| *job.name == *name));
     }
 
     /// The runs that have not ended, in this state.

@@ -304,7 +304,7 @@ impl<'c> World<'c> {
 
     fn repeat(&mut self, pick: usize) -> Result<(), Broken> {
         let over: Vec<u64> = self.ledger.runs.iter().filter(|(_, run)| run.state.is_end()).map(|(id, _)| *id).collect();
-        let Some(daemon) = &self.daemon else { return Ok(()) };
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let Some(id) = over.get(pick % over.len().max(1)) else { return Ok(()) };
         let Ok(Some(row)) = daemon.store.run(RunId(*id)) else { return Ok(()) };
         let Some(job) = daemon.store.job_of(row.job_row) else { return Ok(()) };
@@ -365,7 +365,10 @@ impl<'c> World<'c> {
                 return Ok(());
             }
             match self.turn() {
-                Ok(true) => return self.rest(),
+                Ok(true) => {
+                    self.catch_up();
+                    return self.rest();
+                }
                 Ok(false) => {}
                 Err(Halt::Died) => {
                     self.tally.deaths += 1;

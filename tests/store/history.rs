@@ -123,13 +123,13 @@ fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
     for id in 1..=10 {
         std::fs::write(log_path(dir.path(), "a", RunId(id)), "").unwrap();
     }
-    let left = |store: &Store| (1..=11).filter(|id| store.run(RunId(*id)).unwrap().is_some()).collect::<Vec<u64>>();
+    let left = |store: &mut Store| (1..=11).filter(|id| store.run(RunId(*id)).unwrap().is_some()).collect::<Vec<u64>>();
     assert_eq!(prune(&mut store, dir.path(), 100, None, 100), [0; 0]);
     assert_eq!(prune(&mut store, dir.path(), 5, None, 2), [1, 2], "no more at once than asked");
     assert_eq!(prune(&mut store, dir.path(), 5, None, 100), [5]);
-    assert_eq!(left(&store), [3, 4, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(left(&mut store), [3, 4, 6, 7, 8, 9, 10, 11]);
     assert_eq!(prune(&mut store, dir.path(), 5, Some(at(8)), 100), [6, 7]);
-    assert_eq!(left(&store), [3, 4, 8, 9, 10, 11]);
+    assert_eq!(left(&mut store), [3, 4, 8, 9, 10, 11]);
     let logs = std::fs::read_dir(dir.path().join("logs/a")).unwrap().count();
     assert_eq!(logs, 5);
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use firelink::engine::{Change, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, JobId, Outcome, RunId, StateWord, WallTime};
-use firelink::store::WatchRecord;
+use firelink::store::{Filter, History, WatchRecord, inspect};
 use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use proptest::prelude::*;
 
@@ -23,8 +23,8 @@ enum Step {
     Seen { job: u32, key: u8, version: u64 },
     Gone { job: u32, key: u8 },
     Skip { job: u32, from: u64 },
-    EndOfTurn,
-    Restart,
+    EndOfTurn { jot: bool },
+    Restart { jot: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -38,8 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (job(), 0..6_u8, any::<u64>()).prop_map(|(job, key, version)| Step::Seen { job, key, version }),
         1 => (job(), 0..6_u8).prop_map(|(job, key)| Step::Gone { job, key }),
         1 => (job(), 1..20_u64).prop_map(|(job, from)| Step::Skip { job, from }),
-        3 => Just(Step::EndOfTurn),
-        1 => Just(Step::Restart),
+        3 => any::<bool>().prop_map(|jot| Step::EndOfTurn { jot }),
+        1 => any::<bool>().prop_map(|jot| Step::Restart { jot }),
     ]
 }
 
@@ -115,9 +115,13 @@ impl Model {
                 let reason = "because".into();
                 changes.push(Change::SkipStored { job: JobId(job), from: RunId(from), at: at(7), reason });
             }
-            Step::EndOfTurn | Step::Restart => {}
+            Step::EndOfTurn { .. } | Step::Restart { .. } => {}
         }
     }
+}
+
+fn all() -> Filter {
+    Filter { limit: usize::MAX, ..Filter::default() }
 }
 
 /// What a run's row must say, in one comparable value.
@@ -144,17 +148,26 @@ proptest! {
         }
         let mut model = Model::default();
         let (mut changes, mut watches) = (Vec::new(), Vec::new());
-        for step in steps.iter().chain([&Step::Restart]) {
+        for step in steps.iter().chain([&Step::Restart { jot: true }]) {
             model.apply(step, &mut changes, &mut watches);
-            if matches!(step, Step::EndOfTurn | Step::Restart) {
-                store.commit(std::mem::take(&mut changes), std::mem::take(&mut watches)).unwrap();
+            if let Step::EndOfTurn { jot } | Step::Restart { jot } = step {
+                if *jot && watches.is_empty() && store.jot(&changes) {
+                    changes.clear();
+                } else {
+                    store.commit(std::mem::take(&mut changes), std::mem::take(&mut watches)).unwrap();
+                }
             }
-            if !matches!(step, Step::Restart) {
+            if !matches!(step, Step::Restart { .. }) {
                 continue;
             }
+            let before = History::open(dir.path()).unwrap().unwrap().query(&all()).unwrap();
+            // As a crash leaves it.
             drop(store);
             let (reopened, restored) = open(dir.path(), &JOBS);
             store = reopened;
+            let after = History::open(dir.path()).unwrap().unwrap().query(&all()).unwrap();
+            prop_assert_eq!(before, after, "what was only jotted down is in the history all the same");
+            prop_assert_eq!(inspect(dir.path()).unwrap().unwrap(), Vec::<String>::new());
             prop_assert_eq!(restored.next_run, model.runs.len() as u64 + 1);
             for (id, record) in &model.runs {
                 let row = store.run(RunId(*id)).unwrap().unwrap();

@@ -38,7 +38,7 @@ fn a_runs_life_is_read_back_as_it_was_written() {
 
     store.commit(vec![update(of_first(ended(1, 0, Outcome::Failed, at(9))))], Vec::new()).unwrap();
     drop(store);
-    let (store, restored) = open(dir.path(), &["a"]);
+    let (mut store, restored) = open(dir.path(), &["a"]);
     let row = store.run(RunId(1)).unwrap().unwrap();
     assert_eq!((row.state, row.ended_at, row.exit), (StateWord::Failed, Some(at(9)), Some(Exit::Code(3))));
     assert_eq!((row.event.as_deref(), row.not_before, row.pid), (Some(r#"{"k":"v"}"#), None, None));
@@ -107,7 +107,7 @@ fn the_active_runs_of_a_job_that_left_the_configuration_end_and_say_when_and_why
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit(vec![new(pending(1, 0)), new(running(2, 0))], Vec::new()).unwrap();
     drop(store);
-    let (store, restored) = open(dir.path(), &["b"]);
+    let (mut store, restored) = open(dir.path(), &["b"]);
     assert!(restored.running.is_empty());
     for (id, state) in [(1, StateWord::Cancelled), (2, StateWord::Lost)] {
         let row = store.run(RunId(id)).unwrap().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use firelink::engine::{Engine, RestoredProcess, RunState};
 use firelink::model::{Elapsed, JobId, StateWord, TriggerWord};
 use firelink::reactor::gather::Held;
-use firelink::store::{DATABASE, JobKey, Opened, Store};
+use firelink::store::{DATABASE, JOURNAL, JobKey, Opened, Store};
 
 use super::super::ledger::Broken;
 use super::super::vfs;
@@ -32,8 +32,7 @@ impl World<'_> {
         if daemon.engine.is_stopping() {
             return Ok(());
         }
-        let held = daemon.held.take();
-        self.commit(held, Vec::new())?;
+        self.commit_held()?;
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         if daemon.store.trouble().is_some() {
             return Ok(());
@@ -79,8 +78,12 @@ impl World<'_> {
         self.daemon = None;
         self.lines.clear();
         self.ledger = self.durable.clone();
+        self.forget_unknown();
+    }
+
+    /// A process that the state does not know can't be watched by anybody.
+    fn forget_unknown(&mut self) {
         let known = &self.ledger;
-        // A process that the state does not know can't be watched by anybody.
         self.processes.retain(|process| {
             let run = known.runs.get(&process.run);
             run.is_some_and(|run| run.state == StateWord::Running && run.attempt == process.attempt && run.job == process.job)
@@ -93,7 +96,7 @@ impl World<'_> {
         }
         self.processes.clear();
         if let Some(pressed) = self.pressed.take() {
-            for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm")] {
+            for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), JOURNAL.to_owned()] {
                 let _ = std::fs::remove_file(self.dir.path().join(name));
             }
             for (name, content) in &pressed.files {
@@ -119,13 +122,15 @@ impl World<'_> {
                 self.pass(patience + grace + Duration::from_secs(1), 4 * HOPS)?;
             }
         }
-        let Some(daemon) = self.daemon.take() else { return self.begin() };
+        let Some(mut daemon) = self.daemon.take() else { return self.begin() };
         if !daemon.stopped {
             return Err("the daemon was asked to stop and did not".into());
         }
+        daemon.store.close();
         drop(daemon);
         self.lines.clear();
         self.ledger = self.durable.clone();
+        self.forget_unknown();
         self.move_clocks(then);
         self.end_processes();
         self.begin()
@@ -148,6 +153,8 @@ impl World<'_> {
         let cursor = rules.wait_for_clock.is_none().then_some(self.now.wall);
         let (mut restored, same_boot) = store.restore(self.now, &keys, cursor).map_err(|error| error.to_string())?;
         self.forget_removed(&rules);
+        // As of the last commit, which a reload may have followed.
+        self.ledger.keep_edges(&rules);
         self.compare(&rules, &restored, same_boot)?;
         for (record, process) in &mut restored.running {
             let RunState::Running(running) = &record.state else { continue };
@@ -213,7 +220,10 @@ impl World<'_> {
         let mut pending: Vec<u64> = restored.jobs.iter().flat_map(|job| &job.pending).map(|record| record.id.0).collect();
         pending.sort_unstable();
         let promised = self.ledger.in_state(StateWord::Pending);
-        if pending != promised {
+        // Past a job's window they stay in the store.
+        let stored: u64 = restored.jobs.iter().map(|job| job.stored).sum();
+        let is_kept = |id: &u64| promised.binary_search(id).is_ok();
+        if pending.len() as u64 + stored != promised.len() as u64 || !pending.iter().all(is_kept) {
             return Err(format!("pending before: {promised:?}, after a restart: {pending:?}"));
         }
         for (job, known) in rules.jobs.iter().zip(&restored.jobs) {
@@ -225,6 +235,8 @@ impl World<'_> {
                 .iter()
                 .map(|(up, outcome)| (rules.jobs[up.index()].name.to_string(), outcome.is_success()))
                 .collect();
+            // What came of a dependency that there is no more is nobody's.
+            found.retain(|(up, _)| job.depends_on.iter().any(|dep| *rules.jobs[dep.index()].name == **up));
             found.sort();
             let promised = self.ledger.news_of(&job.name);
             if found != promised {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use firelink::engine::{Change, Effect, Event, RunRecord, Spawn, StopSignal};
 use firelink::model::{Exit, JobId, Pid, RunId, StateWord};
 use firelink::reactor::gather::{self, Acts};
-use firelink::store::{DATABASE, WatchRecord};
+use firelink::store::{DATABASE, History, JOURNAL, StoredRun, WatchRecord};
 use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use super::super::case::Death;
@@ -161,12 +161,50 @@ impl World<'_> {
     }
 
     /// A run that was made is in the state before anybody hears of it.
-    fn look_up(&self, made: &[RunId]) -> Result<(), Halt> {
-        let Some(daemon) = self.daemon.as_ref().filter(|daemon| daemon.store.trouble().is_none()) else { return Ok(()) };
+    fn look_up(&mut self, made: &[RunId]) -> Result<(), Halt> {
         for run in made {
-            if daemon.store.run(*run).map_err(|error| error.to_string())?.is_none() {
+            if self.daemon.as_ref().is_some_and(|daemon| daemon.store.trouble().is_none()) && self.stored(*run)?.is_none() {
                 return Err(format!("run {run} was made, and the state does not know").into());
             }
+        }
+        Ok(())
+    }
+
+    /// As anybody sees it who reads the state.
+    fn stored(&mut self, run: RunId) -> Result<Option<StoredRun>, String> {
+        let Some(daemon) = &mut self.daemon else { return Ok(None) };
+        // The daemon's own look would bring what is jotted down into the database.
+        if daemon.store.jotted() == 0 {
+            return daemon.store.run(run).map_err(|error| error.to_string());
+        }
+        let history = History::open(self.dir.path()).map_err(|error| error.to_string())?;
+        history.map_or(Ok(None), |history| history.run(run)).map_err(|error| error.to_string())
+    }
+
+    /// Some turns of a busy daemon are jotted down; which, is as the case has it.
+    fn write(&mut self, changes: &[Change], records: Vec<WatchRecord>) -> bool {
+        let jots = records.is_empty() && hash(&[self.case.seed, self.tally.turns, 1]).once_in(2);
+        let Some(daemon) = &mut self.daemon else { return false };
+        jots && daemon.store.jot(changes) || daemon.store.commit(changes.to_vec(), records).is_ok()
+    }
+
+    /// What is jotted down is brought into the database at some of the rests, as time and load have it.
+    pub(super) fn catch_up(&mut self) {
+        if hash(&[self.case.seed, self.tally.turns, 2]).once_in(4)
+            && let Some(daemon) = &mut self.daemon
+        {
+            // What the disk refuses waits in memory, and in the journal.
+            let _ = daemon.store.catch_up();
+        }
+    }
+
+    /// What may not wait any longer.
+    pub(super) fn commit_held(&mut self) -> Result<(), Halt> {
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        let held = daemon.held.take();
+        self.commit(held, Vec::new())?;
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.store.catch_up();
         }
         Ok(())
     }
@@ -179,13 +217,12 @@ impl World<'_> {
                 _ => None,
             })
             .collect();
-        let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        if daemon.store.commit(changes, records).is_err() {
+        if !self.write(&changes, records) {
             return Ok(());
         }
         self.durable = self.ledger.clone();
         for (id, record) in last {
-            let row = daemon.store.run(RunId(id)).map_err(|error| error.to_string())?;
+            let row = self.stored(RunId(id))?;
             let Some(row) = row else { return Err(format!("run {id} was written and is not there").into()) };
             let (known, found) = (record.word(), row.state);
             if known != found || record.attempt != row.attempt {
@@ -205,7 +242,7 @@ impl World<'_> {
     /// What is on the disk now is there to stay.
     fn press(&mut self) {
         let wal = format!("{DATABASE}-wal");
-        let files = [DATABASE, wal.as_str()]
+        let files = [DATABASE, wal.as_str(), JOURNAL]
             .into_iter()
             .filter_map(|name| Some((PathBuf::from(name), std::fs::read(self.dir.path().join(name)).ok()?)));
         self.pressed = Some(Pressed { files: files.collect(), ledger: self.durable.clone() });
@@ -231,8 +268,7 @@ impl World<'_> {
                 if !daemon.leaves && !self.processes.is_empty() {
                     return Err(format!("the daemon ends while processes live: {:?}", self.processes).into());
                 }
-                let held = daemon.held.take();
-                self.commit(held, Vec::new())?;
+                self.commit_held()?;
             }
         }
         Ok(())
@@ -241,13 +277,14 @@ impl World<'_> {
     fn spawn(&mut self, spawn: &Spawn) -> Result<(), Halt> {
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         if daemon.store.trouble().is_none() {
-            let row = daemon.store.run(spawn.run).map_err(|error| error.to_string())?;
+            let row = self.stored(spawn.run)?;
             let safe = row.is_some_and(|row| row.state == StateWord::Running && row.attempt == spawn.attempt);
             if !safe {
                 return Err(format!("attempt {} of run {} starts, and the state does not know", spawn.attempt, spawn.run).into());
             }
         }
         self.tally.starts += 1;
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let job = daemon.engine.rules().jobs[spawn.job.index()].name.to_string();
         let mut random = hash(&[self.case.seed, spawn.run.0, u64::from(spawn.attempt.0), job.len() as u64]);
         if random.once_in(25) {

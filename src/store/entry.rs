@@ -1,0 +1,217 @@
+//! A change in the database's own terms: it names rows where the engine names a job's place in the configuration, so that
+//! it still means the same to a daemon that reads it after a crash, with another configuration.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::row::StoredRun;
+use crate::engine::Change;
+use crate::model::{Attempt, Elapsed, Exit, JobId, RunId, StateWord, WallTime};
+
+/// See [`Change`], which has a variant for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Entry {
+    Run {
+        new: bool,
+        row: StoredRun,
+    },
+    AttemptFailed {
+        run: RunId,
+        attempt: Attempt,
+        started_at: Option<WallTime>,
+        ended_at: WallTime,
+        exit: Option<Exit>,
+        reason: String,
+    },
+    Missed {
+        job: i64,
+        at: WallTime,
+        reason: String,
+    },
+    Cursor {
+        job: i64,
+        at: WallTime,
+    },
+    MadeUp {
+        job: i64,
+        from: WallTime,
+        to: WallTime,
+    },
+    Anchor {
+        job: i64,
+        wall: WallTime,
+        elapsed: Elapsed,
+        boot: String,
+    },
+    Credit {
+        job: i64,
+        upstream: i64,
+        outcome: Option<StateWord>,
+    },
+    SkipStored {
+        job: i64,
+        from: RunId,
+        at: WallTime,
+        reason: String,
+    },
+    Paused {
+        job: i64,
+        paused: bool,
+    },
+    Timeline {
+        closed: Vec<(WallTime, WallTime)>,
+        since: WallTime,
+    },
+}
+
+/// What turns a change into an entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'a> {
+    /// The row of each job of the configuration.
+    pub job_rows: &'a [i64],
+    /// The boot by whose clock elapsed instants are meant.
+    pub boot: &'a str,
+}
+
+impl Terms<'_> {
+    pub fn row_of(&self, job: JobId) -> i64 {
+        self.job_rows.get(job.index()).copied().unwrap_or_default()
+    }
+
+    pub fn entry(&self, change: &Change) -> Entry {
+        let row = |job: &JobId| self.row_of(*job);
+        match change {
+            Change::Run { new, record } => {
+                let mut row = StoredRun::from(&**record);
+                row.job_row = self.row_of(record.job);
+                Entry::Run { new: *new, row }
+            }
+            Change::AttemptFailed { run, attempt, started_at, ended_at, exit, reason } => Entry::AttemptFailed {
+                run: *run,
+                attempt: *attempt,
+                started_at: *started_at,
+                ended_at: *ended_at,
+                exit: *exit,
+                reason: reason.clone(),
+            },
+            Change::Missed { job, at, reason } => Entry::Missed { job: row(job), at: *at, reason: reason.clone() },
+            Change::Cursor { job, at } => Entry::Cursor { job: row(job), at: *at },
+            Change::MadeUp { job, from, to } => Entry::MadeUp { job: row(job), from: *from, to: *to },
+            Change::Anchor { job, at } => {
+                Entry::Anchor { job: row(job), wall: at.wall, elapsed: at.elapsed, boot: self.boot.into() }
+            }
+            Change::Credit { job, upstream, outcome } => {
+                Entry::Credit { job: row(job), upstream: row(upstream), outcome: outcome.map(|outcome| outcome.word()) }
+            }
+            Change::SkipStored { job, from, at, reason } => {
+                Entry::SkipStored { job: row(job), from: *from, at: *at, reason: reason.clone() }
+            }
+            Change::Paused { job, paused } => Entry::Paused { job: row(job), paused: *paused },
+            Change::Timeline(timeline) => {
+                let (closed, since) = timeline.parts();
+                Entry::Timeline { closed: closed.to_vec(), since }
+            }
+        }
+    }
+}
+
+/// What of several turns need be written: about one run, one dependency or one job's deadlines the last word holds.
+pub(super) fn last_words(entries: Vec<Entry>) -> Vec<Entry> {
+    #[derive(PartialEq, Eq, Hash)]
+    enum About {
+        Run(RunId),
+        Credit(i64, i64),
+        Cursor(i64),
+        Anchor(i64),
+    }
+    let mut places: HashMap<About, usize> = HashMap::new();
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let about = match &entry {
+            Entry::Run { row, .. } => About::Run(row.id),
+            Entry::Credit { job, upstream, .. } => About::Credit(*job, *upstream),
+            Entry::Cursor { job, .. } => About::Cursor(*job),
+            Entry::Anchor { job, .. } => About::Anchor(*job),
+            Entry::SkipStored { .. } => {
+                // It changes rows that the runs' own entries do not tell of.
+                places.clear();
+                kept.push(entry);
+                continue;
+            }
+            _ => {
+                kept.push(entry);
+                continue;
+            }
+        };
+        match places.get(&about).and_then(|place| kept.get_mut(*place)) {
+            Some(earlier) => overtake(earlier, entry),
+            None => {
+                places.insert(about, kept.len());
+                kept.push(entry);
+            }
+        }
+    }
+    kept
+}
+
+/// A later entry about the same takes the place of an earlier one.
+pub(super) fn overtake(earlier: &mut Entry, mut later: Entry) {
+    if let (Entry::Run { new: was_new, row: was }, Entry::Run { new, row }) = (&*earlier, &mut later) {
+        *new |= *was_new;
+        row.keep_from(was);
+    }
+    *earlier = later;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::TriggerWord;
+
+    fn run(id: u64, state: StateWord, attempt_at: Option<i64>) -> StoredRun {
+        StoredRun {
+            id: RunId(id),
+            job_row: 1,
+            state,
+            trigger: TriggerWord::Manual,
+            forced: false,
+            scheduled_at: WallTime::from_secs(1),
+            attempt: Attempt(1),
+            started_at: None,
+            attempt_at: attempt_at.map(WallTime::from_secs),
+            ended_at: None,
+            not_before: None,
+            pid: None,
+            exit: None,
+            reason: None,
+            event: None,
+        }
+    }
+
+    #[test]
+    fn the_last_word_holds_and_what_it_does_not_tell_stays() {
+        let credit = |outcome| Entry::Credit { job: 2, upstream: 1, outcome };
+        let entries = vec![
+            Entry::Run { new: true, row: run(1, StateWord::Running, Some(5)) },
+            credit(Some(StateWord::Failed)),
+            Entry::Run { new: true, row: run(2, StateWord::Pending, None) },
+            Entry::Run { new: false, row: run(1, StateWord::Succeeded, None) },
+            credit(None),
+        ];
+        let kept = last_words(entries);
+        let ended = Entry::Run { new: true, row: run(1, StateWord::Succeeded, Some(5)) };
+        assert_eq!(kept, [ended, credit(None), Entry::Run { new: true, row: run(2, StateWord::Pending, None) }]);
+    }
+
+    #[test]
+    fn nothing_is_told_early_across_what_skips_stored_runs() {
+        let skip = Entry::SkipStored { job: 1, from: RunId(1), at: WallTime::from_secs(2), reason: "why".into() };
+        let entries = vec![
+            Entry::Run { new: true, row: run(1, StateWord::Pending, None) },
+            skip,
+            Entry::Run { new: false, row: run(1, StateWord::Running, Some(3)) },
+        ];
+        assert_eq!(last_words(entries.clone()), entries);
+    }
+}
