@@ -13,6 +13,8 @@ pub enum Bug {
     CreditsKept,
     /// Engine: a clock set back forgets what was lived through.
     TimelineForgotten,
+    /// Engine: of several times that were made up for only the last is remembered.
+    MadeUpForgotten,
     /// Engine: a waiting run that is cancelled keeps its place in the queue.
     CancelledStillWaits,
     /// Engine: what an earlier daemon left running does not count as alive.
@@ -47,6 +49,7 @@ impl Bug {
         Bug::OneTooMany,
         Bug::CreditsKept,
         Bug::TimelineForgotten,
+        Bug::MadeUpForgotten,
         Bug::CancelledStillWaits,
         Bug::AdoptedNotCounted,
         Bug::OldTimeout,

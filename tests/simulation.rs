@@ -14,8 +14,9 @@ use std::time::Instant;
 use firelink::planted::{self, Bug};
 
 /// Seeds whose stories broke a promise once: a retry that lost its turn over a restart, a run that started while paused, and a
-/// deadline that was made up for and fired once more after a restart with the clock set back.
-const ONCE_BROKEN: &[u64] = &[98, 197, 300];
+/// deadline that was made up for and fired once more after a restart with the clock set back, or because another one had been
+/// made up for since, and a run that started right after a milestone without its end.
+const ONCE_BROKEN: &[u64] = &[98, 197, 300, 797, 1942, 2288, 2295];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -59,7 +60,7 @@ fn each_planted_bug_is_found() {
         let begun = Instant::now();
         planted::plant(Some(*bug));
         let mut turns = 0;
-        let found = (1..=limit).find_map(|seed| match simulation::simulate(seed) {
+        let found = ONCE_BROKEN.iter().copied().chain(1..=limit).find_map(|seed| match simulation::simulate(seed) {
             Ok(tally) => {
                 turns += tally.turns;
                 None

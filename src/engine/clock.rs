@@ -9,7 +9,7 @@ use super::rules::{Grid, Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
 use super::wall::{Due, SHORTEST_GRACE, WallState};
-use super::{ClockMode, Engine, Mode, NextDue};
+use super::{ClockMode, Engine, MadeUp, Mode, NextDue};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 
 /// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. A step is told at
@@ -65,12 +65,13 @@ impl Engine {
         };
         let due = state.pass(timing, &self.timeline, now.wall, self.rules.grace);
         let (cursor, next) = (state.cursor, state.next);
+        let made_up = (!due.made_up.is_empty()).then(|| state.made_up());
         if let Some(next) = next {
             self.wall.push(Reverse((next, self.rank[job.index()], job)));
         }
         self.record(Change::Cursor { job, at: cursor });
-        if let (Some(from), Some(to)) = (due.made_up.first().copied(), due.made_up.last().copied()) {
-            self.record(Change::MadeUp { job, from, to });
+        if let Some(made_up) = made_up {
+            self.record(Change::MadeUp { job, made_up });
         }
         if self.jobs[job.index()].paused {
             return;
@@ -177,7 +178,7 @@ impl Engine {
             }
             let memory = &mut self.jobs[job.index()];
             if memory.due.wall().is_none() {
-                memory.due = NextDue::Wall(WallState::new(now.wall, None));
+                memory.due = NextDue::Wall(WallState::new(now.wall, MadeUp::default()));
                 self.record(Change::Cursor { job, at: now.wall });
             }
         }

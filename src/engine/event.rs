@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::RunRecord;
-use super::wall::Timeline;
+use super::wall::{MadeUp, Timeline};
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
 
 /// An event's payload: JSON text, shared because a run, its record and its process all need it.
@@ -224,10 +224,8 @@ pub enum Change {
     MadeUp {
         /// Whose.
         job: JobId,
-        /// The first of them.
-        from: WallTime,
-        /// The last.
-        to: WallTime,
+        /// All that is remembered of them.
+        made_up: MadeUp,
     },
     /// An interval's grid passes through this instant.
     Anchor {

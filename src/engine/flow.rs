@@ -175,6 +175,10 @@ impl Engine {
             let Some((_, _, run)) = self.ready.first().copied() else { break };
             self.begin(now, run);
             any = true;
+            if !self.ended.is_empty() {
+                // A milestone is over as it begins, and what starts next takes its end in.
+                break;
+            }
         }
         any
     }

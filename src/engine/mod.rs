@@ -38,8 +38,8 @@ use rules::{Concurrency, JobRules, Rules};
 pub use run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use timers::{Timer, Timers};
 pub use view::{JobState, JobView};
-pub use wall::Timeline;
 use wall::WallState;
+pub use wall::{MadeUp, Timeline};
 
 /// Waiting runs of one job that are kept in memory. The others wait in the store and are loaded when half are gone.
 pub const WINDOW: usize = 1_000;

@@ -13,7 +13,7 @@ use super::rules::{JobRules, Policy, Rules, Timing};
 use super::run::{RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{ClockMode, Engine, JobMemory, Mode, NextDue};
+use super::{ClockMode, Engine, JobMemory, MadeUp, Mode, NextDue};
 use crate::dag::Credits;
 use crate::model::{JobId, Now, Outcome, TriggerWord};
 
@@ -191,7 +191,7 @@ impl Engine {
         match rules.timing {
             Timing::Wall(_) => {
                 if self.clock == ClockMode::Trusted {
-                    self.memory(job).due = NextDue::Wall(WallState::new(now.wall, None));
+                    self.memory(job).due = NextDue::Wall(WallState::new(now.wall, MadeUp::default()));
                     self.record(Change::Cursor { job, at: now.wall });
                 }
             }

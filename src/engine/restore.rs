@@ -4,7 +4,7 @@ use super::event::{Change, Effect};
 use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{ClockMode, Engine, NextDue, Timeline, Tracked};
+use super::{ClockMode, Engine, MadeUp, NextDue, Timeline, Tracked};
 use crate::model::{Attempt, Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 use crate::planted::{self, Bug};
 
@@ -26,8 +26,8 @@ pub struct Restored {
 pub struct RestoredJob {
     /// Wall deadlines up to here were dealt with.
     pub cursor: Option<WallTime>,
-    /// The range of those that were made up for last.
-    pub made_up: Option<(WallTime, WallTime)>,
+    /// Those that were made up for.
+    pub made_up: MadeUp,
     /// Nanoseconds since the interval's last grid point, by the best clock there is; negative if it lies ahead.
     pub anchor_age: Option<i128>,
     /// Whether it was paused.

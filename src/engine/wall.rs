@@ -2,7 +2,7 @@
 //!
 //! Three records decide whether a deadline was dealt with: the job's cursor (the last one, as long as the clock only
 //! goes forward), the [`Timeline`] (spans of wall time that were lived through before the clock was set), and the
-//! range that a catch-up made up. So a clock set back fires nothing twice, and a clock that was wrong for a moment
+//! [ranges](MadeUp) that catch-ups made up. So a clock set back fires nothing twice, and a clock that was wrong for a moment
 //! (a board without an RTC, a typing error of ten years) does not silence a schedule until that moment comes again.
 
 use std::collections::VecDeque;
@@ -14,6 +14,10 @@ use crate::planted::{self, Bug};
 
 /// Spans remembered at most. Each takes a setting of the clock of its own; past this the oldest is forgotten.
 const SPANS: usize = 16;
+
+/// Ranges remembered at most of one job. Each takes a time that the machine was off, or a clock set forward; past this the one
+/// that was made up first is forgotten.
+const RANGES: usize = 8;
 
 /// The first window in which the latest deadlines are looked for, and by how much it grows.
 const FIRST_WINDOW: Duration = Duration::from_secs(64);
@@ -97,6 +101,43 @@ impl Timeline {
     }
 }
 
+/// The deadlines of one job that catch-ups ran after the fact: ranges with both ends included, the latest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MadeUp {
+    ranges: Vec<(WallTime, WallTime)>,
+}
+
+impl MadeUp {
+    /// From what was stored.
+    #[must_use]
+    pub fn from_ranges(ranges: Vec<(WallTime, WallTime)>) -> MadeUp {
+        MadeUp { ranges }
+    }
+
+    /// For the store.
+    #[must_use]
+    pub fn ranges(&self) -> &[(WallTime, WallTime)] {
+        &self.ranges
+    }
+
+    /// True if nothing was ever made up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    fn add(&mut self, from: WallTime, to: WallTime) {
+        let surplus = (self.ranges.len() + 1).saturating_sub(RANGES);
+        self.ranges.drain(..if planted::is(Bug::MadeUpForgotten) { self.ranges.len() } else { surplus });
+        self.ranges.push((from, to));
+    }
+
+    /// The end of a range in which this deadline lies.
+    fn made_until(&self, at: WallTime) -> Option<WallTime> {
+        self.ranges.iter().filter(|(from, to)| (*from..=*to).contains(&at)).map(|(_, to)| *to).max()
+    }
+}
+
 /// Where one job stands on the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WallState {
@@ -104,8 +145,8 @@ pub(super) struct WallState {
     pub cursor: WallTime,
     /// The deadline that is armed.
     pub next: Option<WallTime>,
-    /// The range that a catch-up ran after the fact: few jobs have one.
-    made_up: Option<Box<(WallTime, WallTime)>>,
+    /// Few jobs have any.
+    made_up: Option<Box<MadeUp>>,
 }
 
 /// What is to be done about the deadlines of one job that have passed.
@@ -133,17 +174,22 @@ impl WallTiming {
 
 impl WallState {
     /// With nothing armed yet.
-    pub fn new(cursor: WallTime, made_up: Option<(WallTime, WallTime)>) -> WallState {
-        WallState { cursor, next: None, made_up: made_up.map(Box::new) }
+    pub fn new(cursor: WallTime, made_up: MadeUp) -> WallState {
+        WallState { cursor, next: None, made_up: Some(made_up).filter(|made_up| !made_up.is_empty()).map(Box::new) }
+    }
+
+    /// What was made up, latest last.
+    pub fn made_up(&self) -> MadeUp {
+        self.made_up.as_deref().cloned().unwrap_or_default()
     }
 
     /// The first deadline after `after` that has not been dealt with.
     pub fn next_open(&self, timing: &WallTiming, timeline: &Timeline, after: WallTime) -> Option<WallTime> {
         let mut after = after;
-        // Each turn leaves one span behind for good, so there are at most SPANS + 1.
+        // Each turn leaves a span or a range behind for good, so there are at most SPANS + RANGES + 1.
         loop {
             let deadline = timing.next_after(after)?;
-            let made_up = self.made_up.as_deref().filter(|(from, to)| (*from..=*to).contains(&deadline)).map(|(_, to)| *to);
+            let made_up = self.made_up.as_deref().and_then(|made_up| made_up.made_until(deadline));
             match timeline.lived_until(deadline).max(made_up) {
                 Some(end) => after = end.max(deadline),
                 None => return Some(deadline),
@@ -178,7 +224,7 @@ impl WallState {
             CatchUp::Last => {}
         }
         if let (Some(from), Some(to)) = (due.made_up.first(), due.made_up.last()) {
-            self.made_up = Some(Box::new((*from, *to)));
+            self.made_up.get_or_insert_default().add(*from, *to);
         }
         due
     }
@@ -257,6 +303,20 @@ mod tests {
         assert_eq!(line.lived_until(t(2_010)), None);
         assert_eq!(line.lived_until(t(899_939)), None);
         assert_eq!(line.lived_until(t(899_940)), Some(t(900_010)), "what was within grace has run");
+    }
+
+    #[test]
+    fn each_range_that_was_made_up_is_remembered_up_to_a_limit() {
+        let mut made_up = MadeUp::default();
+        made_up.add(t(100), t(200));
+        made_up.add(t(900_000), t(900_000));
+        made_up.add(t(300), t(300));
+        assert_eq!(made_up.made_until(t(150)), Some(t(200)));
+        assert_eq!(made_up.made_until(t(900_000)), Some(t(900_000)));
+        assert_eq!((made_up.made_until(t(250)), made_up.made_until(t(500_000))), (None, None), "what is between runs on time");
+        (0..20).for_each(|step| made_up.add(t(1_000 + step), t(1_000 + step)));
+        assert_eq!(made_up.ranges().len(), RANGES);
+        assert_eq!(made_up.made_until(t(1_019)), Some(t(1_019)), "the latest stay");
     }
 
     #[test]

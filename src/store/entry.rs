@@ -35,8 +35,7 @@ pub(super) enum Entry {
     },
     MadeUp {
         job: i64,
-        from: WallTime,
-        to: WallTime,
+        ranges: Vec<(WallTime, WallTime)>,
     },
     Anchor {
         job: i64,
@@ -97,7 +96,7 @@ impl Terms<'_> {
             },
             Change::Missed { job, at, reason } => Entry::Missed { job: row(job), at: *at, reason: reason.clone() },
             Change::Cursor { job, at } => Entry::Cursor { job: row(job), at: *at },
-            Change::MadeUp { job, from, to } => Entry::MadeUp { job: row(job), from: *from, to: *to },
+            Change::MadeUp { job, made_up } => Entry::MadeUp { job: row(job), ranges: made_up.ranges().to_vec() },
             Change::Anchor { job, at } => {
                 Entry::Anchor { job: row(job), wall: at.wall, elapsed: at.elapsed, boot: self.boot.into() }
             }

@@ -7,8 +7,9 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
+use super::write::{read_spans, spans_text};
 use super::{JobKey, Store};
-use crate::engine::{Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
+use crate::engine::{MadeUp, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
 use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime, order_of_names};
 
 /// How many jobs are added by one statement.
@@ -47,8 +48,8 @@ impl Store {
             let mut retimed = Vec::new();
             // Most jobs have no more than a cursor, and each column that is asked for takes its time.
             let mut known = tx.prepare(
-                "SELECT id, name, cursor, timing, coalesce(nullif(paused, 0), made_up_from, anchor_wall, anchor_elapsed) IS NOT NULL,
-                        paused, made_up_from, made_up_to, anchor_wall, anchor_elapsed, anchor_boot FROM jobs",
+                "SELECT id, name, cursor, timing, coalesce(nullif(paused, 0), made_up, anchor_wall, anchor_elapsed) IS NOT NULL,
+                        paused, made_up, anchor_wall, anchor_elapsed, anchor_boot FROM jobs",
             )?;
             let mut rows = known.query([])?;
             while let Some(row) = rows.next()? {
@@ -58,11 +59,9 @@ impl Store {
                 job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
                 if row.get(4)? {
                     job.paused = row.get(5)?;
-                    let made_up: (Option<i64>, Option<i64>) = (row.get(6)?, row.get(7)?);
-                    job.made_up =
-                        made_up.0.zip(made_up.1).map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to)));
-                    let same_boot = row.get_ref(10)?.as_str_or_null()? == Some(&self.boot_id);
-                    job.anchor_age = match (row.get::<_, Option<i64>>(8)?, row.get::<_, Option<i64>>(9)?) {
+                    job.made_up = MadeUp::from_ranges(row.get_ref(6)?.as_str_or_null()?.map(read_spans).unwrap_or_default());
+                    let same_boot = row.get_ref(9)?.as_str_or_null()? == Some(&self.boot_id);
+                    job.anchor_age = match (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?) {
                         (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
                         (Some(wall), _) => Some(i128::from(now.wall.as_nanos()) - i128::from(wall)),
                         (None, _) => None,
@@ -73,16 +72,21 @@ impl Store {
                     // A database of version 1 does not know: what was missed counts.
                     if timing.is_some() {
                         job.cursor = cursor;
-                        job.made_up = None;
+                        job.made_up = MadeUp::default();
                     }
                     retimed.push(index);
                 }
             }
             for index in retimed {
                 let cursor = jobs[index].cursor.map(WallTime::as_nanos);
-                let (from, to) = jobs[index].made_up.map(|(from, to)| (from.as_nanos(), to.as_nanos())).unzip();
-                tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3, made_up_from = ?4, made_up_to = ?5 WHERE id = ?1")?
-                    .execute(params![self.job_rows[index], keys[index].timing, cursor, from, to])?;
+                let made_up =
+                    Some(&jobs[index].made_up).filter(|made_up| !made_up.is_empty()).map(|made_up| spans_text(made_up.ranges()));
+                tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3, made_up = ?4 WHERE id = ?1")?.execute(params![
+                    self.job_rows[index],
+                    keys[index].timing,
+                    cursor,
+                    made_up
+                ])?;
             }
             let missing: Vec<usize> = names.in_order().filter(|index| self.job_rows[*index] == 0).collect();
             for index in &missing {
@@ -285,7 +289,7 @@ fn rows_of(tx: &Transaction<'_>, rows: &[i64], keys: &[JobKey]) -> rusqlite::Res
     let mut timed = tx.prepare("UPDATE jobs SET timing = ?2 WHERE id = ?1 AND timing <> ?2")?;
     let mut add = tx.prepare(
         "INSERT INTO jobs (name, timing) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE
-            SET timing = excluded.timing, paused = 0, cursor = NULL, made_up_from = NULL, made_up_to = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
+            SET timing = excluded.timing, paused = 0, cursor = NULL, made_up = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
          RETURNING id",
     )?;
     let mut forget = tx.prepare("DELETE FROM credits WHERE job = ?1 OR upstream = ?1")?;

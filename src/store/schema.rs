@@ -11,7 +11,7 @@ use crate::config::Durability;
 use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
@@ -31,7 +31,7 @@ CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER, timing INTEGER,
     anchor_wall INTEGER, anchor_elapsed INTEGER, anchor_boot TEXT,
     paused INTEGER NOT NULL DEFAULT 0, last_run INTEGER, watch TEXT, baseline INTEGER NOT NULL DEFAULT 0,
-    ended INTEGER NOT NULL DEFAULT 0, made_up_from INTEGER, made_up_to INTEGER, missed INTEGER NOT NULL DEFAULT 0
+    ended INTEGER NOT NULL DEFAULT 0, made_up TEXT, missed INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE runs (
     id INTEGER PRIMARY KEY, job INTEGER NOT NULL, state TEXT NOT NULL, trigger TEXT NOT NULL, forced INTEGER NOT NULL,
@@ -88,6 +88,13 @@ fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
     if from < 7 {
         tx.execute_batch(blocks::TABLE)?;
         blocks::fill(&tx)?;
+    }
+    if from < 8 {
+        tx.execute_batch(
+            "ALTER TABLE jobs ADD COLUMN made_up TEXT;
+             UPDATE jobs SET made_up = json_array(json_array(made_up_from, made_up_to)) WHERE made_up_from IS NOT NULL;
+             ALTER TABLE jobs DROP COLUMN made_up_from; ALTER TABLE jobs DROP COLUMN made_up_to;",
+        )?;
     }
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()

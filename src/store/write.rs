@@ -210,12 +210,8 @@ pub(super) fn apply(tx: &Connection, entry: &Entry) -> rusqlite::Result<()> {
             Ok(())
         }
         Entry::Cursor { .. } if planted::is(Bug::CursorNotWritten) => Ok(()),
-        Entry::MadeUp { job, from, to } => {
-            tx.prepare_cached("UPDATE jobs SET made_up_from = ?2, made_up_to = ?3 WHERE id = ?1")?.execute(params![
-                job,
-                from.as_nanos(),
-                to.as_nanos()
-            ])?;
+        Entry::MadeUp { job, ranges } => {
+            tx.prepare_cached("UPDATE jobs SET made_up = ?2 WHERE id = ?1")?.execute(params![job, spans_text(ranges)])?;
             Ok(())
         }
         Entry::Cursor { job, at } => {
@@ -254,12 +250,28 @@ pub(super) fn apply(tx: &Connection, entry: &Entry) -> rusqlite::Result<()> {
             Ok(())
         }
         Entry::Timeline { closed, since } => {
-            let spans: Vec<(i64, i64)> = closed.iter().map(|(from, to)| (from.as_nanos(), to.as_nanos())).collect();
+            let spans = nanos_of(closed);
             let text = serde_json::json!({ "closed": spans, "since": since.as_nanos() }).to_string();
             tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('timeline', ?1)")?.execute([text])?;
             Ok(())
         }
     }
+}
+
+/// Spans of time as numbers.
+fn nanos_of(spans: &[(WallTime, WallTime)]) -> Vec<(i64, i64)> {
+    spans.iter().map(|(from, to)| (from.as_nanos(), to.as_nanos())).collect()
+}
+
+/// Spans of time in a column; [`read_spans`] reads them.
+pub(super) fn spans_text(spans: &[(WallTime, WallTime)]) -> String {
+    serde_json::json!(nanos_of(spans)).to_string()
+}
+
+/// What [`spans_text`] wrote; none if that is not what it is.
+pub(super) fn read_spans(text: &str) -> Vec<(WallTime, WallTime)> {
+    let spans: Vec<(i64, i64)> = serde_json::from_str(text).unwrap_or_default();
+    spans.into_iter().map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to))).collect()
 }
 
 fn put_run(tx: &Connection, new: bool, row: &StoredRun) -> rusqlite::Result<()> {

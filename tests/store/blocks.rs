@@ -61,7 +61,12 @@ proptest! {
         if old {
             // As a version left it that knew no blocks: read so, and then brought up to date.
             let conn = rusqlite::Connection::open(dir.path().join(DATABASE)).unwrap();
-            conn.execute_batch("DROP TABLE blocks; PRAGMA user_version = 6").unwrap();
+            conn.execute_batch(
+                "DROP TABLE blocks; ALTER TABLE jobs DROP COLUMN made_up;
+                 ALTER TABLE jobs ADD COLUMN made_up_from INTEGER; ALTER TABLE jobs ADD COLUMN made_up_to INTEGER;
+                 PRAGMA user_version = 6",
+            )
+            .unwrap();
         }
         for round in 0..2 {
             let history = History::open(dir.path()).unwrap().unwrap();

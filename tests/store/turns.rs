@@ -1,6 +1,6 @@
 //! What one turn writes, and what the next start reads.
 
-use firelink::engine::{Change, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
+use firelink::engine::{Change, MadeUp, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, RunId, StateWord, TriggerWord};
 use firelink::store::{History, Store, WatchRecord};
 use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
@@ -201,7 +201,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
     }
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
     conn.execute_batch(
-        "ALTER TABLE jobs DROP COLUMN timing; ALTER TABLE jobs DROP COLUMN ended; ALTER TABLE jobs DROP COLUMN made_up_from; ALTER TABLE jobs DROP COLUMN made_up_to; ALTER TABLE jobs DROP COLUMN missed; DROP INDEX missed_by_job; DROP TABLE blocks;
+        "ALTER TABLE jobs DROP COLUMN timing; ALTER TABLE jobs DROP COLUMN ended; ALTER TABLE jobs DROP COLUMN made_up; ALTER TABLE jobs DROP COLUMN missed; DROP INDEX missed_by_job; DROP TABLE blocks;
          DROP INDEX runs_troubled; DROP TABLE seen_log;
          CREATE TABLE seen (job INTEGER NOT NULL, key BLOB NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (job, key)) WITHOUT ROWID;
          INSERT INTO seen VALUES (1, x'00000000000000000000000000000007', 70), (1, x'00000000000000000000000000000003', 30);
@@ -215,9 +215,33 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
     assert_eq!((known.baseline_done, known.objects), (true, vec![object(3, 30), object(7, 70)]));
     assert_eq!((restored.next_run, restored.jobs[0].cursor), (2, Some(at(5))));
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
-    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 7);
+    assert_eq!(conn.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0)).unwrap(), 8);
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
     assert_eq!(conn.query_row("SELECT timing FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+}
+
+#[test]
+fn what_was_made_up_for_is_read_back_also_from_a_database_that_knew_one_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path(), &["a", "b"]);
+    let made_up = MadeUp::from_ranges(vec![(at(1), at(2)), (at(50), at(50))]);
+    store.commit(vec![Change::MadeUp { job: JobId(0), made_up: made_up.clone() }], Vec::new()).unwrap();
+    drop(store);
+    let (_, restored) = open(dir.path(), &["a", "b"]);
+    assert_eq!((&restored.jobs[0].made_up, restored.jobs[1].made_up.is_empty()), (&made_up, true));
+    let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
+    conn.execute_batch(&format!(
+        "ALTER TABLE jobs DROP COLUMN made_up; ALTER TABLE jobs ADD COLUMN made_up_from INTEGER;
+         ALTER TABLE jobs ADD COLUMN made_up_to INTEGER; UPDATE jobs SET made_up_from = {}, made_up_to = {} WHERE name = 'a';
+         PRAGMA user_version = 7",
+        at(3).as_nanos(),
+        at(4).as_nanos()
+    ))
+    .unwrap();
+    drop(conn);
+    let (_, restored) = open(dir.path(), &["a", "b"]);
+    assert_eq!(restored.jobs[0].made_up, MadeUp::from_ranges(vec![(at(3), at(4))]));
+    assert!(restored.jobs[1].made_up.is_empty());
 }
 
 #[test]
