@@ -85,15 +85,22 @@ impl Engine {
         let rules = &self.rules.jobs[job.index()];
         let memory = &mut self.jobs[job.index()];
         memory.paused = known.paused;
+        let mut of_nobody = Vec::new();
         for (upstream, outcome) in known.credits {
-            if let Some(slot) = rules.slot_of(upstream) {
-                memory.credits.note(slot, outcome);
+            match rules.slot_of(upstream) {
+                Some(slot) => memory.credits.note(slot, outcome),
+                None => of_nobody.push(upstream),
             }
         }
         if matches!(rules.timing, super::rules::Timing::Wall(_)) {
             memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.made_up)));
         }
         let enabled = rules.enabled;
+        for upstream in of_nobody {
+            // Should the job depend on it again one day, this will be long ago.
+            self.record(Change::Credit { job, upstream, outcome: None });
+        }
+        let memory = &mut self.jobs[job.index()];
         if known.stored > 0 {
             // Those in the store are younger than every waiting one that was handed over.
             let handed = known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max();

@@ -119,7 +119,8 @@ impl World<'_> {
         if let Some(daemon) = &self.daemon {
             let grace = daemon.engine.rules().jobs.iter().map(|job| job.policy.kill_grace).max().unwrap_or_default();
             if !daemon.stopped {
-                self.pass(patience + grace + Duration::from_secs(1), 4 * HOPS)?;
+                // Whether the clock is right is asked each second meanwhile.
+                self.pass(patience + grace + Duration::from_secs(1), 8 * HOPS)?;
             }
         }
         let Some(mut daemon) = self.daemon.take() else { return self.begin() };
