@@ -75,8 +75,10 @@ pub(super) struct Children {
     watched: HashMap<RunId, Watched>,
     /// Processes that may not have executed their programs yet.
     starting: Vec<ComingUp>,
-    /// Processes that have ended and are still to be reaped.
+    /// Processes that have ended and are still to be reaped, and pipes that are still to be closed: the kernel takes some
+    /// microseconds for each, which what comes next need not wait for.
     dead: Vec<Child>,
+    ended: Vec<OwnedFd>,
     files: HashMap<RunId, RunFiles>,
     /// Pipes with more to read.
     readable: HashSet<RunId>,
@@ -114,6 +116,7 @@ impl Children {
             watched: HashMap::new(),
             starting: Vec::new(),
             dead: Vec::new(),
+            ended: Vec::new(),
             files: HashMap::new(),
             readable: HashSet::new(),
             buffer: Vec::new(),
@@ -346,6 +349,12 @@ impl Children {
         self.readable.insert(run);
     }
 
+    /// The pipe of a run is empty, and everybody has closed the other end.
+    pub fn output_ended(&mut self, io: &mut Io, run: RunId) {
+        self.readable.remove(&run);
+        self.close_output(io, run);
+    }
+
     pub fn has_output(&self) -> bool {
         !self.readable.is_empty()
     }
@@ -384,8 +393,9 @@ impl Children {
     }
 
     fn close_output(&mut self, io: &mut Io, run: RunId) {
-        if let Some((_fd, token)) = self.watched.get_mut(&run).and_then(|watched| watched.output.take()) {
+        if let Some((fd, token)) = self.watched.get_mut(&run).and_then(|watched| watched.output.take()) {
             io.let_go(token);
+            self.ended.push(fd);
         }
     }
 
@@ -431,9 +441,10 @@ impl Children {
         Some(exit.map_or(Ended::Vanished, |exit| Ended::Exited { exit, out_of_memory }))
     }
 
-    /// Reaps those that have ended.
+    /// Reaps those that have ended, and closes their pipes.
     pub fn bury(&mut self) {
         self.dead.clear();
+        self.ended.clear();
     }
 
     /// What is left in the control group of a run that is over is ended; true if its memory had run out.

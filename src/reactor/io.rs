@@ -63,7 +63,7 @@ impl Io {
         registered.map(|()| token).inspect_err(|_| self.tokens.remove(token))
     }
 
-    /// For a descriptor of this process alone that is closed now, which ends its registration (epoll(7)). A child that has
+    /// For a descriptor of this process alone that is closed now, which ends its registration (epoll(7)), before the loop waits again. A child that has
     /// not executed its program yet holds a copy of it and may keep the registration for so long: what that tells has a
     /// token that stands for nothing.
     pub fn let_go(&mut self, token: Token) {

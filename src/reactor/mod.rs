@@ -404,8 +404,13 @@ impl<C: Clocks> Reactor<C> {
             self.settle(events.is_empty() && self.inbox.is_empty());
             hungry.into_iter().for_each(|peer| self.serve(peer));
             for event in &events {
-                if let Some(what) = self.io.what(event.token()) {
-                    self.ready(what)?;
+                match self.io.what(event.token()) {
+                    // Closed, and nothing to be read: nobody needs to look.
+                    Some(What::Output(run)) if event.is_read_closed() && !event.is_readable() => {
+                        self.children.output_ended(&mut self.io, run);
+                    }
+                    Some(what) => self.ready(what)?,
+                    None => {}
                 }
             }
             self.turn();
