@@ -27,7 +27,8 @@ impl Store {
     pub fn commit(&mut self, changes: Vec<Change>, mut watches: Vec<WatchRecord>) -> Result<(), StoreError> {
         // Only one of the two has anything: while the disk refuses, nothing is jotted down.
         let mut entries = std::mem::take(&mut self.backlog);
-        entries.append(&mut self.jotted);
+        // Its memory goes, too: a busy minute is not for ever.
+        entries.append(&mut std::mem::take(&mut self.jotted));
         entries.extend(changes.iter().map(|change| self.terms().entry(change)));
         if !self.watch_backlog.is_empty() {
             self.watch_backlog.append(&mut watches);
