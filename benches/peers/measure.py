@@ -75,7 +75,8 @@ def show_latency(name, late_ms):
 def latency(seconds=60):
     out = os.path.join(WORK, 'latency')
     write(out, '')
-    due = subprocess.run([FLOOR, 'timer', '200', '50', out], capture_output=True, text=True).stdout.split()
+    # As often as the others, because a machine that was left alone for a second is slower to wake.
+    due = subprocess.run([FLOOR, 'timer', str(seconds), '1000', out], capture_output=True, text=True).stdout.split()
     show_latency('timerfd + posix_spawn', [(at - int(when)) / 1e6 for at, when in zip(stamps(out), due)])
     here = daemons()
     for name in (name for name in SECONDS if name in here):
