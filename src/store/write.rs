@@ -133,7 +133,7 @@ impl Store {
 
     fn write(&mut self, entries: &[Entry], watches: &[WatchRecord]) -> rusqlite::Result<()> {
         let mark = self.journal.mark(&self.conn)?;
-        let terms = Terms { job_rows: &self.job_rows, boot: &self.boot_id };
+        let terms = self.terms();
         in_transaction(&self.conn, |conn| {
             entries.iter().try_for_each(|entry| apply(conn, entry))?;
             for watch in watches.iter().filter(|_| !planted::is(Bug::SeenNotWritten)) {
