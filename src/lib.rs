@@ -43,7 +43,9 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod cron;
 pub mod dag;
+pub mod drawing;
 pub mod engine;
 pub mod exec;
 #[cfg(feature = "metrics")]
@@ -55,6 +57,7 @@ pub mod notify;
 pub mod planted;
 pub mod reactor;
 pub mod store;
+pub mod text;
 pub mod triggers;
 #[cfg(feature = "web")]
 pub mod web;

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use firelink::config::{Config, Surroundings, load_text};
+use firelink::cron::parse_rfc3339;
 use firelink::engine::simulate::{Attempted, Step, What, simulate};
 use firelink::model::{Exit, WallTime};
-use firelink::triggers::cron::parse_rfc3339;
 use random::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use firelink::config::{Surroundings, load_text};
 use firelink::control::protocol::{parse_request, request_line};
 use firelink::control::{Connection, Input, REQUEST_LIMIT};
+use firelink::cron::{Schedule, Zone, parse_rfc3339};
 use firelink::model::{Elapsed, WallTime, format_duration, format_size, parse_duration, parse_size};
-use firelink::triggers::cron::{Schedule, Zone, parse_rfc3339};
 use firelink::triggers::s3::NameFilter;
 use firelink::triggers::seams;
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 /// too; what each relies on is said beside it, which clippy's `undocumented_unsafe_blocks` sees to.
 const UNSAFE: &[(&str, usize)] = &[
     // A child by clone(2) that comes up while the daemon goes on, and the calls that it makes.
-    ("src/exec/clone.rs", 12),
+    ("src/exec/spawn/clone.rs", 12),
     ("src/exec/detach.rs", 1),
     // posix_spawn(3), its attributes and its file actions.
     ("src/exec/posix.rs", 9),

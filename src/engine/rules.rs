@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 
+use crate::cron::{Schedule, Zone};
 use crate::dag::Condition;
 use crate::model::{JobId, TriggerWord};
-use crate::triggers::cron::{Schedule, Zone};
 
 /// What happens when a job is triggered while a run of it is active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

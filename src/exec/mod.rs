@@ -12,40 +12,24 @@
 //! reactor calls. `reactor` is the only caller; `config` reads into [`spec`]. Unsafe code lives in `clone`, `detach`,
 //! `posix` and `sys` alone.
 
-mod adopted;
 mod cgroup;
 mod child;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod clone;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-#[path = "no_clone.rs"]
-mod clone;
 mod detach;
-mod env;
-mod environment;
 mod event;
-mod leftovers;
 mod log;
 mod output;
-mod plan;
-mod posix;
-mod proc;
-mod search;
+mod processes;
+mod spawn;
 pub mod spec;
-mod start;
-mod strays;
 mod sys;
 
-pub use adopted::Adopted;
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use child::{Child, GroupSignal};
 pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path};
-pub use leftovers::{Daemon, PLUGIN, kill_plugins};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
-pub use search::find_leader;
-pub use start::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
-pub use strays::{Known, Stray, Swept, sweep};
+pub use processes::{Adopted, Daemon, Known, PLUGIN, Stray, Swept, find_leader, kill_plugins, sweep};
+pub use spawn::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
 pub use sys::{become_subreaper, has_pidfd, terminal_size};
 
 /// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.

@@ -9,11 +9,11 @@ use super::clocks::Clocks;
 use super::{Reactor, diary};
 use crate::config::Tell;
 use crate::control::commands::status;
+use crate::cron::Zone;
 use crate::engine::Story;
 use crate::model::{Elapsed, StateWord};
 use crate::notify::{Letter, Notifier};
 use crate::store::StoredRun;
-use crate::triggers::cron::Zone;
 
 /// How long deliveries get at the daemon's end; less if `shutdown_timeout` is less.
 const LAST_WORDS: Duration = Duration::from_secs(2);

@@ -3,10 +3,10 @@
 use super::Reactor;
 use super::clocks::Clocks;
 use crate::control::commands::status;
+use crate::cron::Zone;
 use crate::engine::Story;
 use crate::model::Elapsed;
 use crate::store::StoredRun;
-use crate::triggers::cron::Zone;
 
 #[derive(Default)]
 pub(super) struct Callers {}

@@ -9,8 +9,9 @@ use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
 use super::write::{read_spans, spans_text};
 use super::{JobKey, Store};
+use crate::engine::order_of_names;
 use crate::engine::{MadeUp, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
-use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime, order_of_names};
+use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime};
 
 /// How many jobs are added by one statement.
 const AT_ONCE: usize = 64;

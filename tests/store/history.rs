@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use firelink::cron::Zone;
 use firelink::engine::Change;
 use firelink::model::{JobId, Outcome, RunId, StateWord, TriggerWord};
 use firelink::store::{Filter, Gone, History, Keep, Lock, LockError, Pruned, Store, log_path};
-use firelink::triggers::cron::Zone;
 
 use crate::support::{at, ended, names, new, open, pending, running};
 

@@ -11,8 +11,8 @@ use super::message::{self, Told};
 use super::taken::{self, Fate, Taken};
 use super::{Ack, HIDDEN, MOST_AT_WORK, SqsWatch};
 use crate::model::{Elapsed, StateWord, format_duration};
-use crate::triggers::hash::object_key;
 use crate::triggers::s3::trouble::Trouble;
+use crate::triggers::watch::hash::object_key;
 use crate::triggers::{Batch, ObjectKey, Readiness, Source, SourceHost};
 
 /// How soon a queue that can't be reached is tried again; twice that the next time, and so on.

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::model::WallTime;
-use crate::triggers::hash::{SPARE_BIT, object_key};
+use crate::triggers::watch::hash::{SPARE_BIT, object_key};
 use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
 
 /// How many ids are kept.
