@@ -15,8 +15,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firelink::config::Durability;
 use firelink::model::{Elapsed, JobId, Now, WallTime};
+use firelink::store::Durability;
 use firelink::store::{DATABASE, JobKey, Keep, PRUNE_AT_ONCE, Store};
 
 const RUNS: u32 = 1_000_000;

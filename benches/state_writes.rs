@@ -20,9 +20,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
+use firelink::store::Durability;
 use firelink::store::{JobKey, Keep, Store};
 
 const RUNS: u64 = 2000;

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firelink::config::Durability;
+use firelink::store::Durability;
 use firelink::store::{DATABASE, Store};
 use story::{Found, begin, tell};
 use vfs::{Fault, Op};

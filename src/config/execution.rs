@@ -9,7 +9,8 @@ use super::fields::Fields;
 use super::render::quoted;
 use super::yaml::Value;
 use super::{Surroundings, keys};
-use crate::engine::rules::{Backoff, Concurrency, Retry};
+use crate::engine::rules::{Backoff, Retry};
+use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
 use crate::triggers::Place;
 

@@ -36,6 +36,7 @@ use std::time::Duration;
 use crate::cron::Zone;
 use crate::engine::rules::Rules;
 use crate::exec::spec::{Action, ExecSpec, Hooks};
+use crate::store::Durability;
 use crate::triggers::Trigger;
 use findings::Findings;
 use source::Source;
@@ -75,16 +76,6 @@ pub struct Job {
     pub keep_for: Option<Duration>,
     /// The zone in which its instants are shown.
     pub zone: Zone,
-}
-
-/// How hard a commit of the state is pressed onto the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Survives any crash of the process; a power cut may cost the last transactions.
-    #[default]
-    Normal,
-    /// Each transaction is fsynced.
-    Full,
 }
 
 /// What becomes of running jobs when the daemon is asked to stop.

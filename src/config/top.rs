@@ -12,9 +12,10 @@ use super::job::{DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
 use super::notify;
 use super::render::quoted;
 use super::yaml::{Document, Value};
-use super::{Config, Durability, OnStop, Surroundings, Sync, graph, keys, lints, metrics, web};
+use super::{Config, OnStop, Surroundings, Sync, graph, keys, lints, metrics, web};
 use crate::cron::Zone;
 use crate::engine::rules::Rules;
+use crate::store::Durability;
 
 const DEFAULT_MAX_PARALLEL: u32 = 32;
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);

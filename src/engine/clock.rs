@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::event::{Change, Effect, StopSignal, Story};
 use super::flow::Cause;
-use super::rules::{Grid, Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
+use super::timing::{Grid, Timing, WallTiming};
 use super::wall::{Due, SHORTEST_GRACE, WallState};
 use super::{ClockMode, Engine, MadeUp, Mode, NextDue};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};

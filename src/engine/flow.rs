@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Change, Effect, Payload, Request, Spawn, StopSignal, Story};
-use super::rules::{Backoff, Concurrency, Retry};
+use super::rules::{Backoff, Retry};
 use super::run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
+use super::timing::Concurrency;
 use super::{Engine, Mode, Tracked, WINDOW};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};

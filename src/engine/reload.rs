@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::event::{Change, Effect};
-use super::rules::{JobRules, Policy, Rules, Timing};
+use super::rules::{JobRules, Policy, Rules};
 use super::run::{RunState, Waiting};
 use super::timers::Timer;
+use super::timing::Timing;
 use super::wall::WallState;
 use super::{ClockMode, Engine, JobMemory, MadeUp, Mode, NextDue};
 use crate::dag::Credits;

@@ -92,7 +92,7 @@ impl Engine {
                 None => of_nobody.push(upstream),
             }
         }
-        if matches!(rules.timing, super::rules::Timing::Wall(_)) {
+        if matches!(rules.timing, super::timing::Timing::Wall(_)) {
             memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.made_up)));
         }
         let enabled = rules.enabled;

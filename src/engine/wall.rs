@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::rules::{CATCH_UP_LIMIT, CatchUp, WallTiming};
+use super::timing::{CATCH_UP_LIMIT, CatchUp, WallTiming};
 use crate::model::WallTime;
 use crate::planted::{self, Bug};
 

@@ -6,10 +6,14 @@
 
 mod ids;
 mod run;
+mod seen;
+mod signal;
 mod time;
 mod units;
 
 pub use ids::{Attempt, JobId, Pid, RunId};
 pub use run::{Exit, Outcome, RunView, StateWord, TriggerWord};
+pub use seen::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
+pub use signal::signal_name;
 pub use time::{Elapsed, Now, WallTime};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

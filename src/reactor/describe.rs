@@ -9,7 +9,7 @@ use crate::control::commands::{graph, health, job};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::cron::Upcoming;
 use crate::engine::RunRecord;
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::exec::spec::Action;
 use crate::model::{JobId, Now};
 

@@ -16,9 +16,10 @@ use super::source_child::{SourceChild, Whose};
 use crate::engine::{Engine, WINDOW};
 use crate::exec::Known;
 use crate::exec::spec::{Action, ExecSpec};
+use crate::model::{Batch, SeenSnapshot};
 use crate::model::{Elapsed, JobId, Now, StateWord, TriggerWord};
 use crate::store::Store;
-use crate::triggers::{Batch, ChildPipes, FdId, Mailbox, Readiness, SeenSnapshot, Source, SourceHost};
+use crate::triggers::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
 /// How many runs must have ended before a source that waits for room is told: one at a time would cost a transaction
 /// for each.

@@ -31,10 +31,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::config::Durability;
 use crate::engine::rules::JobRules;
+use crate::model::Batch;
 use crate::model::JobId;
-use crate::triggers::Batch;
 
 pub use copy::bring_back;
 pub use history::{AttemptRow, Filter, History, MissedRow};
@@ -61,12 +60,22 @@ pub struct WatchRecord {
     pub batch: Batch,
 }
 
+/// How much of the state a power cut may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives any crash of the process; a power cut may cost the last transactions.
+    #[default]
+    Normal,
+    /// Fsyncs every transaction.
+    Full,
+}
+
 /// What tells a job's rows from those of others.
 #[derive(Clone, Debug)]
 pub struct JobKey {
     /// Its name.
     pub name: Arc<str>,
-    /// [`Timing::mark`](crate::engine::rules::Timing::mark) of its wall deadlines.
+    /// [`Timing::mark`](crate::engine::timing::Timing::mark) of its wall deadlines.
     pub timing: i64,
 }
 

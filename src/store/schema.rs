@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::Durability;
 use super::blocks;
-use crate::config::Durability;
-use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
+use crate::model::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
 pub(super) const VERSION: i64 = 8;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::history::{AttemptRow, MissedRow};
 use super::row::StoredRun;
 use crate::cron::Zone;
-use crate::exec::signal_name;
+use crate::model::signal_name;
 use crate::model::{Attempt, Exit, RunId, RunView, StateWord, TriggerWord};
 
 /// Where the output of a run is, or would be.

@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, params};
 
+use super::Durability;
 use super::entry::{Entry, Terms, last_words};
 use super::journal;
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
 use super::{BACKLOG, Store, WatchRecord, blocks, seen};
-use crate::config::Durability;
 use crate::engine::Change;
 use crate::model::{Exit, WallTime};
 use crate::planted::{self, Bug};

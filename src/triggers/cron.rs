@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{JobContext, Keys, Text, Trigger, TriggerType, stable_offset};
 use crate::cron::{REBOOT, Schedule, Zone, is_reboot};
-use crate::engine::rules::{CatchUp, Concurrency, Timing, WallTiming};
+use crate::engine::timing::{CatchUp, Concurrency, Timing, WallTiming};
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.

@@ -36,13 +36,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cron::Zone;
-use crate::engine::rules::{Concurrency, Timing};
+use crate::engine::timing::{Concurrency, Timing};
 use crate::model::TriggerWord;
 
 pub use keys::{Keys, Place, Text};
-pub use source::{
-    Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
-};
+pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
 /// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
 pub static REGISTRY: &[&TriggerType] = &[

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firelink::dag::Condition;
-use firelink::engine::rules::{Concurrency, JobRules, Rules, Timing};
+use firelink::engine::rules::{JobRules, Rules};
+use firelink::engine::timing::{Concurrency, Timing};
 use firelink::engine::{Change, Effect, Engine, Event, Request, RunState, Spawn, StopSignal, Story, Waiting};
 use firelink::model::{Elapsed, Exit, JobId, Now, Outcome, StateWord, TriggerWord, WallTime};
 

@@ -1,8 +1,8 @@
 //! What is jotted down before it is in the database.
 
-use firelink::config::Durability;
 use firelink::engine::{Change, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Outcome, RunId, StateWord};
+use firelink::store::Durability;
 use firelink::store::{Filter, History, JOURNAL, Opened, Store, inspect};
 
 use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};

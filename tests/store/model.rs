@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use firelink::engine::{Change, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, JobId, Outcome, RunId, StateWord, WallTime};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{Filter, History, WatchRecord, inspect};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use proptest::prelude::*;
 
 use crate::support::{at, ended, new, open, pending, running, update};

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use firelink::model::JobId;
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{DATABASE, Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::support::open;
 

@@ -2,8 +2,8 @@
 
 use firelink::engine::{Change, MadeUp, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, RunId, StateWord, TriggerWord};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{History, Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};
 

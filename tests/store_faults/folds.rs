@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use firelink::config::Durability;
 use firelink::model::JobId;
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
+use firelink::store::Durability;
 use firelink::store::{Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::story::{begin, open};
 use crate::vfs::{self, Fault, Op};

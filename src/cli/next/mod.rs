@@ -13,7 +13,7 @@ use crate::cli::load::load;
 use crate::cli::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::Surroundings;
 use crate::cron::{Zone, parse_rfc3339};
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::model::WallTime;
 use crate::text::nearest;
 

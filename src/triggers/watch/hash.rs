@@ -7,7 +7,7 @@ use std::hash::Hasher as _;
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128 as _, SipHasher13 as SipHasher13x128};
 
-use crate::triggers::{ObjectKey, ObjectVersion};
+use crate::model::{ObjectKey, ObjectVersion};
 
 // Any numbers would do, as long as they stay: the fractional digits of pi.
 const KEY_0: u64 = 0x243f_6a88_85a3_08d3;

@@ -6,7 +6,7 @@
 //! listing under way contained it.
 
 use super::hash::SPARE_BIT;
-use crate::triggers::{ObjectKey, SeenObject};
+use crate::model::{ObjectKey, SeenObject};
 
 /// The tail may always grow to this size: two pages.
 const SMALL_TAIL: usize = 2_048;
@@ -203,7 +203,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::triggers::ObjectVersion;
+    use crate::model::ObjectVersion;
 
     fn seen(key: u128, version: u64) -> SeenObject {
         SeenObject { key: ObjectKey(key), version: ObjectVersion(version) }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firelink::engine::{Change, Effect, Event, RunRecord, Spawn, StopSignal};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::model::{Exit, JobId, Pid, RunId, StateWord};
 use firelink::reactor::gather::{self, Acts};
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use super::super::case::Death;
 use super::{Halt, Pressed, Process, World, hash, watch_event};
