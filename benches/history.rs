@@ -126,7 +126,7 @@ fn main() {
         let keep = Keep { runs, since: None };
         let mut one = |time| {
             let (took, _) = timed(|| store.prune(JobId(time % JOBS), keep, PRUNE_AT_ONCE).expect("a pruning"));
-            store.rest(Duration::from_secs(1));
+            store.idle_maintenance(Duration::from_secs(1));
             took
         };
         (0..times).map(&mut one).collect()

@@ -8,7 +8,7 @@
 //! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
 //! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
-//! Nothing here waits, but for a child that executes its program ([`Begun::settle`]): descriptors become readable and the
+//! Nothing here waits, but for a child that executes its program ([`PendingSpawn::settle`]): descriptors become readable and the
 //! reactor calls. `reactor` is the only caller; `config` reads into [`spec`]. Unsafe code lives in `clone`, `detach`,
 //! `posix` and `sys` alone.
 
@@ -28,6 +28,6 @@ pub use child::{Child, GroupSignal};
 pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
-pub use processes::{Adopted, Daemon, Known, PLUGIN, Stray, Swept, find_leader, kill_plugins, sweep};
-pub use spawn::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
+pub use processes::{Adopted, Daemon, EscapedProcess, Known, PLUGIN, Swept, find_leader, kill_plugins, sweep};
+pub use spawn::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};
 pub use sys::{become_subreaper, has_pidfd, terminal_size};

@@ -10,15 +10,15 @@
 //! command line import it.
 
 mod blocks;
+mod compact;
 mod copy;
 mod entry;
-mod fold;
 mod history;
 mod inspect;
 mod journal;
 mod lock;
+mod maintenance;
 mod prune;
-mod rest;
 mod restore;
 mod row;
 mod schema;
@@ -106,11 +106,11 @@ pub struct Store {
     /// How long the logs of what was seen are.
     seen_lengths: seen::Lengths,
     /// The one that is being folded.
-    folding: Option<fold::Folding>,
+    folding: Option<compact::Folding>,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
     /// Something was written since the log of the database was last emptied.
-    unrested: bool,
+    checkpoint_due: bool,
     /// What a person should hear and has not been handed over.
     warnings: Vec<String>,
 }
@@ -126,7 +126,7 @@ pub struct Opened {
 
 impl Store {
     /// Gives back what the start has read and asked, which SQLite would keep for another time.
-    pub fn give_back(&mut self) {
+    pub fn trim(&mut self) {
         self.journal.forget();
         self.conn.flush_prepared_statement_cache();
         if let Err(error) = self.conn.release_memory() {
@@ -167,7 +167,7 @@ impl Store {
             seen_lengths: seen::Lengths::new(),
             folding: None,
             since_bound: 0,
-            unrested: true,
+            checkpoint_due: true,
             warnings: Vec::new(),
         };
         Ok(Opened { store, warnings })

@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 
 use firelink::exec::spec::{Capture, ExecSpec};
-use firelink::exec::{self, Child, GroupSignal, Known, Stray, Swept, sweep};
+use firelink::exec::{self, Child, EscapedProcess, GroupSignal, Known, Swept, sweep};
 use firelink::model::{Exit, Pid, RunId};
 use nix::sys::signal::Signal;
 
@@ -43,7 +43,7 @@ fn wait_for_an_end(live: &[Known]) {
 }
 
 /// Sweeps at each end of a child, or at once when told to, until `done`.
-fn sweep_until(live: &[Known], done: impl Fn() -> bool) -> Vec<Stray> {
+fn sweep_until(live: &[Known], done: impl Fn() -> bool) -> Vec<EscapedProcess> {
     let mut swept = sweep(live).unwrap();
     let mut killed = swept.killed;
     while !done() {
@@ -59,7 +59,7 @@ fn sweep_until(live: &[Known], done: impl Fn() -> bool) -> Vec<Stray> {
 }
 
 /// Sweeps until no child is left but these.
-fn sweep_until_only(live: &[Known]) -> Vec<Stray> {
+fn sweep_until_only(live: &[Known]) -> Vec<EscapedProcess> {
     sweep_until(live, || children().len() <= live.len())
 }
 
@@ -124,7 +124,7 @@ fn a_stray_of_one_run_ends_and_the_orphans_of_a_living_run_do_not() {
     let stray = pid_after(&String::from_utf8(over.written().unwrap()).unwrap(), "stray");
     let member = pid_after(&String::from_utf8(over.written().unwrap()).unwrap(), "member");
     let killed = sweep_until(&live, || state_of(stray).is_none() && state_of(member).is_none());
-    assert!(killed.contains(&Stray { run: RunId(1), pid: stray }), "{killed:?}");
+    assert!(killed.contains(&EscapedProcess { run: RunId(1), pid: stray }), "{killed:?}");
     for label in ["stray", "member"] {
         assert!(matches!(state_of(pid_after(&told, label)), Some('S' | 'R')), "{label} of the living run");
     }
@@ -148,7 +148,7 @@ fn a_stray_of_an_earlier_attempt_ends_while_the_next_one_runs() {
     // Ticks are coarse: two processes of the same one can't be told apart, so the next attempt is made to be later.
     let later = Pid { start_ticks: second.child.pid().start_ticks + 1, ..second.child.pid() };
     let killed = sweep_until_only(&[Known { pid: later, run: Some(RunId(5)) }]);
-    assert_eq!(killed, [Stray { run: RunId(5), pid: stray }]);
+    assert_eq!(killed, [EscapedProcess { run: RunId(5), pid: stray }]);
 }
 
 #[test]

@@ -420,7 +420,7 @@ impl<'c> World<'c> {
                 .run(run)
                 .is_some_and(|record| matches!(&record.state, RunState::Running(process) if process.adopted));
             daemon.inbox.push_back(match adopted {
-                true => Event::Vanished { run },
+                true => Event::ExitUnknown { run },
                 false => Event::Exited { run, exit: process.exit, reason: None },
             });
         }

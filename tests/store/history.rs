@@ -323,7 +323,7 @@ fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
             for job in [JobId(0), JobId(1)] {
                 store.prune(job, Keep { runs: 20, since: None }, 200).unwrap();
             }
-            store.rest(Duration::from_secs(600));
+            store.idle_maintenance(Duration::from_secs(600));
         }
         if id == 2 * 144 {
             after_a_day = size();

@@ -151,7 +151,7 @@ proptest! {
         for step in steps.iter().chain([&Step::Restart { jot: true }]) {
             model.apply(step, &mut changes, &mut watches);
             if let Step::EndOfTurn { jot } | Step::Restart { jot } = step {
-                if *jot && watches.is_empty() && store.jot(&changes) {
+                if *jot && watches.is_empty() && store.append(&changes) {
                     changes.clear();
                 } else {
                     store.commit(std::mem::take(&mut changes), std::mem::take(&mut watches)).unwrap();

@@ -73,7 +73,7 @@ impl Adopted {
     ///
     /// # Errors
     /// When `/proc` can't be read.
-    pub fn kill_rest(&self) -> io::Result<usize> {
+    pub fn kill_remaining(&self) -> io::Result<usize> {
         match &self.mark {
             Some(mark) if !self.is_alive() => escaped::kill_marked(mark, self.pid.start_ticks),
             _ => Ok(0),

@@ -41,7 +41,7 @@ pub struct Known {
 
 /// A process that outlived its run and was sent SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stray {
+pub struct EscapedProcess {
     /// The run.
     pub run: RunId,
     /// The process.
@@ -55,7 +55,7 @@ pub struct Swept {
     pub reaped: usize,
     /// Whom it sent SIGKILL, family members not counted. Their ends come as SIGCHLD, upon which the next sweep reaps
     /// them.
-    pub killed: Vec<Stray>,
+    pub killed: Vec<EscapedProcess>,
     /// True if an orphan was in the middle of execve(2), where nobody can tell whose it is: to be called again shortly
     /// (some 10 ms), since nothing else may bring the next sweep.
     pub again: bool,
@@ -83,7 +83,7 @@ pub fn sweep(known: &[Known]) -> io::Result<Swept> {
             swept.reaped += usize::from(sys::wait(pid, true)?.is_some());
         } else {
             match owner(pid, stat, known) {
-                Owner::Ended(run) if kill_family(pid) => swept.killed.push(Stray { run, pid }),
+                Owner::Ended(run) if kill_family(pid) => swept.killed.push(EscapedProcess { run, pid }),
                 Owner::Ended(_) | Owner::Another => {}
                 Owner::NotYetKnown => swept.again = true,
             }

@@ -15,6 +15,6 @@ mod leftovers;
 pub(super) mod proc;
 
 pub use adopted::Adopted;
-pub use escaped::{Known, Stray, Swept, sweep};
+pub use escaped::{EscapedProcess, Known, Swept, sweep};
 pub use find::find_leader;
 pub use leftovers::{Daemon, PLUGIN, kill_plugins};

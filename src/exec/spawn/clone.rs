@@ -154,7 +154,7 @@ pub(in crate::exec) fn start(
 
 impl Starting {
     /// True if [`Starting::settle`] would not wait.
-    pub fn is_up(&self) -> bool {
+    pub fn has_execed(&self) -> bool {
         self.shared.uses.load(Ordering::Acquire) == 0
     }
 
@@ -162,7 +162,7 @@ impl Starting {
     ///
     /// # Errors
     /// What the child's chdir(2) or execve(2) said; it is reaped then.
-    pub fn settle(mut self) -> io::Result<Child> {
+    pub fn wait_for_exec(mut self) -> io::Result<Child> {
         self.wait();
         self.settled = true;
         match self.shared.error.load(Ordering::Relaxed) {

@@ -22,4 +22,4 @@ mod posix;
 mod start;
 
 pub(in crate::exec) use plan::DAEMON_PID;
-pub use start::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
+pub use start::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};

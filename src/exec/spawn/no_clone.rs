@@ -24,7 +24,7 @@ pub(in crate::exec) fn start(
 
 impl Starting {
     /// Cannot be called.
-    pub fn is_up(&self) -> bool {
+    pub fn has_execed(&self) -> bool {
         match *self {}
     }
 
@@ -32,7 +32,7 @@ impl Starting {
     ///
     /// # Errors
     /// None.
-    pub fn settle(self) -> io::Result<Child> {
+    pub fn wait_for_exec(self) -> io::Result<Child> {
         match self {}
     }
 }

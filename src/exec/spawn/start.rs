@@ -84,7 +84,7 @@ impl std::error::Error for SpawnError {}
 ///
 /// # Errors
 /// Why nothing was started.
-pub fn begin(launch: &Launch<'_>) -> Result<Begun, SpawnError> {
+pub fn begin(launch: &Launch<'_>) -> Result<PendingSpawn, SpawnError> {
     let mut plan = Plan::of(launch)?;
     let (mut reader, mut writer) = (None, None);
     if launch.exec.capture != Capture::None {
@@ -93,12 +93,12 @@ pub fn begin(launch: &Launch<'_>) -> Result<Begun, SpawnError> {
         (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
     }
     let made = start(&mut plan, launch, Outputs::Together(writer))?;
-    Ok(Begun { made, reader, named: plan.named() })
+    Ok(PendingSpawn { made, reader, named: plan.named() })
 }
 
 /// A process that may not have executed its program yet.
 #[must_use = "dropped, it is killed"]
-pub struct Begun {
+pub struct PendingSpawn {
     made: Made,
     reader: Option<OwnedFd>,
     named: Named,
@@ -109,12 +109,12 @@ enum Made {
     Started(Child),
 }
 
-impl Begun {
-    /// True if [`Begun::settle`] would not wait.
+impl PendingSpawn {
+    /// True if [`PendingSpawn::settle`] would not wait.
     #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub fn has_execed(&self) -> bool {
         match &self.made {
-            Made::Starting(starting) => starting.is_up(),
+            Made::Starting(starting) => starting.has_execed(),
             Made::Started(_) => true,
         }
     }
@@ -123,17 +123,17 @@ impl Begun {
     ///
     /// # Errors
     /// Why it could not be.
-    pub fn settle(self) -> Result<Child, SpawnError> {
-        let mut child = self.made.settle(&self.named)?;
+    pub fn wait_for_exec(self) -> Result<Child, SpawnError> {
+        let mut child = self.made.wait_for_exec(&self.named)?;
         child.give_output(self.reader);
         Ok(child)
     }
 }
 
 impl Made {
-    fn settle(self, named: &Named) -> Result<Child, SpawnError> {
+    fn wait_for_exec(self, named: &Named) -> Result<Child, SpawnError> {
         match self {
-            Made::Starting(starting) => starting.settle().map_err(|error| explain(&error, named, None)),
+            Made::Starting(starting) => starting.wait_for_exec().map_err(|error| explain(&error, named, None)),
             Made::Started(child) => Ok(child),
         }
     }
@@ -144,7 +144,7 @@ impl Made {
 /// # Errors
 /// Why nothing was started.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
-    begin(launch)?.settle()
+    begin(launch)?.wait_for_exec()
 }
 
 /// A child whose stdout and stderr are two pipes.
@@ -168,7 +168,7 @@ pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
     let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
     let (stdout, out) = output::pipe().map_err(os)?;
     let (stderr, err) = output::pipe().map_err(os)?;
-    let child = start(&mut plan, launch, Outputs::Apart(out, err))?.settle(&plan.named())?;
+    let child = start(&mut plan, launch, Outputs::Apart(out, err))?.wait_for_exec(&plan.named())?;
     Ok(Apart { child, stdout, stderr })
 }
 

@@ -18,7 +18,7 @@ use super::seen::{GONE, ROW, bytes_of, each_row};
 use super::write::in_transaction;
 
 /// Records whose keys are remembered at a time: some MB.
-const WINDOW: usize = 32_768;
+const MAX_IN_MEMORY: usize = 32_768;
 
 /// Records looked at in one step: a millisecond or two.
 const LOOK: usize = 65_536;
@@ -74,7 +74,7 @@ impl Folding {
 
     fn open_window(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let (mut places, mut until) = (0.., self.end);
-        each_row(conn, self.job, self.at..=self.end, WINDOW, |seq, records| {
+        each_row(conn, self.job, self.at..=self.end, MAX_IN_MEMORY, |seq, records| {
             self.latest.extend(records.map(|object| object.key.0).zip(places.by_ref().map(Some)));
             until = seq;
         })?;
@@ -157,7 +157,7 @@ impl Store {
                 match dropped {
                     Some(dropped) => {
                         length.now = length.now.saturating_sub(dropped);
-                        self.unrested |= dropped > 0;
+                        self.checkpoint_due |= dropped > 0;
                         self.folding = Some(folding);
                     }
                     None => length.folded = folding.begun.saturating_sub(folding.dropped),

@@ -30,14 +30,14 @@ pub(super) const NET: u32 = 4_000;
 
 impl Store {
     /// Nothing is due for so long: what would hold up a commit is done now, if it is worth it.
-    pub fn rest(&mut self, quiet: Duration) {
+    pub fn idle_maintenance(&mut self, quiet: Duration) {
         if quiet < SHORT {
             return;
         }
         if self.trouble.is_none() {
             (0..if quiet < LONG { 1 } else { STEPS }).for_each(|_| self.fold_seen(1));
         }
-        if !self.unrested {
+        if !self.checkpoint_due {
             return;
         }
         // A refusal costs nothing but the log's length, and is met again by the next commit if it lasts.
@@ -50,7 +50,7 @@ impl Store {
             return Ok(());
         }
         let left = self.waiting_pages("PRAGMA wal_checkpoint(PASSIVE)")?;
-        self.unrested = left > 0;
+        self.checkpoint_due = left > 0;
         // A reader may still need the rest of it. Without one, the next commit begins the log anew, which is a sync more:
         // better one that nobody waits for.
         if left == 0 {

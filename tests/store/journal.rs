@@ -10,7 +10,7 @@ use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, ru
 /// The first turn that would like to be jotted down has to be a commit, which begins the journal.
 fn begun(dir: &std::path::Path) -> Store {
     let (mut store, _) = open(dir, &["a", "b"]);
-    assert!(!store.jot(&[new(pending(1, 0))]));
+    assert!(!store.append(&[new(pending(1, 0))]));
     store.commit(vec![new(pending(1, 0))], Vec::new()).unwrap();
     assert!(!dir.join(JOURNAL).exists(), "a file only when there is something for it");
     store
@@ -30,9 +30,9 @@ fn it_outlives_the_daemon_and_means_the_same_under_another_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     let credit = Change::Credit { job: JobId(1), upstream: JobId(0), outcome: Some(Outcome::Failed) };
-    assert!(store.jot(&[update(running(1, 0)), new(running(2, 1)), Change::Cursor { job: JobId(1), at: at(60) }]));
-    assert!(store.jot(&[update(ended(1, 0, Outcome::Failed, at(9))), credit]));
-    assert!(store.jotted() > 0);
+    assert!(store.append(&[update(running(1, 0)), new(running(2, 1)), Change::Cursor { job: JobId(1), at: at(60) }]));
+    assert!(store.append(&[update(ended(1, 0, Outcome::Failed, at(9))), credit]));
+    assert!(store.journal_bytes() > 0);
     drop(store);
     let mut store = opened(dir.path()).store;
     let (restored, _) = store.restore(now(), &names(&["b", "new", "a"]), None).unwrap();
@@ -66,7 +66,7 @@ fn others_see_it_as_if_it_were_in_the_database() {
     };
     let retry = RunState::Pending(Waiting::Retry { not_before: at(30), due: Elapsed::from_nanos(7) });
     let retried = firelink::engine::RunRecord { state: retry, ..running(3, 0) };
-    assert!(store.jot(&[update(ended(2, 0, Outcome::Succeeded, at(5))), failed, update(retried), new(running(5, 1))]));
+    assert!(store.append(&[update(ended(2, 0, Outcome::Succeeded, at(5))), failed, update(retried), new(running(5, 1))]));
     let expected = [
         (5, StateWord::Running),
         (4, StateWord::Pending),
@@ -86,7 +86,7 @@ fn others_see_it_as_if_it_were_in_the_database() {
     let rows = |history: &History| (history.query(&all()).unwrap(), history.attempts(RunId(3)).unwrap());
     let before = rows(&history);
     store.catch_up().unwrap();
-    assert_eq!(store.jotted(), 0);
+    assert_eq!(store.journal_bytes(), 0);
     assert_eq!(rows(&history), before);
 }
 
@@ -94,10 +94,10 @@ fn others_see_it_as_if_it_were_in_the_database() {
 fn the_daemons_own_looks_and_its_good_end_bring_it_into_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
-    assert!(store.jot(&[update(running(1, 0))]));
+    assert!(store.append(&[update(running(1, 0))]));
     assert_eq!(store.last_run(JobId(0)).unwrap().unwrap().state, StateWord::Running);
-    assert_eq!(store.jotted(), 0);
-    assert!(store.jot(&[update(ended(1, 0, Outcome::Succeeded, at(3)))]));
+    assert_eq!(store.journal_bytes(), 0);
+    assert!(store.append(&[update(ended(1, 0, Outcome::Succeeded, at(3)))]));
     store.close();
     assert!(!dir.path().join(JOURNAL).exists());
     let database = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
@@ -109,21 +109,21 @@ fn the_daemons_own_looks_and_its_good_end_bring_it_into_the_database() {
 fn what_must_not_wait_is_not_jotted_down() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
-    assert!(!store.jot(&[Change::Paused { job: JobId(0), paused: true }]), "rare");
-    assert!(!store.jot(&[Change::Missed { job: JobId(0), at: at(1), reason: "why".into() }]), "the history shows it");
+    assert!(!store.append(&[Change::Paused { job: JobId(0), paused: true }]), "rare");
+    assert!(!store.append(&[Change::Missed { job: JobId(0), at: at(1), reason: "why".into() }]), "the history shows it");
     store.set_durability(Durability::Full).unwrap();
-    assert!(!store.jot(&[update(running(1, 0))]), "a power cut would take it");
+    assert!(!store.append(&[update(running(1, 0))]), "a power cut would take it");
     store.set_durability(Durability::Normal).unwrap();
-    assert!(store.jot(&[update(running(1, 0))]));
+    assert!(store.append(&[update(running(1, 0))]));
     store.set_durability(Durability::Full).unwrap();
-    assert_eq!(store.jotted(), 0);
+    assert_eq!(store.journal_bytes(), 0);
 }
 
 #[test]
 fn with_a_damaged_database_the_journal_that_belongs_to_it_is_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
-    assert!(store.jot(&[update(running(1, 0))]));
+    assert!(store.append(&[update(running(1, 0))]));
     drop(store);
     std::fs::write(dir.path().join("state.db"), "no database, and long enough to be looked at as one".repeat(100)).unwrap();
     let Opened { mut store, warnings } = Store::open(dir.path(), Durability::Normal, BOOT.into()).unwrap();
