@@ -14,7 +14,7 @@ use serde_yaml::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, 
 
 use super::fast;
 use crate::config::findings::Findings;
-use crate::config::render::quoted;
+use crate::text::quoted;
 use crate::triggers::Place;
 
 /// How many values a file may hold, those behind each use of an alias included: 10,000 jobs that use every key are a
