@@ -6,7 +6,7 @@
 //! from its beginning, and says what is to be said. So there is one rule for what may be added here: the parser must make
 //! the very same values of it, which the tests ask it.
 
-use super::document::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
+use super::parser::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
 
 /// The longest key; YAML asks for one of at most 1,024 characters.
 const LONGEST_KEY: usize = 1_000;
