@@ -22,6 +22,8 @@ mod man;
 mod markdown;
 #[path = "reference/schema.rs"]
 mod schema;
+#[path = "reference/yaml.rs"]
+mod yaml;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
