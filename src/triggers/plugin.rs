@@ -18,8 +18,7 @@ mod supervision;
 use std::fmt;
 use std::time::Duration;
 
-use super::s3::Spread;
-use super::{JobContext, Keys, Source, Trigger, TriggerType, stable_offset};
+use super::{JobContext, Keys, Source, Spread, Trigger, TriggerType, stable_offset};
 use crate::exec::spec::Action;
 use crate::model::TriggerWord;
 pub(super) use lines::Lines;

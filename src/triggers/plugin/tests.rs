@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::json;
 
-use super::super::{Restart, Spread};
+use super::super::Restart;
 use super::*;
 use crate::exec::spec::Action;
 use crate::model::SeenSnapshot;
 use crate::model::{Now, StateWord, WallTime};
-use crate::triggers::{ChildPipes, Mailbox};
+use crate::triggers::{ChildPipes, Mailbox, Spread};
 
 struct Host {
     now: Elapsed,
