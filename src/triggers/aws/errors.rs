@@ -10,6 +10,7 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::{ClientSettings, Service};
 use crate::model::format_duration;
+use crate::text::clipped;
 
 /// The longest description of an SDK error with all its causes, in characters.
 const LONGEST_CAUSE: usize = 300;
@@ -130,8 +131,7 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     shorten(&text)
 }
 
-/// One line of bounded length: what a server says ends up in `status` and in the log.
+/// One line of bounded length: the words of a server end up in `status` and in the log.
 pub(in crate::triggers) fn shorten(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    line.take(LONGEST_CAUSE).collect()
+    clipped(text, LONGEST_CAUSE)
 }
