@@ -17,7 +17,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/exec/spawn/clone.rs", 12),
     ("src/exec/detach.rs", 1),
     // posix_spawn(3), its attributes and its file actions.
-    ("src/exec/posix.rs", 9),
+    ("src/exec/spawn/posix.rs", 9),
     // System calls without a safe wrapper: pidfds, waitid, close_range, process groups of orphans.
     ("src/exec/sys.rs", 21),
     // clock_adjtime(2), and timers that are told when the clock is set.
