@@ -54,6 +54,9 @@ pub mod notify;
 #[doc(hidden)]
 pub mod planted;
 pub mod reactor;
+#[cfg(test)]
+#[path = "../tests/support/skip.rs"]
+mod skip;
 pub mod store;
 pub mod triggers;
 #[cfg(feature = "web")]

@@ -13,6 +13,8 @@ mod ending;
 mod output;
 #[path = "support/own_process.rs"]
 mod own_process;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "exec/starting.rs"]
 mod starting;
 #[path = "exec/strays.rs"]

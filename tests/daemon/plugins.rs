@@ -165,10 +165,15 @@ while :; do wait; done
 "#;
     let place = place(script, "command: 'echo \"$FIRELINK_EVENT\" >> ran'");
     let daemon = place.start();
-    until("it has told its processes", || place.lines("ran").len() == 1);
+    until("the run with its processes has ended", || place.states("each") == ["succeeded"]);
     let pids: Vec<String> =
         serde_json::from_str::<Vec<u32>>(&place.lines("ran")[0]).unwrap().iter().map(u32::to_string).collect();
     assert!(pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
+    let runs = |pid: &String, program: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
+    };
+    // Before its exec one would still end by SIGTERM, and the other be in the plugin's group.
+    until("both parts have become `sleep`", || pids[1..].iter().all(|pid| runs(pid, "sleep")));
     daemon.terminate();
     assert_eq!(pids.iter().filter(|pid| is_alive(pid)).count(), 0, "nothing of it lives");
     assert_eq!(place.states("each"), ["succeeded", "pending"], "what it said last waits");
