@@ -117,7 +117,7 @@ if [ ! -f "$base/base.tar" ]; then
     fi
     include=$(printf '%s' "${FRESH_PACKAGES:-}" | tr -s ' ' ,)
     # shellcheck disable=SC2086 # lists of words
-    mmdebstrap --variant=minbase --quiet ${include:+--include="$include"} ${FRESH_APT_CONF:+--aptopt="$FRESH_APT_CONF"} \
+    mmdebstrap --format=tar --variant=minbase --quiet ${include:+--include="$include"} ${FRESH_APT_CONF:+--aptopt="$FRESH_APT_CONF"} \
         "$suite" "$base/base.tar.new" $FRESH_SOURCES
     mv "$base/base.tar.new" "$base/base.tar"
 fi
