@@ -146,9 +146,10 @@ defaults:
             before = (resident_kib(daemon.pid()), descriptors(daemon.pid()));
         }
     }
-    // Who was just killed takes the kernel a moment, and the daemon a turn to reap.
+    // The last runs' processes are reaped, and the last peer's connection is closed, in a later turn than the answer to it.
     let deadline = std::time::Instant::now() + super::support::PATIENCE;
-    while !(children(daemon.pid()).is_empty() && marked(&place) == 0) && std::time::Instant::now() < deadline {
+    let settled = || children(daemon.pid()).is_empty() && marked(&place) == 0 && descriptors(daemon.pid()) <= before.1;
+    while !settled() && std::time::Instant::now() < deadline {
         daemon.status();
     }
     let (memory, open) = (resident_kib(daemon.pid()), descriptors(daemon.pid()));
