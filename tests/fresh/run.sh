@@ -64,7 +64,7 @@ trial() {
     step() {
         local what=$1 right=$2 as=$3 began=$SECONDS status=0
         printf '\n== %s: %s\n' "$who" "$what"
-        inside "$as" "$4" </dev/null 2>&1 | tee "$base/step.log" || status=${PIPESTATUS[0]}
+        inside "$as" "$4" </dev/null 2>&1 | tee "$base/$who.log" || status=${PIPESTATUS[0]}
         printf '== %s: %s: status %s, %s s\n' "$who" "$what" "$status" "$((SECONDS - began))" | tee -a "$base/$who.steps"
         [ "$status" = "$right" ] || failed=1
         [ "$status" = "$right" ]
@@ -80,7 +80,7 @@ trial() {
         local command
         for command in "$first" "$test"; do
             step "nothing is installed: $command" 2 "$who" "$command" || true
-            command=$(sed -n 's/^  \(apt-get .*\)/\1/p' "$base/step.log")
+            command=$(sed -n 's/^  \(apt-get .*\)/\1/p' "$base/$who.log")
             step "$command" 0 root "DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; ${command/apt-get install/apt-get install -y -q}" || true
         done
     fi
@@ -89,7 +89,7 @@ trial() {
     step "$test" 0 "$who" "$test" || true
     printf '\n== %s, on %s, %s processors\n' "$who" "$(sed -n 's/^PRETTY_NAME="\(.*\)"/\1/p' "$root/etc/os-release")" "$(nproc)"
     cat "$base/$who.steps"
-    sed -n '/^skipped tests:$/,$p' "$base/step.log"
+    sed -n '/^skipped tests:$/,$p' "$base/$who.log"
     return "$failed"
 }
 
