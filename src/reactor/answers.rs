@@ -75,7 +75,7 @@ impl<C: Clocks> Reactor<C> {
     pub(super) fn find_job(&self, name: &str) -> Result<JobId, Reply> {
         let found = (0..).zip(&self.config.jobs).find(|(_, job)| &*job.name == name);
         found.map(|(index, _)| JobId(index)).ok_or_else(|| {
-            let hint = crate::model::nearest(name, self.config.jobs.iter().map(|job| &*job.name))
+            let hint = crate::text::nearest(name, self.config.jobs.iter().map(|job| &*job.name))
                 .map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
             Reply::failed(ErrorCode::NotFound, format!("there is no job `{name}`{hint}"))
         })

@@ -9,11 +9,11 @@ use super::clocks::Clocks;
 use super::{Reactor, diary};
 use crate::config::Tell;
 use crate::control::commands::status;
-use crate::engine::Story;
+use crate::cron::Zone;
+use crate::engine::Notice;
 use crate::model::{Elapsed, StateWord};
 use crate::notify::{Letter, Notifier};
 use crate::store::StoredRun;
-use crate::triggers::cron::Zone;
 
 /// How long deliveries get at the daemon's end; less if `shutdown_timeout` is less.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -71,10 +71,10 @@ impl<C: Clocks> Reactor<C> {
     }
 
     /// Tells the hooks that want to hear of it. Nothing is made for anyone else.
-    pub(super) fn tell_callers(&mut self, story: &Story, ended: &[StoredRun]) {
+    pub(super) fn tell_callers(&mut self, story: &Notice, ended: &[StoredRun]) {
         let (job, state, run) = match story {
-            Story::Ended { run, job, outcome, .. } => (*job, outcome.word(), Some(*run)),
-            Story::Missed { job, .. } => (*job, StateWord::Missed, None),
+            Notice::Ended { run, job, outcome, .. } => (*job, outcome.word(), Some(*run)),
+            Notice::Missed { job, .. } => (*job, StateWord::Missed, None),
             _ => return,
         };
         if self.callers.notifier.is_none() {

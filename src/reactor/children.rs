@@ -16,7 +16,8 @@ use crate::config::Job;
 use crate::engine::{Spawn, StopSignal};
 use crate::exec::spec::{Action, Limits};
 use crate::exec::{
-    self, Adopted, Begun, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
+    self, Adopted, Cgroup, Cgroups, Child, Drained, EventDelivery, GroupSignal, Known, Launch, NotDelegated, OutputSink,
+    PendingSpawn,
 };
 use crate::model::{Attempt, Exit, Pid, RunId, TriggerWord, WallTime};
 use crate::store::{log_path, split_exit};
@@ -62,7 +63,7 @@ const STATE_DIR: &str = "FIRELINK_STATE_DIR";
 /// A process that may not have executed its program yet.
 struct ComingUp {
     run: RunId,
-    begun: Begun,
+    begun: PendingSpawn,
     cgroup: Option<Cgroup>,
 }
 
@@ -96,7 +97,7 @@ pub(super) enum Ended {
         out_of_memory: bool,
     },
     /// It was adopted: nobody knows.
-    Vanished,
+    ExitUnknown,
 }
 
 /// How many processes come up at once: more than any of these machines has processors. Each takes a stack meanwhile.
@@ -209,12 +210,12 @@ impl Children {
     /// Watches those that have come up since this was called last, and tells of each its process or, as a sentence for a
     /// person, why it has none. Waits for the others if that is asked for.
     pub fn settle(&mut self, io: &mut Io, wait: bool) -> Vec<(RunId, Result<Pid, String>)> {
-        let up: Vec<ComingUp> = self.starting.extract_if(.., |one| wait || one.begun.is_up()).collect();
+        let up: Vec<ComingUp> = self.starting.extract_if(.., |one| wait || one.begun.has_execed()).collect();
         up.into_iter().map(|one| (one.run, self.settle_one(io, one))).collect()
     }
 
     fn settle_one(&mut self, io: &mut Io, ComingUp { run, begun, cgroup }: ComingUp) -> Result<Pid, String> {
-        let started = begun.settle().map_err(|error| error.to_string()).and_then(|mut child| {
+        let started = begun.wait_for_exec().map_err(|error| error.to_string()).and_then(|mut child| {
             let watched = watch(io, What::Exit(run), What::Output(run), &mut child);
             Ok((watched.map_err(|error| format!("its process can't be watched: {error}"))?, child))
         });
@@ -438,7 +439,7 @@ impl Children {
             }
         }
         self.rest();
-        Some(exit.map_or(Ended::Vanished, |exit| Ended::Exited { exit, out_of_memory }))
+        Some(exit.map_or(Ended::ExitUnknown, |exit| Ended::Exited { exit, out_of_memory }))
     }
 
     /// Reaps those that have ended, and closes their pipes.
@@ -522,7 +523,7 @@ impl Children {
 fn end_rest(run: RunId, adopted: &Adopted) {
     const LOOKS: usize = 3;
     for _ in 0..LOOKS {
-        match adopted.kill_rest() {
+        match adopted.kill_remaining() {
             Ok(0) => return,
             Ok(count) => log::warn!("run {run}: {count} of its processes had outlived it and were killed"),
             Err(error) => return log::warn!("run {run}: what it left behind can't be found: {error}"),

@@ -7,11 +7,11 @@ use super::answers::job_word;
 use super::clocks::Clocks;
 use crate::control::commands::{graph, health, job};
 use crate::control::protocol::{ErrorCode, Reply};
+use crate::cron::Upcoming;
 use crate::engine::RunRecord;
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::exec::spec::Action;
 use crate::model::{JobId, Now};
-use crate::triggers::cron::Upcoming;
 
 /// How many of a job's next deadlines are told.
 const NEXT: usize = 10;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::Reactor;
 use super::clocks::Clocks;
 use crate::config;
-use crate::engine::{Spawn, Story};
+use crate::engine::{Notice, Spawn};
 use crate::metrics::{Counts, Format, Snapshot, Standing};
 use crate::model::{Attempt, Elapsed, JobId, Outcome, StateWord, TriggerWord, format_duration};
 use crate::store::StoredRun;
@@ -121,18 +121,18 @@ impl<C: Clocks> Reactor<C> {
     }
 
     /// What happened, in numbers; `row` is that of a run that ended.
-    pub(super) fn count_story(&mut self, story: &Story, row: Option<&StoredRun>) {
+    pub(super) fn count_story(&mut self, story: &Notice, row: Option<&StoredRun>) {
         let Some(counts) = &mut self.metrics.counts else { return };
         match story {
-            Story::Ended { job, outcome, .. } => {
+            Notice::Ended { job, outcome, .. } => {
                 let span = row.and_then(|row| Some((row.started_at?, row.ended_at?)));
                 counts.ended(*job, *outcome, span.map(|(from, to)| to.since(from)));
                 if let (Outcome::Succeeded, Some(at)) = (outcome, row.and_then(|row| row.ended_at)) {
                     counts.succeeded(*job, at);
                 }
             }
-            Story::WillRetry { job, .. } => counts.retried(*job),
-            Story::Missed { job, count, .. } => counts.missed(*job, *count),
+            Notice::WillRetry { job, .. } => counts.retried(*job),
+            Notice::Missed { job, count, .. } => counts.missed(*job, *count),
             _ => {}
         }
     }

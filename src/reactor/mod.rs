@@ -389,9 +389,9 @@ impl<C: Clocks> Reactor<C> {
                 self.arm()?;
                 if !rested {
                     rested = true;
-                    self.engine.give_back();
-                    self.store.give_back();
-                    memory::give_back();
+                    self.engine.trim();
+                    self.store.trim();
+                    memory::trim();
                 }
             }
             match self.poll.poll(&mut events, busy.then_some(std::time::Duration::ZERO)) {
@@ -471,13 +471,13 @@ impl<C: Clocks> Reactor<C> {
         if self.is_busy() {
             return;
         }
-        if self.pace.is_due(self.now.elapsed, self.store.jotted(), self.engine.alive()) {
+        if self.pace.is_due(self.now.elapsed, self.store.journal_bytes(), self.engine.alive()) {
             self.commit(Vec::new(), Vec::new());
             // It may have waited for this.
             self.prune();
         }
         let quiet = self.quiet();
-        self.store.rest(quiet);
+        self.store.idle_maintenance(quiet);
     }
 
     /// For how long nothing is due.
@@ -584,9 +584,9 @@ impl<C: Clocks> Reactor<C> {
                 let reason = out_of_memory.then(|| self.memory_reason(run)).flatten();
                 self.inbox.push_back(Event::Exited { run, exit, reason });
             }
-            Some(Ended::Vanished) => {
+            Some(Ended::ExitUnknown) => {
                 self.sweep_at = Some(self.now.elapsed);
-                self.inbox.push_back(Event::Vanished { run });
+                self.inbox.push_back(Event::ExitUnknown { run });
             }
             None => {}
         }

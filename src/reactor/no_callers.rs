@@ -3,10 +3,10 @@
 use super::Reactor;
 use super::clocks::Clocks;
 use crate::control::commands::status;
-use crate::engine::Story;
+use crate::cron::Zone;
+use crate::engine::Notice;
 use crate::model::Elapsed;
 use crate::store::StoredRun;
-use crate::triggers::cron::Zone;
 
 #[derive(Default)]
 pub(super) struct Callers {}
@@ -24,7 +24,7 @@ impl Callers {
 impl<C: Clocks> Reactor<C> {
     pub(super) fn set_up_callers(&mut self) {}
 
-    pub(super) fn tell_callers(&mut self, _story: &Story, _ended: &[StoredRun]) {}
+    pub(super) fn tell_callers(&mut self, _story: &Notice, _ended: &[StoredRun]) {}
 
     pub(super) fn ping_if_due(&mut self) {}
 

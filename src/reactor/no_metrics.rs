@@ -2,7 +2,7 @@
 
 use super::Reactor;
 use super::clocks::Clocks;
-use crate::engine::{Spawn, Story};
+use crate::engine::{Notice, Spawn};
 use crate::model::{Elapsed, JobId};
 use crate::store::StoredRun;
 
@@ -30,7 +30,7 @@ impl<C: Clocks> Reactor<C> {
 
     pub(super) fn count_start(&mut self, _spawn: &Spawn) {}
 
-    pub(super) fn count_story(&mut self, _story: &Story, _row: Option<&StoredRun>) {}
+    pub(super) fn count_story(&mut self, _story: &Notice, _row: Option<&StoredRun>) {}
 
     pub(super) fn write_metrics_if_due(&mut self) {}
 

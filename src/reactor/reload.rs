@@ -210,7 +210,7 @@ impl<C: Clocks> Reactor<C> {
         self.start_missing_sources();
         self.open_window();
         drop(old);
-        memory::give_back();
+        memory::trim();
         Ok(answer)
     }
 

@@ -8,7 +8,7 @@ use super::{Reactor, WaitFor, diary};
 use crate::control::commands::events::{Happened, What};
 use crate::control::commands::{logs, stop, trigger};
 use crate::control::protocol::Reply;
-use crate::engine::{Change, Effect, Event, RunState, Spawn, Story};
+use crate::engine::{Change, Effect, Event, Notice, RunState, Spawn};
 use crate::model::{JobId, Outcome, RunId, RunView, StateWord};
 use crate::store::{StoredRun, WatchRecord};
 use crate::triggers::Readiness;
@@ -58,7 +58,7 @@ impl<C: Clocks> Reactor<C> {
 
     /// What was held back or jotted down is committed.
     pub(super) fn commit_held(&mut self) {
-        if !self.held.is_empty() || self.store.jotted() > 0 || self.store.trouble().is_some() {
+        if !self.held.is_empty() || self.store.journal_bytes() > 0 || self.store.trouble().is_some() {
             let held = self.held.take();
             self.commit(held, Vec::new());
         }
@@ -70,7 +70,7 @@ impl<C: Clocks> Reactor<C> {
             self.sync_at.get_or_insert(self.now.elapsed + sync.every);
         }
         let now = self.now.elapsed;
-        if records.is_empty() && !self.pace.allows(now) && self.store.jot(&changes) {
+        if records.is_empty() && !self.pace.allows(now) && self.store.append(&changes) {
             self.pace.jotted(now);
             return true;
         }
@@ -140,7 +140,7 @@ impl<C: Clocks> Reactor<C> {
                 }
             }
             Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
-            Effect::Tell(story) => self.tell(&story, ended),
+            Effect::Notify(story) => self.tell(&story, ended),
             Effect::Stopped => {
                 self.settle(true);
                 self.commit_held();
@@ -181,14 +181,14 @@ impl<C: Clocks> Reactor<C> {
         }
     }
 
-    fn tell(&mut self, story: &Story, ended: &[StoredRun]) {
+    fn tell(&mut self, story: &Notice, ended: &[StoredRun]) {
         diary::log_story(&self.config, story);
         self.tell_callers(story, ended);
         if self.is_followed() {
             self.announce(&diary::event_of(&self.config, self.now.wall, story));
         }
         match story {
-            Story::Ended { run, job, outcome, exit, reason, .. } => {
+            Notice::Ended { run, job, outcome, exit, reason, .. } => {
                 let success = *outcome == Outcome::Succeeded;
                 let row = ended.iter().find(|row| row.id == *run);
                 self.count_story(story, row);
@@ -206,14 +206,14 @@ impl<C: Clocks> Reactor<C> {
                     self.call_source(watch, Readiness::RunEnded { event, state: outcome.word() });
                 }
             }
-            Story::WillRetry { run, job, exit, reason, .. } => {
+            Notice::WillRetry { run, job, exit, reason, .. } => {
                 self.count_story(story, None);
                 if let Some(record) = self.engine.run(*run) {
                     let row = StoredRun::from(record);
                     self.follow_up(*job, &row, &How { hook: Which::Retry, state: StateWord::Pending, exit: *exit, reason });
                 }
             }
-            Story::Missed { job, count, .. } => {
+            Notice::Missed { job, count, .. } => {
                 self.count_story(story, None);
                 self.pruning.note(*job, *count);
             }

@@ -13,16 +13,17 @@ use super::children::Children;
 use super::io::{Io, What};
 use super::metrics::Metrics;
 use super::source_child::{SourceChild, Whose};
-use crate::engine::{Engine, WINDOW};
+use crate::engine::{Engine, MAX_IN_MEMORY};
 use crate::exec::Known;
 use crate::exec::spec::{Action, ExecSpec};
+use crate::model::{Batch, SeenSnapshot};
 use crate::model::{Elapsed, JobId, Now, StateWord, TriggerWord};
 use crate::store::Store;
-use crate::triggers::{Batch, ChildPipes, FdId, Mailbox, Readiness, SeenSnapshot, Source, SourceHost};
+use crate::triggers::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
 /// How many runs must have ended before a source that waits for room is told: one at a time would cost a transaction
 /// for each.
-const ENOUGH_ROOM: usize = WINDOW / 10;
+const ENOUGH_ROOM: usize = MAX_IN_MEMORY / 10;
 
 /// One job's part that its source's calls need.
 pub(super) struct Owner {
@@ -176,7 +177,7 @@ impl Watches {
     pub fn give_room(&mut self, around: &mut Surroundings<'_>) {
         for id in self.ids() {
             let Watch { owner, asked, .. } = &mut self.watches[id as usize];
-            if asked.wants_room && around.engine.unended(owner.job) + ENOUGH_ROOM <= WINDOW {
+            if asked.wants_room && around.engine.unended(owner.job) + ENOUGH_ROOM <= MAX_IN_MEMORY {
                 asked.wants_room = false;
                 self.ready(id, Readiness::Room, around);
             }
@@ -321,7 +322,7 @@ impl SourceHost for Host<'_, '_> {
     }
 
     fn room(&mut self) -> usize {
-        let room = WINDOW.saturating_sub(self.around.engine.unended(self.owner.job));
+        let room = MAX_IN_MEMORY.saturating_sub(self.around.engine.unended(self.owner.job));
         self.asked.wants_room = room == 0;
         room
     }

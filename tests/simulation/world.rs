@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use firelink::config::Config;
 use firelink::engine::{Engine, Event, Request, RunState};
+use firelink::model::Batch;
 use firelink::model::{Elapsed, Exit, JobId, Now, Pid, RunId, WallTime};
 use firelink::reactor::gather::Held;
 use firelink::store::Store;
-use firelink::triggers::Batch;
 
 use super::case::{Case, Death, Step};
 use super::ledger::{Broken, Ledger};
@@ -420,7 +420,7 @@ impl<'c> World<'c> {
                 .run(run)
                 .is_some_and(|record| matches!(&record.state, RunState::Running(process) if process.adopted));
             daemon.inbox.push_back(match adopted {
-                true => Event::Vanished { run },
+                true => Event::ExitUnknown { run },
                 false => Event::Exited { run, exit: process.exit, reason: None },
             });
         }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use firelink::engine::{Change, Effect, Event, RunRecord, Spawn, StopSignal};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::model::{Exit, JobId, Pid, RunId, StateWord};
 use firelink::reactor::gather::{self, Acts};
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use super::super::case::Death;
 use super::{Halt, Pressed, Process, World, hash, watch_event};
@@ -174,7 +174,7 @@ impl World<'_> {
     fn stored(&mut self, run: RunId) -> Result<Option<StoredRun>, String> {
         let Some(daemon) = &mut self.daemon else { return Ok(None) };
         // The daemon's own look would bring what is jotted down into the database.
-        if daemon.store.jotted() == 0 {
+        if daemon.store.journal_bytes() == 0 {
             return daemon.store.run(run).map_err(|error| error.to_string());
         }
         let history = History::open(self.dir.path()).map_err(|error| error.to_string())?;
@@ -185,7 +185,7 @@ impl World<'_> {
     fn write(&mut self, changes: &[Change], records: Vec<WatchRecord>) -> bool {
         let jots = records.is_empty() && hash(&[self.case.seed, self.tally.turns, 1]).once_in(2);
         let Some(daemon) = &mut self.daemon else { return false };
-        jots && daemon.store.jot(changes) || daemon.store.commit(changes.to_vec(), records).is_ok()
+        jots && daemon.store.append(changes) || daemon.store.commit(changes.to_vec(), records).is_ok()
     }
 
     /// What is jotted down is brought into the database at some of the rests, as time and load have it.
@@ -251,7 +251,7 @@ impl World<'_> {
     fn act(&mut self, effect: Effect) -> Result<(), Halt> {
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         match effect {
-            Effect::Record(_) | Effect::Tell(_) | Effect::Triggered { .. } => {}
+            Effect::Record(_) | Effect::Notify(_) | Effect::Triggered { .. } => {}
             Effect::Spawn(spawn) => self.spawn(&spawn)?,
             Effect::Signal { run, signal } => self.signal(run.0, signal),
             Effect::Load { job, from, limit } => {
