@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Change, Effect, Notice, Payload, Request, Spawn, StopSignal};
-use super::rules::{Backoff, Retry};
+use super::rules::Retry;
 use super::run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
 use super::timing::Concurrency;
@@ -304,7 +304,7 @@ impl Engine {
             RunState::Running(process) => Some(process.since),
             RunState::Pending(_) | RunState::Ended(_) => record.started_at,
         };
-        let delay = retry.delay_after(attempt, || self.random());
+        let delay = retry.backoff.delay_after(attempt.0, || self.random());
         let reason: String = reason.map_or_else(|| describe_exit(exit), |reason| reason.to_string());
         self.record(Change::AttemptFailed { run, attempt, started_at: since, ended_at: now.wall, exit, reason: reason.clone() });
         self.tell(Notice::WillRetry { run, job, attempt, delay, exit, reason });
@@ -544,21 +544,5 @@ impl Retry {
             Some(Exit::Code(code)) => self.on_exit_codes.iter().any(|retried| i32::from(*retried) == code),
             Some(Exit::Signal(_)) | None => false,
         }
-    }
-
-    /// The delay between this attempt and the next. `random` is drawn only when `jitter` asks for it.
-    pub(super) fn delay_after(&self, attempt: Attempt, random: impl FnOnce() -> u64) -> Duration {
-        let doublings = match self.backoff {
-            Backoff::Fixed => 0,
-            Backoff::Exponential => attempt.0.saturating_sub(1).min(31),
-        };
-        let delay = self.delay.saturating_mul(1 << doublings).min(self.max_delay.max(self.delay));
-        if !self.jitter {
-            return delay;
-        }
-        let half = delay / 2;
-        let span = u128::from(u64::try_from((delay - half).as_nanos()).unwrap_or(u64::MAX));
-        let drawn = (u128::from(random()) * (span + 1)) >> 64;
-        half + Duration::from_nanos(u64::try_from(drawn).unwrap_or(0))
     }
 }
