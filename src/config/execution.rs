@@ -9,9 +9,10 @@ use super::fields::Fields;
 use super::render::quoted;
 use super::yaml::Value;
 use super::{Surroundings, keys};
-use crate::engine::rules::{Backoff, Retry};
+use crate::engine::rules::Retry;
 use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
+use crate::model::{Backoff, Jitter};
 use crate::triggers::Place;
 
 /// What stands there; what does not stand there is `None`, and `defaults` may fill it in.
@@ -376,10 +377,7 @@ fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
     let field = fields.get("retry")?;
     let plain = Retry {
         attempts: 1,
-        delay: Duration::from_secs(1),
-        backoff: Backoff::Fixed,
-        max_delay: Duration::from_secs(300),
-        jitter: false,
+        backoff: Backoff { delay: Duration::from_secs(1), factor: 1, max: Duration::from_secs(300), jitter: Jitter::None },
         on_exit_codes: Box::default(),
     };
     if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
@@ -389,16 +387,18 @@ fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
     if !retry.has("attempts") {
         retry.cx.findings.error(retry.place, "`retry` needs `attempts`", "`attempts: 3` is one run and two more if it fails");
     }
-    let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
+    let factors = [("fixed", 1), ("exponential", 2)];
     let read = Retry {
         attempts: retry.number("attempts", 1..=1_000_000).unwrap_or(1),
-        delay: retry.duration("delay").unwrap_or(plain.delay),
-        backoff: retry.choice("backoff", &backoffs).unwrap_or_default(),
-        max_delay: retry.duration("max_delay").unwrap_or(plain.max_delay.max(retry_delay(&retry))),
-        jitter: retry.flag("jitter").unwrap_or(false),
+        backoff: Backoff {
+            delay: retry.duration("delay").unwrap_or(plain.backoff.delay),
+            factor: retry.choice("backoff", &factors).unwrap_or(plain.backoff.factor),
+            max: retry.duration("max_delay").unwrap_or(plain.backoff.max.max(retry_delay(&retry))),
+            jitter: if retry.flag("jitter").unwrap_or(false) { Jitter::Random } else { Jitter::None },
+        },
         on_exit_codes: retry.exit_codes("on_exit_codes").unwrap_or_default(),
     };
-    if read.max_delay < read.delay {
+    if read.backoff.max < read.backoff.delay {
         let message = "`max_delay` is shorter than `delay`";
         retry.cx.findings.error(retry.place_of("max_delay"), message, "no retry would wait as long as `delay` says");
     }

@@ -12,8 +12,8 @@ use super::job::Draft;
 use super::render::quoted;
 use super::yaml::Value;
 use super::{Calls, Hook, Surroundings, Tell, keys};
-use crate::engine::rules::{Backoff, Retry};
-use crate::model::StateWord;
+use crate::engine::rules::Retry;
+use crate::model::{Backoff, Jitter, StateWord};
 use crate::triggers::Place;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -209,10 +209,7 @@ fn read_ping(fields: &Fields<'_>) -> Option<Calls> {
 fn read_retry(fields: &Fields<'_>, attempts: u32) -> Option<Retry> {
     let plain = Retry {
         attempts,
-        delay: Duration::from_secs(5),
-        backoff: Backoff::Exponential,
-        max_delay: Duration::from_secs(300),
-        jitter: true,
+        backoff: Backoff { delay: Duration::from_secs(5), factor: 2, max: Duration::from_secs(300), jitter: Jitter::Random },
         on_exit_codes: Box::default(),
     };
     let Some(field) = fields.get("retry") else { return Some(plain) };
@@ -221,17 +218,19 @@ fn read_retry(fields: &Fields<'_>, attempts: u32) -> Option<Retry> {
     }
     let retry = fields.map("retry", keys::NOTIFY_RETRY)?;
     let cx: Cx<'_> = retry.cx;
-    let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
-    let delay = retry.duration("delay").unwrap_or(plain.delay);
+    let factors = [("fixed", 1), ("exponential", 2)];
+    let delay = retry.duration("delay").unwrap_or(plain.backoff.delay);
     let read = Retry {
         attempts: retry.number("attempts", 1..=1_000).unwrap_or(attempts),
-        delay,
-        backoff: retry.choice("backoff", &backoffs).unwrap_or(plain.backoff),
-        max_delay: retry.duration("max_delay").unwrap_or(plain.max_delay.max(delay)),
-        jitter: retry.flag("jitter").unwrap_or(plain.jitter),
+        backoff: Backoff {
+            delay,
+            factor: retry.choice("backoff", &factors).unwrap_or(plain.backoff.factor),
+            max: retry.duration("max_delay").unwrap_or(plain.backoff.max.max(delay)),
+            jitter: if retry.flag("jitter").unwrap_or(true) { Jitter::Random } else { Jitter::None },
+        },
         on_exit_codes: Box::default(),
     };
-    if read.max_delay < read.delay {
+    if read.backoff.max < read.backoff.delay {
         let message = "`max_delay` is shorter than `delay`";
         cx.findings.error(retry.place_of("max_delay"), message, "no retry would wait as long as `delay` says");
     }

@@ -11,7 +11,6 @@ use super::client::{Answer, Client, Outgoing};
 use super::letter::{Letter, signature};
 use super::post::Post;
 use crate::config::Calls;
-use crate::engine::rules::{Backoff, Retry};
 use crate::model::format_duration;
 use crate::triggers::Mailbox;
 
@@ -52,7 +51,8 @@ async fn deliver(post: &Post, client: &Client, host: &str, letter: &Letter) {
                 return post.given_up();
             }
         };
-        let wait = delay(retry, attempt).max(not_before.unwrap_or_default().min(retry.max_delay));
+        let wait =
+            retry.backoff.delay_after(attempt, || random(attempt)).max(not_before.unwrap_or_default().min(retry.backoff.max));
         let again = format_duration(Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
         if post.failed(why.clone()) {
             log::warn!("{}: {why}; it is tried again in {again}", post.shown);
@@ -99,17 +99,7 @@ fn judge(answer: &Answer) -> Verdict {
     }
 }
 
-/// The wait after so many attempts.
-fn delay(retry: &Retry, attempts: u32) -> Duration {
-    let factor = match retry.backoff {
-        Backoff::Fixed => 1,
-        Backoff::Exponential => 1_u32.checked_shl(attempts - 1).unwrap_or(u32::MAX),
-    };
-    let whole = retry.delay.saturating_mul(factor).min(retry.max_delay);
-    if !retry.jitter {
-        return whole;
-    }
-    // Each hasher has keys of its own, which is all the randomness that this needs.
-    let part = u32::try_from(RandomState::new().hash_one(attempts) % 1_001).unwrap_or(0);
-    whole / 2 + (whole / 2).saturating_mul(part) / 1_000
+/// Each hasher has keys of its own, which is all the randomness that this needs.
+fn random(attempt: u32) -> u64 {
+    RandomState::new().hash_one(attempt)
 }
