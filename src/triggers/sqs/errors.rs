@@ -7,9 +7,8 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
 use super::SqsWatch;
-use crate::triggers::s3::address::host_and_port;
-use crate::triggers::s3::session::Service;
-use crate::triggers::s3::trouble::{Trouble, shorten, wrong_clock};
+use crate::triggers::aws::errors::{Trouble, shorten, wrong_clock};
+use crate::triggers::aws::{Service, host_and_port};
 
 /// A failed request; `action` is what a policy must allow for it.
 pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> Trouble

@@ -1,25 +1,19 @@
-//! What goes wrong with a bucket, in words for the person who must act.
+//! Failures of any AWS service as sentences for the person who has to act.
 
 use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Error;
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
-use super::address::host_and_port;
-use super::client::Connected;
-use super::session::Service;
-use super::whole::NotWhole;
-use super::{ClientSettings, S3Watch};
+use super::{ClientSettings, Service};
 use crate::model::format_duration;
+use crate::text::clipped;
 
-/// What an SDK error with all its causes may come to; the rest of a longer one says nothing to a person.
+/// The longest description of an SDK error with all its causes, in characters.
 const LONGEST_CAUSE: usize = 300;
-
-type ListError = SdkError<ListObjectsV2Error, HttpResponse>;
 
 /// Why a poll failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,37 +57,9 @@ impl Trouble {
         }
     }
 
-    /// An answer that is no listing.
-    pub(super) fn malformed(what: &str, connected: &Connected) -> Trouble {
-        let server = server(connected);
-        Trouble {
-            text: format!("{server} sent a listing that can't be used: {what}; is the endpoint an S3 server?"),
-            reconnect: false,
-        }
-    }
-
-    /// An answer that ends in the middle: most likely nobody's fault but the link's.
-    pub(super) fn cut_short(connected: &Connected) -> Trouble {
-        let server = server(connected);
-        let text = format!("{server} sent a listing that can't be used: {}; did the connection break?", NotWhole::CutShort);
-        Trouble { text, reconnect: false }
-    }
-
     /// What was found could not be stored.
     pub(in crate::triggers) fn not_recorded() -> Trouble {
         Trouble { text: "what was found could not be recorded; it will be looked for again".into(), reconnect: false }
-    }
-
-    /// A failed request.
-    pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> Trouble {
-        match find::<NotWhole>(error) {
-            Some(NotWhole::CutShort) => return Trouble::cut_short(connected),
-            Some(NotWhole::Disorder) => return Trouble::malformed(&NotWhole::Disorder.to_string(), connected),
-            None => {}
-        }
-        let refused = |error: &ListObjectsV2Error, raw: &HttpResponse| service(error, raw, connected, watch);
-        let unusable = |cause: &str| Trouble::malformed(cause, connected);
-        Trouble::of(error, &server(connected), (&watch.client, Service::S3), refused, unusable)
     }
 
     /// A failed request to any service: `refused` tells of an answer that says no, `unusable` of one that says nothing.
@@ -122,54 +88,6 @@ impl Trouble {
     }
 }
 
-/// An answer by which the server refuses.
-fn service(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected, watch: &S3Watch) -> Trouble {
-    let (bucket, server, status) = (&watch.bucket, server(connected), raw.status().as_u16());
-    let said = error.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
-    if raw.status().is_success() {
-        return Trouble::malformed("it is not the XML of a listing", connected);
-    }
-    let code = error.code().unwrap_or_default();
-    let (text, reconnect) = match (code, status) {
-        ("NoSuchBucket", _) => (format!("no bucket `{bucket}` at {server}: create it, or correct `source`"), false),
-        ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _) | (_, 301 | 307) => {
-            (wrong_region(raw, connected, bucket), true)
-        }
-        ("RequestTimeTooSkewed", _) => (wrong_clock(raw, &server), false),
-        ("InvalidAccessKeyId", _) => {
-            (format!("{server} does not know the access key: check AWS_ACCESS_KEY_ID or the profile"), true)
-        }
-        ("SignatureDoesNotMatch", _) => {
-            (format!("{server} refuses the signature: check AWS_SECRET_ACCESS_KEY or the profile"), true)
-        }
-        ("ExpiredToken" | "TokenRefreshRequired" | "InvalidToken", _) => {
-            (format!("{server} refuses the session token: it has expired or is wrong; get new credentials"), true)
-        }
-        ("SlowDown" | "ServiceUnavailable" | "TooManyRequests" | "ThrottlingException", _) | (_, 429 | 503) => {
-            (format!("{server} asks to slow down{said}"), false)
-        }
-        (_, 401 | 403) => {
-            let who = if watch.client.anonymous { "an anonymous request" } else { "these credentials" };
-            (format!("access to bucket `{bucket}` denied for {who}: allow s3:ListBucket on it{said}"), true)
-        }
-        ("", _) => (format!("{server} answered {status}, not as an S3 server does; is the endpoint right?"), false),
-        (code, _) => (format!("{server} answered {status} {code}{said}"), false),
-    };
-    Trouble { text, reconnect }
-}
-
-fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> String {
-    let body = raw.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
-    let in_body = body.split_once("<Region>").and_then(|(_, rest)| rest.split_once("</Region>")).map(|(region, _)| region);
-    let used = &connected.region;
-    match raw.headers().get("x-amz-bucket-region").or(in_body) {
-        Some(region) => {
-            format!("bucket `{bucket}` is in region {}, not {used}: set `region` or AWS_REGION to it", shorten(region))
-        }
-        None => format!("bucket `{bucket}` is not in region {used}: set `region` or AWS_REGION to the right one"),
-    }
-}
-
 /// A refusal for the time that the request carries.
 pub(in crate::triggers) fn wrong_clock(raw: &HttpResponse, server: &str) -> String {
     let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
@@ -193,16 +111,8 @@ fn clock_hint(cause: &str) -> &'static str {
     if is_of_time { "; is this machine's clock right?" } else { "" }
 }
 
-/// The server, as a person would look for it.
-fn server(connected: &Connected) -> String {
-    match &connected.endpoint {
-        Some(endpoint) => host_and_port(endpoint),
-        None => format!("S3 in {}", connected.region),
-    }
-}
-
 /// The innermost error of a type, which says most.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+pub(in crate::triggers) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref::<E>()).last()
 }
 
@@ -221,8 +131,7 @@ fn cause(error: &(dyn Error + 'static)) -> String {
     shorten(&text)
 }
 
-/// One line of bounded length: what a server says ends up in `status` and in the log.
+/// One line of bounded length: the words of a server end up in `status` and in the log.
 pub(in crate::triggers) fn shorten(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    line.take(LONGEST_CAUSE).collect()
+    clipped(text, LONGEST_CAUSE)
 }

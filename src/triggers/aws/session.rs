@@ -20,10 +20,9 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
-use super::ClientSettings;
-use super::address::{check_endpoint, host_of};
+use super::errors::Trouble;
 use super::http::Http;
-use super::trouble::Trouble;
+use super::{ClientSettings, Service, check_endpoint, host_of};
 
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,16 +32,6 @@ const METADATA_STEP_TIMEOUT: Duration = Duration::from_secs(1);
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// The whole search for credentials, a web identity's exchange included.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(6);
-
-/// Whom a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::triggers) enum Service {
-    /// Buckets.
-    S3,
-    /// Queues.
-    #[cfg(feature = "sqs")]
-    Sqs,
-}
 
 /// How long a request may take.
 #[derive(Clone, Copy, Debug)]
