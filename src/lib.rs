@@ -62,6 +62,9 @@ pub mod notify;
 #[doc(hidden)]
 pub mod planted;
 pub mod reactor;
+#[cfg(test)]
+#[path = "../tests/support/skip.rs"]
+mod skip;
 pub mod store;
 pub mod text;
 pub mod triggers;

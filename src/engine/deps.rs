@@ -133,33 +133,4 @@ impl Engine {
         }
         true
     }
-
-    /// A person asked for the job and all that it depends on: everything upstream runs anew, in order, and what ended
-    /// before does not count.
-    pub(super) fn trigger_with_deps(&mut self, now: Now, job: JobId) -> RunId {
-        // Dependencies before their dependents: the order in which a depth-first walk leaves them.
-        let mut order: Vec<JobId> = Vec::new();
-        let mut depth: Vec<(JobId, usize)> = vec![(job, 0)];
-        let mut done: HashSet<JobId> = HashSet::new();
-        while let Some((next, slot)) = depth.pop() {
-            match self.rules_of(next).depends_on.get(slot).copied() {
-                Some(dep) => {
-                    depth.push((next, slot + 1));
-                    if !done.contains(&dep) {
-                        depth.push((dep, 0));
-                    }
-                }
-                None if done.insert(next) => order.push(next),
-                None => {}
-            }
-        }
-        for job in &order {
-            self.take_in(*job);
-        }
-        let mut run = RunId(0);
-        for job in order {
-            run = self.trigger_by_hand(now, job, false, true);
-        }
-        run
-    }
 }

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::event::{Change, Effect, Notice, Payload, Request, Spawn, StopSignal};
-use super::rules::Retry;
+use super::event::{Change, Effect, Notice, Payload, Spawn};
 use super::run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
 use super::timing::Concurrency;
@@ -257,7 +255,7 @@ impl Engine {
                 let limit = rules.policy.timeout.map(format_duration).unwrap_or_default();
                 self.fail(now, run, Outcome::TimedOut, Some(exit), Some(format!("ran longer than {limit}").into()));
             }
-            Some(cause) => self.end(now, run, Outcome::Cancelled, Some(exit), Some(stop_reason(cause))),
+            Some(cause) => self.end(now, run, Outcome::Cancelled, Some(exit), Some(cause.reason())),
         }
     }
 
@@ -265,7 +263,7 @@ impl Engine {
         if let Some(process) = self.take_process(run) {
             let (outcome, reason) = match process.stop {
                 Some(StopCause::Timeout) => (Outcome::TimedOut, "ran past its timeout".into()),
-                Some(cause) => (Outcome::Cancelled, stop_reason(cause)),
+                Some(cause) => (Outcome::Cancelled, cause.reason()),
                 None => (Outcome::Lost, "the daemon that started it died before it ended, and how could not be learnt".into()),
             };
             self.end(now, run, outcome, None, Some(reason));
@@ -281,7 +279,7 @@ impl Engine {
     }
 
     /// The process of a running run is gone: frees its slot.
-    fn take_process(&mut self, run: RunId) -> Option<Process> {
+    pub(super) fn take_process(&mut self, run: RunId) -> Option<Process> {
         match self.runs.get(&run)?.record.state {
             RunState::Running(process) => {
                 self.alive -= 1;
@@ -291,48 +289,8 @@ impl Engine {
         }
     }
 
-    /// An attempt failed: another follows if `retry` says so, else the run has ended.
-    fn fail(&mut self, now: Now, run: RunId, outcome: Outcome, exit: Option<Exit>, reason: Option<Arc<str>>) {
-        let Some(tracked) = self.runs.get(&run) else { return };
-        let record = &tracked.record;
-        let (job, attempt) = (record.job, record.attempt);
-        let retry = self.rules_of(job).policy.retry.clone();
-        let Some(retry) = retry.filter(|retry| attempt.0 < retry.attempts && retry.applies_to(exit)) else {
-            return self.end(now, run, outcome, exit, reason);
-        };
-        let since = match &record.state {
-            RunState::Running(process) => Some(process.since),
-            RunState::Pending(_) | RunState::Ended(_) => record.started_at,
-        };
-        let delay = retry.backoff.delay_after(attempt.0, || self.random());
-        let reason: String = reason.map_or_else(|| describe_exit(exit), |reason| reason.to_string());
-        self.record(Change::AttemptFailed { run, attempt, started_at: since, ended_at: now.wall, exit, reason: reason.clone() });
-        self.tell(Notice::WillRetry { run, job, attempt, delay, exit, reason });
-        self.retry_at(now, run, delay);
-    }
-
-    /// The run waits for its next attempt; it keeps its turn, not its slot.
-    pub(super) fn retry_at(&mut self, now: Now, run: RunId, delay: Duration) {
-        let due = now.elapsed + delay;
-        if let Some(tracked) = self.runs.get_mut(&run) {
-            tracked.record.state = RunState::Pending(Waiting::Retry { not_before: now.wall + delay, due });
-        }
-        self.arm(due, Timer::Retry(run));
-        self.touch(run);
-    }
-
-    pub(super) fn retry_due(&mut self, run: RunId) {
-        if let Some(tracked) = self.runs.get_mut(&run)
-            && matches!(tracked.record.state, RunState::Pending(Waiting::Retry { .. }))
-        {
-            tracked.record.state = RunState::Pending(Waiting::Slot);
-            let record = &tracked.record;
-            self.ready.insert((record.scheduled_at, self.rank[record.job.index()], run));
-        }
-    }
-
     /// The run has ended, and its end travels down the graph.
-    fn end(&mut self, now: Now, run: RunId, outcome: Outcome, exit: Option<Exit>, reason: Option<Arc<str>>) {
+    pub(super) fn end(&mut self, now: Now, run: RunId, outcome: Outcome, exit: Option<Exit>, reason: Option<Arc<str>>) {
         if let Some(job) = self.close(now, run, outcome, exit, reason)
             // A run that its own job's concurrency skipped says nothing about the job.
             && outcome != Outcome::Skipped
@@ -362,121 +320,6 @@ impl Engine {
         Some(job)
     }
 
-    pub(super) fn ask(&mut self, now: Now, request: Request) {
-        match request {
-            Request::Trigger { job, force, with_deps, ticket } => {
-                let run = if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_by_hand(now, job, force, false) };
-                self.out.push(Effect::Triggered { ticket, run });
-            }
-            Request::Repeat { job, trigger, event, scheduled_at, force, ticket } => {
-                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, patient: true });
-                self.out.extend(ticket.map(|ticket| Effect::Triggered { ticket, run }));
-            }
-            Request::Cancel(run) => self.cancel(now, run, StopCause::Cancel),
-            Request::Pause(job) => self.pause(now, job, true),
-            Request::Resume(job) => self.pause(now, job, false),
-            Request::Stop { patience } => {
-                if self.mode == Mode::Open {
-                    let deadline = now.elapsed + patience;
-                    self.mode = Mode::Stopping { deadline: Some(deadline) };
-                    self.arm(deadline, Timer::Shutdown);
-                }
-            }
-            Request::Leave => {
-                self.mode = Mode::Stopped;
-                self.out.push(Effect::Stopped);
-            }
-            Request::StopNow => {
-                self.mode = Mode::Stopping { deadline: None };
-                for run in self.running() {
-                    self.mark_stopping(run, StopCause::Shutdown);
-                    self.out.push(Effect::Signal { run, signal: StopSignal::Kill });
-                }
-            }
-        }
-    }
-
-    fn pause(&mut self, now: Now, job: Option<JobId>, paused: bool) {
-        let mut jobs: Vec<JobId> = job.map_or_else(|| self.job_ids().collect(), |job| vec![job]);
-        jobs.retain(|job| self.memory(*job).paused != paused);
-        if !jobs.is_empty() {
-            self.tell(Notice::Paused { job, paused });
-        }
-        jobs.into_iter().for_each(|job| self.set_paused(now, job, paused));
-    }
-
-    fn set_paused(&mut self, now: Now, job: JobId, paused: bool) {
-        self.memory(job).paused = paused;
-        self.record(Change::Paused { job, paused });
-        if paused {
-            self.back_to_the_queue(job);
-        } else {
-            self.consider(now, job);
-        }
-    }
-
-    /// What had its turn and waits for a slot for its first attempt waits for its turn again.
-    fn back_to_the_queue(&mut self, job: JobId) {
-        let rank = self.rank[job.index()];
-        for run in self.jobs[job.index()].queue().claimed.clone().into_iter().rev() {
-            let Some(record) = self.runs.get_mut(&run).map(|tracked| &mut tracked.record) else { continue };
-            if record.state == RunState::Pending(Waiting::Slot) && !record.forced && record.attempt == Attempt::default() {
-                record.state = RunState::Pending(Waiting::Turn);
-                self.ready.remove(&(record.scheduled_at, rank, run));
-                let memory = self.memory(job);
-                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
-                memory.queue_mut().waiting.push_front(run);
-            }
-        }
-    }
-
-    pub(super) fn trigger_by_hand(&mut self, now: Now, job: JobId, forced: bool, patient: bool) -> RunId {
-        let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, patient };
-        self.trigger(now, job, cause)
-    }
-
-    pub(super) fn running(&self) -> Vec<RunId> {
-        let mut runs: Vec<RunId> =
-            self.runs.iter().filter(|(_, t)| matches!(t.record.state, RunState::Running(_))).map(|(id, _)| *id).collect();
-        runs.sort_unstable();
-        runs
-    }
-
-    /// Notes why a running run is asked to end; false if it already was, or does not run.
-    fn mark_stopping(&mut self, run: RunId, cause: StopCause) -> bool {
-        match self.runs.get_mut(&run).map(|tracked| &mut tracked.record.state) {
-            Some(RunState::Running(process)) => {
-                let first = process.stop.is_none();
-                process.stop.get_or_insert(cause);
-                first
-            }
-            _ => false,
-        }
-    }
-
-    /// Asks a running run to end: SIGTERM now, SIGKILL after its grace.
-    pub(super) fn ask_to_end(&mut self, now: Now, run: RunId, cause: StopCause) {
-        if !self.mark_stopping(run, cause) {
-            return;
-        }
-        let Some(record) = self.runs.get(&run).map(|tracked| &tracked.record) else { return };
-        let (job, attempt) = (record.job, record.attempt);
-        let grace = self.rules_of(job).policy.kill_grace;
-        self.out.push(Effect::Signal { run, signal: StopSignal::Term });
-        self.arm(now.elapsed + grace, Timer::Kill(run, attempt));
-    }
-
-    fn cancel(&mut self, now: Now, run: RunId, cause: StopCause) {
-        match self.runs.get(&run).map(|tracked| (&tracked.record.state, tracked.record.job)) {
-            Some((RunState::Running(_), _)) => self.ask_to_end(now, run, cause),
-            Some((RunState::Pending(_), job)) => {
-                self.memory(job).queue_mut().waiting.retain(|waiting| *waiting != run || planted::is(Bug::CancelledStillWaits));
-                self.end(now, run, Outcome::Cancelled, None, Some(stop_reason(cause)));
-            }
-            Some((RunState::Ended(_), _)) | None => {}
-        }
-    }
-
     /// Waiting runs came back from the store.
     pub(super) fn loaded(&mut self, job: JobId, runs: Vec<RunRecord>) {
         let memory = &mut self.jobs[job.index()];
@@ -494,14 +337,6 @@ impl Engine {
         }
         self.moving.push_back(job);
     }
-
-    /// xorshift64*, for the jitter of retries: quality matters less than that a seed replays.
-    fn random(&mut self) -> u64 {
-        self.rng ^= self.rng >> 12;
-        self.rng ^= self.rng << 25;
-        self.rng ^= self.rng >> 27;
-        self.rng.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
 }
 
 /// True if the run waits for a slot on the strength of its job's credits, which its start will take in.
@@ -517,32 +352,5 @@ fn succeeded(exit: Exit, codes: &[u8]) -> bool {
         Exit::Code(code) if codes.is_empty() => code == 0,
         Exit::Code(code) => codes.iter().any(|ok| i32::from(*ok) == code),
         Exit::Signal(_) => false,
-    }
-}
-
-fn describe_exit(exit: Option<Exit>) -> String {
-    match exit {
-        Some(Exit::Code(code)) => format!("exit code {code}"),
-        Some(Exit::Signal(signal)) => format!("killed by signal {signal}"),
-        None => "not started".into(),
-    }
-}
-
-fn stop_reason(cause: StopCause) -> Arc<str> {
-    match cause {
-        StopCause::Timeout => "ran past its timeout".into(),
-        StopCause::Cancel => "cancelled by request".into(),
-        StopCause::Replaced(by) => format!("replaced by run {by}").into(),
-        StopCause::Shutdown => "the daemon was stopped".into(),
-    }
-}
-
-impl Retry {
-    fn applies_to(&self, exit: Option<Exit>) -> bool {
-        match exit {
-            _ if self.on_exit_codes.is_empty() => true,
-            Some(Exit::Code(code)) => self.on_exit_codes.iter().any(|retried| i32::from(*retried) == code),
-            Some(Exit::Signal(_)) | None => false,
-        }
     }
 }

@@ -18,11 +18,15 @@ mod deps;
 mod event;
 mod flow;
 mod order;
+mod random;
 mod reload;
+mod requests;
 mod restore;
+mod retry;
 pub mod rules;
 mod run;
 pub mod simulate;
+mod stop;
 mod timers;
 pub mod timing;
 mod view;
@@ -36,6 +40,7 @@ use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
 use crate::planted::{self, Bug};
 pub use event::{Change, Effect, Event, Notice, Payload, Request, Spawn, StopSignal};
 pub use order::order_of_names;
+use random::Random;
 pub use restore::{Restored, RestoredJob, RestoredProcess};
 use rules::{JobRules, Rules};
 pub use run::{End, Process, RunRecord, RunState, StopCause, Waiting};
@@ -78,7 +83,7 @@ pub struct Engine {
     mode: Mode,
     timeline: Timeline,
     last: Now,
-    rng: u64,
+    random: Random,
     /// Queues that `handle` drains.
     moving: VecDeque<JobId>,
     ended: VecDeque<(JobId, Outcome)>,
@@ -207,7 +212,7 @@ impl Engine {
             mode: Mode::Open,
             timeline: Timeline::starting(epoch.wall),
             last: epoch,
-            rng: seed | 1,
+            random: Random::new(seed),
             moving: VecDeque::new(),
             ended: VecDeque::new(),
             dirty: Vec::new(),

@@ -78,7 +78,7 @@ impl Engine {
         if self.mode != Mode::Open {
             return Err(Vec::new());
         }
-        let next = Engine::new(rules, self.rng)?;
+        let next = Engine::new(rules, self.random.seed())?;
         let mut old = std::mem::replace(self, next);
         self.take_over(&mut old);
         let new_ids = ids_by_name(&self.rules);

@@ -83,6 +83,18 @@ pub enum StopCause {
     Shutdown,
 }
 
+impl StopCause {
+    /// The reason of a run that was cancelled for it.
+    pub(super) fn reason(self) -> Arc<str> {
+        match self {
+            StopCause::Timeout => "ran past its timeout".into(),
+            StopCause::Cancel => "cancelled by request".into(),
+            StopCause::Replaced(by) => format!("replaced by run {by}").into(),
+            StopCause::Shutdown => "the daemon was stopped".into(),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
