@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bridge::HOOKS;
 use super::clocks::Clocks;
 use super::{Reactor, diary};
-use crate::config::Tell;
+use crate::config::NotifyOn;
 use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::engine::Notice;
@@ -32,7 +32,7 @@ pub(super) struct Callers {
 }
 
 impl Callers {
-    pub fn status(&self, zone: Zone) -> Vec<status::Hook> {
+    pub fn status(&self, zone: Zone) -> Vec<status::NotifyTarget> {
         self.notifier.as_ref().map_or_else(Vec::new, |notifier| notifier.status(zone))
     }
 
@@ -46,7 +46,7 @@ impl<C: Clocks> Reactor<C> {
     /// Takes over the hooks as the configuration has them now. Those that are the same keep what waits for them.
     pub(super) fn set_up_callers(&mut self) {
         let hooks = &self.config.notify;
-        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(Tell::Recovered));
+        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(NotifyOn::Recovered));
         if !wants_recovered {
             self.callers.failing = None;
         } else if self.callers.failing.is_none() {

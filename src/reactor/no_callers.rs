@@ -12,7 +12,7 @@ use crate::store::StoredRun;
 pub(super) struct Callers {}
 
 impl Callers {
-    pub fn status(&self, _zone: Zone) -> Vec<status::Hook> {
+    pub fn status(&self, _zone: Zone) -> Vec<status::NotifyTarget> {
         Vec::new()
     }
 

@@ -218,7 +218,7 @@ fn a_daemon_that_does_not_come_up_says_why_where_it_was_started_and_with_its_cod
     let place = Place::new("jobs: wrong\n");
     let wrong = place.firelink(&["run", "firelink.yaml", "--detach", "--state-dir", "state"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("`jobs` must be a list"), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stderr).contains("expected a list for `jobs`"), "{}", text(&wrong.stderr));
     place.write("firelink.yaml", JOBS);
     let first = Background::start(&place);
     let second = place.firelink(&["run", "firelink.yaml", "--detach", "--state-dir", "state", "--pid-file", "pid"]);

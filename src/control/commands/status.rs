@@ -34,12 +34,12 @@ pub struct Status {
     pub state_error: Option<String>,
     /// Whom the daemon calls; not there if it calls nobody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notify: Vec<Hook>,
+    pub notify: Vec<NotifyTarget>,
 }
 
 /// One that is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct NotifyTarget {
     /// Its scheme and host; the rest of an address is a secret.
     pub to: String,
     /// `webhook` or `ping`.
