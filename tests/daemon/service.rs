@@ -118,7 +118,7 @@ fn a_socket_that_was_handed_over_is_served_from_the_first_peer_on_and_kept() {
     daemon.wait_for_log("ask it from another terminal");
     assert_eq!(daemon.status()["pid"], daemon.pid(), "the program that replaces it has the socket too");
     daemon.terminate();
-    assert!(place.socket().exists(), "whoever made it removes it");
+    assert!(place.socket().exists(), "the supervisor that created it removes it");
 }
 
 #[test]

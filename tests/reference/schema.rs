@@ -1,4 +1,4 @@
-//! The schema on real files: it accepts what the reader accepts, and refuses what has the wrong shape.
+//! The schema on real files: it accepts what the reader accepts, and refuses wrong shapes.
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use firelink::config::reference::schema;

@@ -233,7 +233,7 @@ impl View {
         if targets.is_empty() {
             return Vec::new();
         }
-        let to = targets.iter().map(|target| target.to.chars().count()).max().unwrap_or(4).clamp(4, TARGET);
+        let to = targets.iter().map(|target| target.to.chars().count()).max().unwrap_or(6).clamp(6, TARGET);
         let head = format!("{:<to$}  {:<7}  {:>9}  {:>6}  {:>7}  LAST", "TARGET", "KIND", "DELIVERED", "QUEUED", "DROPPED");
         let mut lines = vec![self.terminal.paint(Colour::Bold, &head)];
         for target in targets {
@@ -405,7 +405,7 @@ warning: backup: the bucket does not answer
     }
 
     #[test]
-    fn who_is_called_is_told_and_who_does_not_answer_is_a_warning() {
+    fn targets_are_listed_and_failing_ones_are_warnings() {
         let mut status = status(Vec::new(), Vec::new());
         status.warnings.clear();
         status.notify = vec![
@@ -414,17 +414,17 @@ warning: backup: the bucket does not answer
             target("http://10.0.0.1:8080", "webhook", None, None),
         ];
         let text = page(&status, plain(80), instant(NOW).unwrap());
-        let (_, hooks) = text.split_once("WAITING FOR\n\n").unwrap();
+        let (_, targets) = text.split_once("WAITING FOR\n\n").unwrap();
         let expected = "\
-HOOK                            KIND     DELIVERED  QUEUED  DROPPED  LAST
+TARGET                          KIND     DELIVERED  QUEUED  DROPPED  LAST
 https://example.org             webhook         12       2        0  1m ago
 https://a-host-with-a-name-th~  ping            12       2        0  failing
 http://10.0.0.1:8080            webhook         12       2        0  -
 
-warning: https://a-host-with-a-name-that-is-long.example.org: the last call of
-  this ping failed: no answer within 10s
+warning: https://a-host-with-a-name-that-is-long.example.org: the last request
+  of this ping failed: no answer within 10s
 ";
-        assert_eq!(hooks, expected);
+        assert_eq!(targets, expected);
         for (height, shown) in [(12, false), (24, true)] {
             let lines = screen(&status, plain(80), height, instant(NOW).unwrap()).lines;
             assert_eq!(lines.iter().any(|line| line.starts_with("HOOK")), shown, "{lines:#?}");
