@@ -100,7 +100,7 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
         dir.display()
     );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
-    log::info!("to query it: {} ctl status{socket_arg}", program_name());
+    log::info!("ask it from another terminal: {} ctl status{socket_arg}", program_name());
     if let Some(parent) = parent {
         parent.tell().map_err(|error| Failure::failed(format!("can't detach from the terminal: {error}")))?;
     }

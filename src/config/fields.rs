@@ -306,7 +306,7 @@ impl<'a> Fields<'a> {
     /// One exit code, or a list.
     pub(super) fn exit_codes(&self, key: &str) -> Option<Box<[u8]>> {
         let texts = self.one_or_more(key)?;
-        let what = format!("an exit code of `{key}`");
+        let what = quoted(key);
         let codes: Vec<Option<i64>> = texts.into_iter().map(|text| self.cx.number(text, &what, &(0..=255))).collect();
         codes.into_iter().map(|code| code.and_then(|code| u8::try_from(code).ok())).collect()
     }

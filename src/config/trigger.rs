@@ -44,7 +44,7 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<TypedTrigger<'a>> {
     }
     let kind = type_of(job.cx, job.text("trigger")?)?;
     report_misplaced(job, |key| {
-        let message = || format!("{} is not a key of a `{}` trigger", quoted(key), kind.word);
+        let message = || format!("{} is not a key of `{}` triggers", quoted(key), kind.word);
         (!is_among(kind.keys, key)).then(|| (message(), help_for(key)))
     });
     // `timezone` and `condition` are the job's own keys here, and `command` is what its runs execute.
@@ -69,7 +69,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<TypedTrigger<'a>>
     };
     let kind = type_of(cx, cx.text(value, || "`type`".into(), key.place)?)?;
     let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
-    let what = format!("is not a key of a `{}` trigger", kind.word);
+    let what = format!("is not a key of `{}` triggers", kind.word);
     let keys = cx.map_with(field.node, "`trigger`", &known, |key| {
         if all_keys().any(|other| other == key.value) {
             cx.findings.error(key.place, format!("{} {what}", quoted(key.value)), help_for(key.value));

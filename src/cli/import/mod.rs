@@ -71,9 +71,9 @@ pub(super) fn run(args: &Args) -> Done {
     let around = Around { title: &title, system, owner: owner.as_deref(), home_of: &home_of };
     let imported = convert(&text, &around);
     if imported.yaml.len() as u64 > LARGEST_FILE {
-        let (made, most) = (imported.yaml.len() >> 20, format_size(LARGEST_FILE));
-        let what = format!("{} would become a configuration of {made} MiB, the limit is {most}", args.file.display());
-        return Err(Failure::usage(format!("{what}: split it")));
+        let (size, limit) = (imported.yaml.len().div_ceil(1 << 20), format_size(LARGEST_FILE));
+        let message = format!("{} would become a configuration of {size}MiB, the limit is {limit}", args.file.display());
+        return Err(Failure::usage(format!("{message}: split it")));
     }
     print(&imported.yaml)?;
     if imported.left > 0 {
