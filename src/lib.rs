@@ -13,6 +13,7 @@
 //! | [`dag`] | the graph of dependencies, and the credit rule | nothing: pure |
 //! | [`engine`] | run states, deadlines, concurrency, retries, catch-up: (now, event) into effects | nothing: pure |
 //! | [`exec`] | processes, their output, their logs | system calls |
+//! | [`files`] | replacing a file atomically | write the file that it is given |
 //! | [`store`] | SQLite: runs, what was seen, what a restart needs | write the state directory |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes |
 //! | `web` | the window: pages, the HTTP API, live events; on the other thread, only if the configuration asks | ask the loop |
@@ -48,6 +49,7 @@ pub mod dag;
 pub mod drawing;
 pub mod engine;
 pub mod exec;
+pub mod files;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;
