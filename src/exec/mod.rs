@@ -8,7 +8,7 @@
 //! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
 //! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
-//! Nothing here waits, but for a child that executes its program ([`PendingSpawn::settle`]): descriptors become readable and the
+//! Nothing here waits, but for a child that executes its program ([`PendingSpawn::wait_for_exec`]): descriptors become readable and the
 //! reactor calls. `reactor` is the only caller; `config` reads into [`spec`]. Unsafe code lives in `clone`, `detach`,
 //! `posix` and `sys` alone.
 

@@ -110,7 +110,7 @@ enum Made {
 }
 
 impl PendingSpawn {
-    /// True if [`PendingSpawn::settle`] would not wait.
+    /// True if [`PendingSpawn::wait_for_exec`] would not wait.
     #[must_use]
     pub fn has_execed(&self) -> bool {
         match &self.made {
