@@ -15,11 +15,10 @@ use crate::triggers::aws::Service;
 use crate::triggers::aws::errors::Trouble;
 use crate::triggers::aws::http::Http;
 use crate::triggers::aws::session::{self, Limits, Session};
+use crate::triggers::defaults::SERVER_TIMEOUT;
 
 /// How long a request for messages waits for one: as long as SQS allows.
 const WAIT: Duration = Duration::from_secs(20);
-/// How long the server may be silent beyond that, where the settings do not say.
-const SILENCE: Duration = Duration::from_secs(20);
 /// What SQS gives or takes at once.
 pub(super) const AT_ONCE: usize = 10;
 
@@ -234,7 +233,7 @@ async fn connect(watch: &SqsWatch) -> Result<Connected, Trouble> {
     if settings.region.is_none() {
         settings.region = watch.queue.region().map(str::to_owned);
     }
-    let silence = settings.timeout.unwrap_or(SILENCE);
+    let silence = settings.timeout.unwrap_or(SERVER_TIMEOUT);
     let limits = Limits { silence: WAIT + silence, whole: WAIT + 2 * silence };
     let Session { loaded, http, endpoint, region, credentials } = session::open(&settings, Service::Sqs, limits).await?;
     let mut config = aws_sdk_sqs::config::Builder::from(&loaded).region(region);
