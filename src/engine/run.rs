@@ -109,6 +109,11 @@ pub struct End {
 }
 
 impl RunRecord {
+    /// True if the run was claimed because of its job's credits, which its start will consume.
+    pub(super) fn holds_credits(&self) -> bool {
+        !self.forced && self.attempt == Attempt::default() && self.state == RunState::Pending(Waiting::Slot)
+    }
+
     /// The state's word.
     #[must_use]
     pub fn word(&self) -> StateWord {
