@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::event::{Effect, Notice, Payload, Spawn};
+use super::event::{Effect, Notice, Spawn};
 use super::retry::Failure;
-use super::run::{End, RunRecord, RunState, StopCause, Waiting};
+use super::run::{End, Payload, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
 use super::timing::Concurrency;
 use super::{Engine, Mode};

@@ -378,10 +378,14 @@ impl RunQueues {
 
     /// A run that an earlier daemon left, to the place that its state names. A run that was tried before, or forced, has had
     /// its turn and keeps it.
-    pub fn restore(&mut self, record: RunRecord) {
+    pub fn restore(&mut self, mut record: RunRecord) {
         let (run, job) = (record.id, record.job);
-        let state = record.state.clone();
         let claimed = record.forced || record.attempt != Attempt::default();
+        if record.state == RunState::Pending(Waiting::Slot) {
+            // Whether it gets a slot is decided again.
+            record.state = RunState::Pending(Waiting::Turn);
+        }
+        let state = record.state.clone();
         self.runs.insert(run, Tracked { record, new: false, changed: false });
         let queue = queue_of(&mut self.jobs, job);
         match state {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::event::Payload;
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
+
+/// An event's payload: JSON text, shared because a run, its record and its process all need it.
+pub type Payload = Arc<str>;
 
 /// A run, as the engine holds it and the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
