@@ -1,17 +1,20 @@
 //! The pure scheduling core: events and time in, effects out.
 //!
 //! No syscall, no clock, no randomness of its own: time comes in with each call and randomness by a seed, so the same
-//! story always ends the same way and the whole engine runs in virtual time, in tests and for `firelink simulate`.
+//! events always have the same effects and the whole engine runs in virtual time, in tests and for `firelink simulate`.
 //!
-//! While it handles one event the engine only changes its own memory and queues: jobs whose waiting runs may move, and
-//! runs whose end has yet to travel down the graph. [`Engine::handle`] drains both before it returns, so nothing
+//! While it handles one event the engine only changes its own memory and queues: jobs whose waiting runs may advance, and
+//! runs whose end has not been propagated down the graph. [`Engine::handle`] drains both before it returns, so nothing
 //! re-enters itself and a chain of a thousand milestones is a loop, not a thousand stack frames.
 //!
-//! * `flow` carries a run from its trigger to its end; `deps` carries an end down the graph;
-//! * `clock` turns time into firings, `wall` and `timers` keep the deadlines;
-//! * `restore` picks up what an earlier daemon left, `reload` goes on by other rules; `view` answers questions.
+//! * `queue` owns the place of each run: waiting, stored, ready, alive;
+//! * `flow` carries a run from its trigger to its end, with `retry` and `stop`; `deps` propagates an end down the graph;
+//! * `requests` is what a person may ask; `clock` turns time into firings, `wall` and `timers` keep the deadlines;
+//! * `restore` takes over the state of an earlier daemon, `reload` replaces the rules; `view` answers questions.
 //!
-//! This room imports `model`, `dag` and `triggers::cron`; only `reactor` and the command line's `simulate` drive it.
+//! This room imports `model`, `cron` and `dag`; only `reactor` and the command line's `simulate` drive it.
+//!
+#![doc = include_str!("states.md")]
 
 mod clock;
 mod deps;
@@ -303,41 +306,5 @@ fn timer_applies<'a>(queues: &'a RunQueues, jobs: &'a [JobMemory], clock: ClockM
             Timer::ClockCheck | Timer::ClockLimit => clock != ClockMode::Trusted,
             Timer::Shutdown => matches!(mode, Mode::Stopping { deadline: Some(_) }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Surroundings, load_text};
-    use crate::model::{Exit, Pid, WallTime};
-
-    #[test]
-    fn what_is_known_of_an_exit_is_the_reason_of_a_failure_and_says_nothing_of_a_success() {
-        let around = Surroundings { start_dir: "/".into(), machine_seed: 0, uid: 65_534 };
-        let text = "jobs: [{ name: a, trigger: manual, command: x }]";
-        let rules = load_text(std::path::Path::new("f"), text, &around).expect("a right file").rules;
-        let mut engine = Engine::new(rules, 1).expect("no cycle");
-        let now = Now { wall: WallTime::from_secs(1_800_000_000), elapsed: Elapsed::default() };
-        engine.start(now, Restored::default(), &mut Vec::new());
-        let mut reason_of = |exit| {
-            let mut effects = Vec::new();
-            let ask = Request::Trigger { job: JobId(0), force: false, with_deps: false, ticket: 0 };
-            engine.handle(now, Event::Ask(ask), &mut effects);
-            let run = effects.iter().find_map(|effect| match effect {
-                Effect::Spawn(spawn) => Some(spawn.run),
-                _ => None,
-            });
-            let run = run.expect("a start");
-            effects.clear();
-            engine.handle(now, Event::Started { run, pid: Pid { pid: 9, start_ticks: 9 } }, &mut effects);
-            engine.handle(now, Event::Exited { run, exit, reason: Some("memory".into()) }, &mut effects);
-            effects.into_iter().find_map(|effect| match effect {
-                Effect::Notify(Notice::Ended { reason, .. }) => Some(reason.map(|reason| reason.to_string())),
-                _ => None,
-            })
-        };
-        assert_eq!(reason_of(Exit::Signal(9)), Some(Some("memory".into())));
-        assert_eq!(reason_of(Exit::Code(0)), Some(None));
     }
 }
