@@ -11,6 +11,8 @@ mod hostile;
 mod moto_server;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/tunnel.rs"]
 mod tunnel;
 
@@ -25,7 +27,10 @@ mod objects;
 
 use std::time::Duration;
 
-use firelink::triggers::s3::{ClientSettings, Existing, Keypair, S3Watch, Spread};
+use firelink::triggers::Spread;
+use firelink::triggers::aws::{ClientSettings, Keypair};
+use firelink::triggers::s3::S3Watch;
+use firelink::triggers::watch::Existing;
 
 const BUCKET: &str = "box";
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 
 use super::fields::Fields;
-use super::render::quoted;
 use super::yaml::Value;
 use super::{Surroundings, keys};
 use crate::engine::rules::Retry;
 use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
 use crate::model::{Backoff, Jitter};
+use crate::text::quoted;
 use crate::triggers::Place;
 
 /// What stands there; what does not stand there is `None`, and `defaults` may fill it in.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::common::{Common, Likeness, Made};
 use super::execution::{self, Execution};
 use super::fields::{Cx, Fields};
-use super::render::quoted;
 use super::trigger::{self, Chosen};
 use super::yaml::{NodeId, Scalar};
 use super::{Job, Notes, Surroundings, keys, lints};
@@ -19,6 +18,7 @@ use crate::engine::rules::{JobRules, Policy};
 use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Hooks};
 use crate::model::TriggerWord;
+use crate::text::quoted;
 use crate::triggers::{JobContext, Place};
 
 /// The longest name: it becomes a part of paths.

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::fields::Fields;
 use super::keys;
-use super::render::quoted;
 use super::{Metrics, Surroundings};
 use crate::model::format_duration;
+use crate::text::quoted;
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 

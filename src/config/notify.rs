@@ -9,11 +9,11 @@ use hyper::Uri;
 
 use super::fields::{Cx, Fields};
 use super::job::Draft;
-use super::render::quoted;
 use super::yaml::Value;
 use super::{Calls, Hook, Surroundings, Tell, keys};
 use crate::engine::rules::Retry;
 use crate::model::{Backoff, Jitter, StateWord};
+use crate::text::quoted;
 use crate::triggers::Place;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,12 +10,12 @@ use super::findings::Findings;
 use super::job::{DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
 #[cfg(feature = "notify")]
 use super::notify;
-use super::render::quoted;
 use super::yaml::{Document, Value};
 use super::{Config, OnStop, Surroundings, Sync, graph, keys, lints, metrics, web};
 use crate::cron::Zone;
 use crate::engine::rules::Rules;
 use crate::store::Durability;
+use crate::text::quoted;
 
 const DEFAULT_MAX_PARALLEL: u32 = 32;
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);

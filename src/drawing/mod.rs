@@ -1,4 +1,4 @@
-//! Drawings of the dependency graph, as plain data: [`Layout`] for SVG and the web UI, [`lanes`] for terminals. Pure.
+//! Drawings of the dependency graph, as plain data: [`Layout`] for SVG and the web UI, [`lanes()`] for terminals. Pure.
 //!
 //! This room imports `dag` and `model`; `cli` and the web UI's graph command render what it returns.
 

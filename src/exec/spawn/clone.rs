@@ -2,7 +2,7 @@
 //!
 //! posix_spawn(3) shares it as well, and has its caller sleep until the exec: a few hundred microseconds in which a daemon
 //! with a thousand due jobs can do nothing for the next one. Here the caller goes on, starts others, and asks later
-//! ([`Starting::settle`]) whether the program could be executed. What makes that sound:
+//! ([`Starting::wait_for_exec`]) whether the program could be executed. What makes that sound:
 //!
 //! - the child runs on a stack of its own and reads only what [`Starting`] keeps; both live until the kernel has told that
 //!   the child uses this memory no more (`CLONE_CHILD_CLEARTID`: it writes a zero and wakes a futex when the child
@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_long, c_void};
 
 use super::plan::Program;
-use crate::exec::child::Child;
+use crate::exec::processes::Child;
 use crate::exec::sys;
 
 /// The child's stack: it calls one function, which calls the kernel.
@@ -90,7 +90,7 @@ fn ticks() -> Option<u64> {
 /// again for reading and writing, if it can, and has that as both.
 ///
 /// # Errors
-/// What clone(2) said, and the program again. What the child's own calls say comes from [`Starting::settle`].
+/// What clone(2) said, and the program again. What the child's own calls say comes from [`Starting::wait_for_exec`].
 pub(in crate::exec) fn start(
     program: Program,
     outputs: [Option<BorrowedFd<'_>>; 2],
@@ -153,7 +153,7 @@ pub(in crate::exec) fn start(
 }
 
 impl Starting {
-    /// True if [`Starting::settle`] would not wait.
+    /// True if [`Starting::wait_for_exec`] would not wait.
     pub fn has_execed(&self) -> bool {
         self.shared.uses.load(Ordering::Acquire) == 0
     }

@@ -14,6 +14,7 @@
 //! File systems that tell nothing (NFS, FUSE, some overlays) are read every `poll_interval`. Reading goes on in small
 //! pieces, so that a folder of a million files does not hold up the reactor.
 
+pub(super) mod keys;
 mod source;
 mod walk;
 
@@ -22,8 +23,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Source;
-use super::s3::Existing;
-use super::watch::NameFilter;
+use super::watch::{Existing, NameFilter};
 use crate::model::format_duration;
 use source::FileSource;
 

@@ -18,7 +18,7 @@ use super::walk::{Item, Walk};
 use super::{FileWatch, YOUNG};
 use crate::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use crate::model::{Elapsed, Now, WallTime};
-use crate::triggers::s3::Existing;
+use crate::triggers::watch::Existing;
 use crate::triggers::watch::hash::{object_key, object_version};
 use crate::triggers::watch::seen::{SeenSet, Sight};
 use crate::triggers::{FdId, Readiness, Source, SourceHost};

@@ -8,10 +8,10 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 
-use super::ClientSettings;
-use super::http::Http;
-use super::session::{self, Limits, Service, Session, is_foreign};
-use super::trouble::Trouble;
+use crate::triggers::aws::errors::Trouble;
+use crate::triggers::aws::http::Http;
+use crate::triggers::aws::session::{self, Limits, Session, is_foreign};
+use crate::triggers::aws::{ClientSettings, Service};
 
 /// From a request to the first byte of its answer, where the settings do not say.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);

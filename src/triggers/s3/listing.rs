@@ -10,8 +10,10 @@ use aws_sdk_s3::types::{EncodingType, Object};
 
 use super::S3Watch;
 use super::client::Connected;
-use super::trouble::Trouble;
+use super::errors;
 use super::whole::{self, NotWhole};
+use crate::triggers::aws::errors::Trouble;
+use crate::triggers::aws::url_encoding::decode;
 
 /// Objects a page: what S3 gives at most.
 pub(super) const PAGE_SIZE: i32 = 1_000;
@@ -65,16 +67,16 @@ pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, from:
         .customize()
         .interceptor(WholeAnswer);
     // Boxed: the SDK's request future is some ten kilobytes, most of which a sleeping watch would keep.
-    let answer = Box::pin(request.send()).await.map_err(|error| Trouble::request(&error, connected, watch))?;
+    let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, connected, watch))?;
     let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let next = match (answer.is_truncated(), answer.next_continuation_token()) {
         (Some(true), Some(token)) if !token.is_empty() => Some(token.to_owned()),
-        (Some(true), _) => return Err(Trouble::malformed("it goes on but does not say where", connected)),
+        (Some(true), _) => return Err(errors::malformed("it goes on but does not say where", connected)),
         (Some(false), _) => None,
-        (None, _) => return Err(Trouble::malformed("it does not say whether it is complete", connected)),
+        (None, _) => return Err(errors::malformed("it does not say whether it is complete", connected)),
     };
     let objects = answer.contents.unwrap_or_default().into_iter().map(|object| to_listed(object, is_encoded));
-    let objects = objects.collect::<Result<Vec<_>, _>>().map_err(|what| Trouble::malformed(what, connected))?;
+    let objects = objects.collect::<Result<Vec<_>, _>>().map_err(|what| errors::malformed(what, connected))?;
     Ok(Page { objects, next })
 }
 
@@ -86,25 +88,6 @@ fn to_listed(object: Object, is_encoded: bool) -> Result<Listed, &'static str> {
     let last_modified = object.last_modified.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
     let etag = object.e_tag.or_else(|| last_modified.clone()).ok_or("an object has neither an etag nor a time")?;
     Ok(Listed { key, size, etag: etag.trim_matches('"').to_owned(), last_modified })
-}
-
-/// Undoes `encoding-type=url`: percent-encoding of UTF-8, in which a `+` stands for a space (one in a key comes as
-/// `%2B`). `None` if it is not that.
-pub(in crate::triggers) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Refuses an answer that is not whole, whatever the SDK's parser made of it.
@@ -128,26 +111,5 @@ impl Intercept for WholeAnswer {
             whole::check(response.body().bytes().ok_or(NotWhole::CutShort)?)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_encoded_key_is_decoded_to_the_letter() {
-        for (text, key) in [
-            ("input/a%20b.csv", "input/a b.csv"),
-            ("a+b", "a b"),
-            ("a%2Bb", "a+b"),
-            ("%C3%BC%0A%0D%01", "\u{fc}\n\r\u{1}"),
-            ("100%25", "100%"),
-        ] {
-            assert_eq!(decode(text).as_deref(), Some(key), "{text}");
-        }
-        for bad in ["%", "%2", "%zz", "%FF"] {
-            assert_eq!(decode(bad), None, "{bad}");
-        }
     }
 }

@@ -24,95 +24,31 @@
 //!
 //! A bucket that can't be listed is tried again after `poll_interval`, then twice that, up to ten minutes.
 
-pub(in crate::triggers) mod address;
+mod address;
+pub(super) mod keys;
 
 #[cfg(feature = "s3")]
 mod client;
 #[cfg(feature = "s3")]
-pub(in crate::triggers) mod http;
+mod errors;
 #[cfg(feature = "s3")]
-pub(in crate::triggers) mod listing;
+mod listing;
 #[cfg(feature = "s3")]
 mod poll;
 #[cfg(feature = "s3")]
-pub(in crate::triggers) mod session;
-#[cfg(feature = "s3")]
 mod source;
-#[cfg(feature = "s3")]
-pub(in crate::triggers) mod trouble;
 #[cfg(feature = "s3")]
 mod whole;
 
 use std::fmt;
 use std::time::Duration;
 
+use super::Spread;
+use super::aws::ClientSettings;
+use super::watch::{Existing, NameFilter};
 use crate::model::format_duration;
 
-pub use super::watch::NameFilter;
-pub use address::{Address, Mistake, check_endpoint};
-
-/// What the first scan of a bucket does with the objects that it finds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Existing {
-    /// They are taken as seen.
-    #[default]
-    Skip,
-    /// Each makes an event.
-    Process,
-}
-
-/// A job's place in the stable jitter: which share of the jitter it gets, from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spread(f64);
-
-impl Spread {
-    /// From a stable offset below one second.
-    #[must_use]
-    pub fn from_offset(offset: Duration) -> Spread {
-        Spread(offset.as_secs_f64().clamp(0.0, 1.0))
-    }
-
-    /// The wait with its jitter: up to a tenth longer.
-    #[must_use]
-    pub fn stretch(self, wait: Duration) -> Duration {
-        wait + wait.mul_f64(self.0 / 10.0)
-    }
-}
-
-/// An access key, given outright.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Keypair {
-    /// The access key's id.
-    pub id: String,
-    /// Its secret.
-    pub secret: String,
-}
-
-impl fmt::Debug for Keypair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keypair({}, secret)", self.id)
-    }
-}
-
-/// How to reach a server. What is absent comes from the usual AWS variables and profile. Watches with equal settings
-/// share one client.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct ClientSettings {
-    /// A URL, for servers other than AWS.
-    pub endpoint: Option<String>,
-    /// The bucket's region.
-    pub region: Option<String>,
-    /// A profile of the AWS configuration files.
-    pub profile: Option<String>,
-    /// True: `endpoint/bucket`; false: `bucket.endpoint`. Absent: the first for servers other than AWS.
-    pub path_style: Option<bool>,
-    /// True: requests are not signed.
-    pub anonymous: bool,
-    /// How long the server may be silent before a request is given up. Absent: 20 s.
-    pub timeout: Option<Duration>,
-    /// Instead of the usual search for credentials. No configuration can set it, for secrets don't belong there.
-    pub keypair: Option<Keypair>,
-}
+pub use address::{Address, Mistake};
 
 /// One watch of a bucket, as configured.
 #[derive(Clone, Debug)]
@@ -172,22 +108,7 @@ impl fmt::Display for S3Watch {
         if self.ordered {
             f.write_str(" ordered")?;
         }
-        let client = &self.client;
-        for (word, value) in [("endpoint", &client.endpoint), ("region", &client.region), ("profile", &client.profile)] {
-            if let Some(value) = value {
-                write!(f, " {word} {value}")?;
-            }
-        }
-        if let Some(path_style) = client.path_style {
-            write!(f, " path_style {path_style}")?;
-        }
-        if client.anonymous {
-            f.write_str(" anonymous")?;
-        }
-        if let Some(timeout) = client.timeout {
-            write!(f, " timeout {}", format_duration(timeout))?;
-        }
-        Ok(())
+        write!(f, "{}", self.client)
     }
 }
 

@@ -12,10 +12,11 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::client::{Connected, SharedClient};
 use super::listing::{Begin, Listed, PAGE_SIZE, Page, load_page};
-use super::trouble::Trouble;
-use super::{Existing, S3Watch};
+use super::{S3Watch, errors};
 use crate::model::{Batch, SeenObject, SeenSnapshot};
 use crate::triggers::Mailbox;
+use crate::triggers::aws::errors::Trouble;
+use crate::triggers::watch::Existing;
 use crate::triggers::watch::hash;
 use crate::triggers::watch::seen::{SeenSet, Sight};
 
@@ -140,7 +141,7 @@ impl Poller {
         for page in 0..MOST_PAGES {
             let began = Instant::now();
             let answer = tokio::time::timeout(time_left, load_page(connected, &self.watch, begin.clone())).await;
-            let Page { objects, next } = answer.map_err(|_| Trouble::malformed("it does not end", connected))??;
+            let Page { objects, next } = answer.map_err(|_| errors::malformed("it does not end", connected))??;
             time_left = time_left.saturating_sub(began.elapsed());
             // A short poll that brings nothing, which is nearly each, leaves the seen-set's memory alone.
             if page == 0 && (is_full || !objects.is_empty()) {
@@ -159,7 +160,7 @@ impl Poller {
                 return Ok(());
             };
             if token == begin || barren > BARREN_PAGES {
-                return Err(Trouble::malformed("it goes round in a circle", connected).into());
+                return Err(errors::malformed("it goes round in a circle", connected).into());
             }
             begin = token;
         }

@@ -7,8 +7,8 @@ use tokio::task::AbortHandle;
 
 use super::S3Watch;
 use super::poll::{Note, Order, run};
-use super::trouble::Trouble;
 use crate::model::format_duration;
+use crate::triggers::aws::errors::Trouble;
 use crate::triggers::{Readiness, Source, SourceHost};
 
 /// The longest wait between two polls of a bucket that can't be listed, unless `poll_interval` is longer still.
@@ -108,8 +108,10 @@ impl Drop for S3Source {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ClientSettings, Existing, Spread};
     use super::*;
+    use crate::triggers::Spread;
+    use crate::triggers::aws::ClientSettings;
+    use crate::triggers::watch::Existing;
 
     fn source(poll_interval: Duration, spread: Spread) -> S3Source {
         S3Source::new(S3Watch {

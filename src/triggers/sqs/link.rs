@@ -9,12 +9,12 @@ use aws_sdk_sqs::types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequ
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use super::trouble;
-use super::{Ack, HIDDEN, SqsWatch};
+use super::{Ack, HIDDEN, SqsWatch, errors};
 use crate::triggers::Mailbox;
-use crate::triggers::s3::http::Http;
-use crate::triggers::s3::session::{self, Limits, Service, Session};
-use crate::triggers::s3::trouble::Trouble;
+use crate::triggers::aws::Service;
+use crate::triggers::aws::errors::Trouble;
+use crate::triggers::aws::http::Http;
+use crate::triggers::aws::session::{self, Limits, Session};
 
 /// How long a request for messages waits for one: as long as SQS allows.
 const WAIT: Duration = Duration::from_secs(20);
@@ -180,7 +180,7 @@ impl Queue {
             .max_number_of_messages(i32::try_from(most.min(AT_ONCE)).unwrap_or(1))
             .wait_time_seconds(seconds(WAIT))
             .set_visibility_timeout((self.watch.ack == Ack::AfterSuccess).then(|| seconds(HIDDEN)));
-        let answer = Box::pin(request.send()).await.map_err(|error| trouble::request(&error, &self.watch, "sqs:ReceiveMessage"));
+        let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, &self.watch, "sqs:ReceiveMessage"));
         let answer = self.settle(&connected, answer).await?;
         let message = |message: aws_sdk_sqs::types::Message| {
             let body = message.body.unwrap_or_default();
@@ -198,13 +198,13 @@ impl Queue {
         let entries = slips.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
         let entries = entries.map_err(|error| Trouble::client(error.to_string()))?;
         let request = connected.client.delete_message_batch().queue_url(self.watch.queue.as_str()).set_entries(Some(entries));
-        let answer = Box::pin(request.send()).await.map_err(|error| trouble::request(&error, &self.watch, "sqs:DeleteMessage"));
+        let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, &self.watch, "sqs:DeleteMessage"));
         let answer = self.settle(&connected, answer).await?;
         // What is the sender's fault is a receipt that is no longer good.
         let failed: Vec<&BatchResultErrorEntry> = answer.failed.iter().filter(|entry| !entry.sender_fault).collect();
         let is_done = |n: &usize| !failed.iter().any(|entry| entry.id == n.to_string());
         let done = (0..slips.len()).filter(is_done).map(|n| slips[n].id.clone()).collect();
-        Ok((done, failed.first().map(|entry| trouble::refused(entry, &self.watch, "deletes"))))
+        Ok((done, failed.first().map(|entry| errors::refused(entry, &self.watch, "deletes"))))
     }
 
     async fn keep(&self, slips: &[Slip]) -> Result<(), Trouble> {
@@ -218,10 +218,10 @@ impl Queue {
         let request =
             connected.client.change_message_visibility_batch().queue_url(self.watch.queue.as_str()).set_entries(Some(entries));
         let answer = Box::pin(request.send()).await;
-        let answer = answer.map_err(|error| trouble::request(&error, &self.watch, "sqs:ChangeMessageVisibility"));
+        let answer = answer.map_err(|error| errors::request(&error, &self.watch, "sqs:ChangeMessageVisibility"));
         let answer = self.settle(&connected, answer).await?;
         match answer.failed.first() {
-            Some(entry) => Err(trouble::refused(entry, &self.watch, "keeps hidden")),
+            Some(entry) => Err(errors::refused(entry, &self.watch, "keeps hidden")),
             None => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use super::taken::{self, Fate, Taken};
 use super::{Ack, HIDDEN, MOST_AT_WORK, SqsWatch};
 use crate::model::{Batch, ObjectKey};
 use crate::model::{Elapsed, StateWord, format_duration};
-use crate::triggers::s3::trouble::Trouble;
+use crate::triggers::aws::errors::Trouble;
 use crate::triggers::watch::hash::object_key;
 use crate::triggers::{Readiness, Source, SourceHost};
 

@@ -7,7 +7,12 @@ use serde_json::json;
 
 use super::*;
 use crate::model::parse_duration;
-use crate::triggers::Place;
+#[cfg(feature = "s3")]
+use crate::triggers::aws::ClientSettings;
+use crate::triggers::s3::keys::read;
+#[cfg(feature = "s3")]
+use crate::triggers::watch::Existing;
+use crate::triggers::{Place, Text};
 
 /// Keys as a map, with the value's length as its place.
 #[derive(Default)]
@@ -221,7 +226,7 @@ fn a_build_without_s3_says_so() {
 #[test]
 fn an_object_reaches_its_run_as_variables() {
     let event = json!({"bucket": "b", "key": "in/line\nbreak ü.csv", "size": 12, "etag": "abc", "last_modified": null});
-    let env = event_env(&event);
+    let env = object_env(&event);
     let expected = [
         ("FIRELINK_OBJECT_BUCKET", "b"),
         ("FIRELINK_OBJECT_KEY", "in/line\nbreak ü.csv"),
@@ -234,7 +239,7 @@ fn an_object_reaches_its_run_as_variables() {
 #[test]
 fn a_batch_has_a_bucket_but_no_single_key() {
     let event = json!({"bucket": "b", "count": 1, "objects": [{"key": "k", "size": 1, "etag": "e"}]});
-    assert_eq!(event_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
+    assert_eq!(object_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
 }
 
 /// What `build` makes of these keys, and what it says.
