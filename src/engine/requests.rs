@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use super::event::{Change, Effect, Notice, Request, StopSignal};
 use super::flow::Cause;
-use super::run::{RunState, StopCause, Waiting};
+use super::run::{RunRecord, StopCause};
 use super::timers::Timer;
 use super::{Engine, Mode};
-use crate::model::{Attempt, JobId, Now, RunId, TriggerWord};
+use crate::model::{JobId, Now, RunId, TriggerWord};
 
 impl Engine {
     pub(super) fn ask(&mut self, now: Now, request: Request) {
@@ -36,7 +36,7 @@ impl Engine {
             }
             Request::StopNow => {
                 self.mode = Mode::Stopping { deadline: None };
-                for run in self.running() {
+                for run in self.queues.running() {
                     self.mark_stopping(run, StopCause::Shutdown);
                     self.out.push(Effect::Signal { run, signal: StopSignal::Kill });
                 }
@@ -57,28 +57,23 @@ impl Engine {
         self.memory(job).paused = paused;
         self.record(Change::Paused { job, paused });
         if paused {
-            self.back_to_the_queue(job);
+            self.unclaim_all(job);
         } else {
             self.consider(now, job);
         }
     }
 
-    /// What had its turn and waits for a slot for its first attempt waits for its turn again.
-    fn back_to_the_queue(&mut self, job: JobId) {
-        let rank = self.rank[job.index()];
-        for run in self.jobs[job.index()].queue().claimed.clone().into_iter().rev() {
-            let Some(record) = self.runs.get_mut(&run).map(|tracked| &mut tracked.record) else { continue };
-            if record.state == RunState::Pending(Waiting::Slot) && !record.forced && record.attempt == Attempt::default() {
-                record.state = RunState::Pending(Waiting::Turn);
-                self.ready.remove(&(record.scheduled_at, rank, run));
-                let memory = self.memory(job);
-                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
-                memory.queue_mut().waiting.push_front(run);
+    /// Runs that wait for a slot for their first attempt wait for their turn again: they must not start while the job is paused.
+    fn unclaim_all(&mut self, job: JobId) {
+        // The youngest first, as each goes to the head of the queue.
+        for run in self.queues.claimed(job).to_vec().into_iter().rev() {
+            if self.queues.get(run).is_some_and(RunRecord::holds_credits) {
+                self.queues.unclaim(run);
             }
         }
     }
 
-    pub(super) fn trigger_by_hand(&mut self, now: Now, job: JobId, forced: bool, patient: bool) -> RunId {
+    fn trigger_by_hand(&mut self, now: Now, job: JobId, forced: bool, patient: bool) -> RunId {
         let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, patient };
         self.trigger(now, job, cause)
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::event::Payload;
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
+
+/// An event's payload: JSON text, shared because a run, its record and its process all need it.
+pub type Payload = Arc<str>;
 
 /// A run, as the engine holds it and the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +111,11 @@ pub struct End {
 }
 
 impl RunRecord {
+    /// True if the run was claimed because of its job's credits, which its start will consume.
+    pub(super) fn holds_credits(&self) -> bool {
+        !self.forced && self.attempt == Attempt::default() && self.state == RunState::Pending(Waiting::Slot)
+    }
+
     /// The state's word.
     #[must_use]
     pub fn word(&self) -> StateWord {
