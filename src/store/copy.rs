@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use super::schema::StoreError;
+use super::error::StoreError;
 use super::{DATABASE, Store};
 use crate::files::{self, Sync};
 

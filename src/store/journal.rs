@@ -19,12 +19,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _};
 use siphasher::sip::SipHasher13;
 
+use super::JOURNAL;
+use super::apply::{apply, in_transaction};
 use super::entry::{Entry, coalesce};
-use super::schema::StoreError;
-use super::write::{apply, in_transaction};
-
-/// The journal's name within `state_dir`.
-pub const JOURNAL: &str = "journal";
+use super::error::StoreError;
 
 /// Length, number, hash.
 const HEADER: usize = 4 + 8 + 8;
