@@ -41,7 +41,8 @@ use crate::cron::Zone;
 use crate::engine::timing::{Concurrency, Timing};
 use crate::model::TriggerWord;
 
-pub use jitter::{Spread, stable_offset};
+pub use crate::model::Spread;
+pub use jitter::stable_offset;
 pub use keys::{Keys, Place, Text};
 pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
