@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use daemon::{PATIENCE, Place};
+use daemon::{Place, TEST_TIMEOUT};
 use firelink::store::JOURNAL;
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ impl Scene {
     fn end(&self, daemon: daemon::Daemon<'_>, arrived: &Arrivals) {
         let (place, files, objects) = (&self.place, arrived.files, arrived.objects);
         let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let history = place.history(&[]);
             if events(&history, "files") >= files && events(&history, "objects") >= objects {
@@ -147,7 +147,7 @@ impl Scene {
         // Jobs are not paused, which would keep queued runs, but get a deadline far away.
         place.write("firelink.yaml", &calm(&self.config));
         place.prints(&["ctl", "reload"]);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
             assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
             std::thread::sleep(Duration::from_millis(50));
@@ -170,8 +170,10 @@ impl Scene {
 fn no_run_is_lost_or_duplicated_by_a_daemon_that_is_killed_repeatedly() {
     let (scene, mut arrivals) = (Scene::new(CONFIG), Arrivals::new());
     let state = scene.place.state_dir().display().to_string();
-    let mut journaled = 0;
-    for _ in 0..number("FIRELINK_STRESS_CRASHES", 40) {
+    let journal = || std::fs::metadata(scene.place.state_dir().join(JOURNAL)).is_ok_and(|file| file.len() > 0);
+    let (mut round, rounds) = (0, number("FIRELINK_STRESS_CRASHES", 40));
+    let (mut with_journal, mut deadline) = (0, None);
+    while round < rounds || with_journal == 0 {
         let mut child = scene
             .place
             .command(&["run", "firelink.yaml", "--state-dir", &state, "--log-level", "off"])
@@ -181,11 +183,20 @@ fn no_run_is_lost_or_duplicated_by_a_daemon_that_is_killed_repeatedly() {
             .unwrap();
         // The first files and objects arrive while it starts.
         arrivals.go_on(&scene, 400);
+        // On a loaded machine no daemon may get busy within a round: further ones run until they have a journal.
+        if round >= rounds {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + TEST_TIMEOUT);
+            while !journal() && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        journaled += usize::from(std::fs::metadata(scene.place.state_dir().join(JOURNAL)).is_ok_and(|file| file.len() > 0));
+        with_journal += usize::from(journal());
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        assert!(with_journal > 0 || !is_late, "no daemon is busy enough for a journal");
+        round += 1;
     }
-    assert!(journaled > 0, "no daemon was busy enough for a journal");
     scene.end(scene.place.start(), &arrivals);
 }
 
@@ -205,15 +216,24 @@ fn no_run_is_lost_or_duplicated_by_a_daemon_whose_disk_is_full_repeatedly() {
     let (scene, mut arrivals) = (Scene::new(&config), Arrivals::new());
     let daemon = scene.place.start();
     let mut reported = 0;
+    let has_error = || !daemon.status()["state_error"].is_null();
     for _ in 0..number("FIRELINK_STRESS_FULL", 12) {
         // No space at all, or as much as SQLite's WAL had before.
         room(daemon.pid(), arrivals.random.below(2) * 20_000 + 1);
         arrivals.go_on(&scene, 300);
-        reported += usize::from(!daemon.status()["state_error"].is_null());
+        reported += usize::from(has_error());
         room(daemon.pid(), nix::libc::RLIM_INFINITY);
         arrivals.go_on(&scene, 200);
     }
-    assert!(reported > 0, "no full disk was reported");
+    // On a loaded machine it may not have written anything while the disk was full.
+    if reported == 0 {
+        room(daemon.pid(), 1);
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while !has_error() {
+            assert!(Instant::now() < deadline, "the full disk is never reported");
+        }
+        room(daemon.pid(), nix::libc::RLIM_INFINITY);
+    }
     scene.end(daemon, &arrivals);
 }
 

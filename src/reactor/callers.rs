@@ -12,7 +12,7 @@ use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::engine::Notice;
 use crate::model::{Elapsed, StateWord};
-use crate::notify::{Letter, Notifier};
+use crate::notify::{Delivery, Notifier};
 use crate::store::StoredRun;
 
 /// How long deliveries get at the daemon's end; less if `shutdown_timeout` is less.
@@ -46,7 +46,7 @@ impl<C: Clocks> Reactor<C> {
     /// Takes over the hooks as the configuration has them now. Those that are the same keep what waits for them.
     pub(super) fn set_up_callers(&mut self) {
         let hooks = &self.config.notify;
-        let wants_recovered = hooks.iter().any(|hook| hook.is_told_of(Tell::Recovered));
+        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(Tell::Recovered));
         if !wants_recovered {
             self.callers.failing = None;
         } else if self.callers.failing.is_none() {
@@ -64,7 +64,7 @@ impl<C: Clocks> Reactor<C> {
         }
         let mailbox = self.bridge.mailbox(HOOKS);
         let notifier = self.callers.notifier.get_or_insert_with(|| Notifier::new(mailbox, self.started.wall));
-        notifier.set_hooks(hooks, self.now.elapsed);
+        notifier.set_targets(hooks, self.now.elapsed);
         if hooks.is_empty() {
             self.callers.notifier = None;
         }
@@ -92,10 +92,10 @@ impl<C: Clocks> Reactor<C> {
         }
         let event = diary::event_of(&self.config, self.now.wall, story);
         let run = run.and_then(|run| self.view(run, ended));
-        let letter = Letter::new(event, run, state, recovered);
+        let delivery = Delivery::new(event, run, state, recovered);
         let bridge = &mut self.bridge;
         if let Some(notifier) = &mut self.callers.notifier {
-            notifier.tell(&name, letter, || bridge.runtime());
+            notifier.notify(&name, delivery, || bridge.runtime());
         }
     }
 
@@ -119,7 +119,7 @@ impl<C: Clocks> Reactor<C> {
         if !notifier.is_idle() && self.now.elapsed < until {
             return false;
         }
-        notifier.tell_undelivered();
+        notifier.log_undelivered();
         true
     }
 }

@@ -9,14 +9,14 @@ use crate::config::{Listen, Web};
 use crate::control::commands::events::{Happened, What};
 #[cfg(feature = "metrics")]
 use crate::web::Scrape;
-use crate::web::{Ask, Listener, Settings, Told, Window as Open, bind, read_token};
+use crate::web::{ApiRequest, EventLine, Listener, Server, Settings, bind, read_token};
 
 /// The window as it is meant to be, and as it is.
 #[derive(Default)]
 pub(super) struct Window {
     /// What the configuration says; what it is opened with.
     asked: Option<(Web, Settings)>,
-    open: Option<Open>,
+    open: Option<Server>,
     listener: Option<Listener>,
     /// Why it is not open although it should be.
     trouble: Option<String>,
@@ -24,14 +24,14 @@ pub(super) struct Window {
 
 impl Window {
     pub fn is_followed(&self) -> bool {
-        self.open.as_ref().is_some_and(Open::is_followed)
+        self.open.as_ref().is_some_and(Server::is_followed)
     }
 
     /// Tells followers what happened; `line` says it in JSON.
     pub fn tell(&self, happened: &Happened, line: &str) {
         if let Some(open) = &self.open {
             let ended = happened.run.filter(|_| happened.what == What::Ended);
-            open.tell(Told { ended, line: line.to_owned() });
+            open.publish(EventLine { ended, line: line.to_owned() });
         }
     }
 
@@ -47,7 +47,7 @@ impl<C: Clocks> Reactor<C> {
         self.window.trouble = None;
         let Some(web) = self.config.web.clone() else {
             if self.window.asked.take().is_some() {
-                log::info!("the window is closed");
+                log::info!("the web UI is closed");
             }
             self.window = Window::default();
             return;
@@ -55,7 +55,7 @@ impl<C: Clocks> Reactor<C> {
         match self.try_open(web) {
             Ok(()) => {}
             Err(why) => {
-                let trouble = format!("the window is not open: {why}; mend it and reload");
+                let trouble = format!("the web UI is not open: {why}; fix it and reload");
                 log::error!("{trouble}");
                 self.window = Window { trouble: Some(trouble), ..Window::default() };
             }
@@ -87,14 +87,14 @@ impl<C: Clocks> Reactor<C> {
             None => bind(&asked.0.listen)?,
         };
         let open = self.serve_window(&listener, asked.1.clone()).map_err(|error| error.to_string())?;
-        log::info!("the window is open: {}", listener.address());
+        log::info!("the web UI is open: {}", listener.address());
         self.window = Window { asked: Some(asked), open: Some(open), listener: Some(listener), trouble: None };
         Ok(())
     }
 
-    fn serve_window(&mut self, listener: &Listener, settings: Settings) -> std::io::Result<Open> {
+    fn serve_window(&mut self, listener: &Listener, settings: Settings) -> std::io::Result<Server> {
         let runtime = self.bridge.runtime()?;
-        Open::open(&runtime, listener, settings, self.bridge.mailbox(WINDOW))
+        Server::open(&runtime, listener, settings, self.bridge.mailbox(WINDOW))
     }
 
     /// Somebody asks through the window.
@@ -105,8 +105,8 @@ impl<C: Clocks> Reactor<C> {
             Ok(scrape) => return drop(scrape.answer.send(Box::new(self.snapshot()))),
             Err(message) => message,
         };
-        let Ok(ask) = message.downcast::<Ask>() else { return debug_assert!(false, "only the window has its mailbox") };
-        let Ask { request, answer } = *ask;
+        let Ok(ask) = message.downcast::<ApiRequest>() else { return debug_assert!(false, "only the window has its mailbox") };
+        let ApiRequest { request, answer } = *ask;
         // Whoever asked may be gone by the time of the answer.
         let peer = self.peers.ask_from_elsewhere(Box::new(move |reply| drop(answer.send(reply))));
         self.answer(peer, request);
