@@ -21,7 +21,7 @@
 //! | [`config`] | YAML into a checked [`config::Config`], or every error in it | read files | `cron`, `dag`, `engine`, `exec`, `model`, `store`, `text`, `triggers` |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes | `model`, `text` |
 //! | `metrics` | numbers for Prometheus: counts, and their text format | look at its own process | `model` |
-//! | `notify` | webhooks and dead man's switches: queues, deliveries; on the other thread, only if one is configured | call out | `config`, `control`, `cron`, `engine`, `model`, `triggers` |
+//! | `notify` | webhooks and dead man's switches: queues, deliveries; on the other thread, only if one is configured | call out | `config`, `control`, `cron`, `model`, `triggers` |
 //! | `web` | the web UI: pages, the HTTP API, live events; on the other thread, only if it is configured | ask the loop | `config`, `control`, `cron`, `metrics`, `model`, `store`, `text`, `triggers` |
 //! | [`reactor`] | the loop: readiness in, effects out | wait | every room but `cli` |
 //! | [`cli`] | one file a command | print | every room |

@@ -63,7 +63,7 @@ impl Credits {
     }
 
     /// The dependency in this slot has ended a run.
-    pub fn note(&mut self, slot: usize, outcome: Outcome) {
+    pub fn set(&mut self, slot: usize, outcome: Outcome) {
         if let Some(ends) = &mut self.0 {
             ends.set(slot, Some(outcome));
         }
@@ -76,7 +76,7 @@ impl Credits {
     }
 
     /// A run of the job starts: everything that has ended is taken in.
-    pub fn take_in(&mut self) {
+    pub fn consume(&mut self) {
         *self = Credits::new(self.slots().len());
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn credits(ends: &[Option<Outcome>]) -> Credits {
         let mut credits = Credits::new(ends.len());
         for (slot, end) in ends.iter().enumerate() {
-            end.iter().for_each(|outcome| credits.note(slot, *outcome));
+            end.iter().for_each(|outcome| credits.set(slot, *outcome));
         }
         credits
     }
@@ -175,7 +175,7 @@ mod tests {
             for (slot, what) in steps {
                 match [Succeeded, Failed, TimedOut, Cancelled, Skipped, Lost].get(what) {
                     Some(outcome) => {
-                        credits.note(slot, *outcome);
+                        credits.set(slot, *outcome);
                         ends.iter_mut().skip(slot).take(1).for_each(|end| *end = Some(*outcome));
                     }
                     None if what == 6 => {
@@ -183,7 +183,7 @@ mod tests {
                         ends.iter_mut().skip(slot).take(1).for_each(|end| *end = None);
                     }
                     None => {
-                        credits.take_in();
+                        credits.consume();
                         ends.fill(None);
                     }
                 }
@@ -221,11 +221,11 @@ mod tests {
     fn everything_but_success_closes_the_way_and_the_next_success_opens_it() {
         for outcome in [Failed, TimedOut, Cancelled, Skipped, Lost] {
             let mut credits = Credits::new(1);
-            credits.note(0, outcome);
+            credits.set(0, outcome);
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Closed(Some(0)), "{outcome:?}");
-            credits.note(0, Succeeded);
+            credits.set(0, Succeeded);
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Satisfied);
-            credits.take_in();
+            credits.consume();
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Waiting);
         }
     }
