@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::draft::Draft;
 use super::fields::Cx;
 use super::findings::Also;
-use super::job::Draft;
 use super::keys;
 use super::yaml::Scalar;
 use crate::dag::Graph;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
+use super::draft::Draft;
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
-use super::job::Draft;
 use crate::engine::rules::JobRules;
 use crate::engine::timing::{Concurrency, Timing, WallTiming};
 use crate::exec::spec::Action;

@@ -7,6 +7,8 @@
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
 mod common;
+mod defaults;
+mod draft;
 mod execution;
 mod fields;
 mod file;
@@ -22,6 +24,7 @@ mod notify;
 pub mod reference;
 mod render;
 mod report;
+mod retry;
 mod source;
 mod surroundings;
 mod top;

@@ -1,4 +1,4 @@
-//! Jitter that is stable: a job has the same share of it at each start on a machine.
+//! Stable jitter: a job has the same offset at each start on a machine.
 
 use std::time::Duration;
 
@@ -21,22 +21,4 @@ pub fn stable_offset(limit: Duration, cx: &JobContext<'_>) -> Duration {
     let mixed = hash ^ (hash >> 32);
     let spread = (u128::from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(nanos)) >> 64;
     Duration::from_nanos(u64::try_from(spread).unwrap_or(0))
-}
-
-/// A job's place in the stable jitter: which share of the jitter it gets, from 0 to 1.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Spread(f64);
-
-impl Spread {
-    /// From a stable offset below one second.
-    #[must_use]
-    pub fn from_offset(offset: Duration) -> Spread {
-        Spread(offset.as_secs_f64().clamp(0.0, 1.0))
-    }
-
-    /// The wait with its jitter: up to a tenth longer.
-    #[must_use]
-    pub fn stretch(self, wait: Duration) -> Duration {
-        wait + wait.mul_f64(self.0 / 10.0)
-    }
 }

@@ -15,6 +15,7 @@
 mod after_deps;
 pub mod aws;
 mod cron;
+pub mod defaults;
 #[cfg(test)]
 mod echo;
 mod files;
@@ -40,7 +41,8 @@ use crate::cron::Zone;
 use crate::engine::timing::{Concurrency, Timing};
 use crate::model::TriggerWord;
 
-pub use jitter::{Spread, stable_offset};
+pub use crate::model::Spread;
+pub use jitter::stable_offset;
 pub use keys::{Keys, Place, Text};
 pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 

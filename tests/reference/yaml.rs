@@ -14,12 +14,9 @@ pub fn to_json(text: &str) -> Result<Value, String> {
     for event in Parser::new_from_str(text) {
         reader.events.push(event.map_err(|error| error.to_string())?.0);
     }
-    reader.events.retain(|event| {
-        !matches!(
-            event,
-            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd | Event::Comment(..)
-        )
-    });
+    reader
+        .events
+        .retain(|event| !matches!(event, Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd));
     if reader.events.is_empty() {
         return Ok(Value::Null);
     }
@@ -58,8 +55,11 @@ impl Reader<'_> {
                     match (&*key, value) {
                         ("<<", Value::Array(maps)) => merged.extend(maps),
                         ("<<", value) => merged.push(value),
-                        (_, value) if map.insert(key.to_string(), value).is_none() => {}
-                        _ => return Err(format!("duplicate key {key}")),
+                        (_, value) => {
+                            if map.insert(key.to_string(), value).is_some() {
+                                return Err(format!("duplicate key {key}"));
+                            }
+                        }
                     }
                 }
                 self.events.pop();

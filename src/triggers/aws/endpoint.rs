@@ -1,6 +1,6 @@
 //! An endpoint's URL, checked when the configuration is loaded.
 
-/// Checks an endpoint's URL and takes off a final slash.
+/// Checks the URL of an endpoint and removes a trailing slash.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -9,9 +9,11 @@ pub fn check_endpoint(text: &str) -> Result<String, String> {
         return Err(format!("the endpoint `{text}` does not start with `http://` or `https://`"));
     };
     let authority = rest.split('/').next().unwrap_or_default();
-    // First of all: what is refused after this is shown.
+    // Before all other checks: their messages quote the URL.
     if authority.contains('@') {
-        return Err("an endpoint carries no user name or password: credentials come from the AWS variables or profile".into());
+        return Err(
+            "an endpoint may not contain a user name or password: credentials come from the AWS variables or profile".into()
+        );
     }
     let (host, port) = split_port(authority);
     if host.is_empty() {
@@ -34,14 +36,14 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The host of an endpoint that [`check_endpoint`] took.
+/// The host of a checked endpoint.
 #[cfg(feature = "s3")]
 pub(super) fn host_of(endpoint: &str) -> &str {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     split_port(rest.split('/').next().unwrap_or_default()).0
 }
 
-/// The `host:port` of an endpoint, with the port that its scheme implies.
+/// The `host:port` of an endpoint, with the default port of its scheme.
 #[cfg(feature = "s3")]
 pub(in crate::triggers) fn host_and_port(endpoint: &str) -> String {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
@@ -70,7 +72,7 @@ mod tests {
 
     #[cfg(feature = "s3")]
     #[test]
-    fn the_port_is_told_even_where_the_scheme_implies_it() {
+    fn the_default_port_of_the_scheme_is_shown() {
         assert_eq!(host_and_port("http://h"), "h:80");
         assert_eq!(host_and_port("https://h/path"), "h:443");
         assert_eq!(host_and_port("http://[::1]:9000"), "[::1]:9000");

@@ -17,106 +17,106 @@ const LONGEST_CAUSE: usize = 300;
 
 /// Why a poll failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::triggers) struct Trouble {
-    /// What went wrong and what to do, for a person; without a final stop.
+pub(in crate::triggers) struct PollError {
+    /// What failed and how to fix it; without a full stop.
     pub(in crate::triggers) text: String,
-    /// True if variables, profile and credentials should be read anew before the next poll.
+    /// Environment, profile and credentials have to be read again before the next poll.
     pub(in crate::triggers) reconnect: bool,
 }
 
-impl Trouble {
-    /// A client that can't be made.
-    pub(in crate::triggers) fn client(text: String) -> Trouble {
-        Trouble { text, reconnect: true }
+impl PollError {
+    /// No client can be created.
+    pub(in crate::triggers) fn client(text: String) -> PollError {
+        PollError { text, reconnect: true }
     }
 
-    pub(super) fn no_region(settings: &ClientSettings) -> Trouble {
+    pub(super) fn no_region(settings: &ClientSettings) -> PollError {
         let of_profile = settings.profile.as_ref().map(|name| format!(" and profile `{name}` names none")).unwrap_or_default();
-        Trouble::client(format!("no AWS region is set{of_profile}: set AWS_REGION, or `region` in the `source` map"))
+        PollError::client(format!("no AWS region is set{of_profile}: set AWS_REGION, or `region` in the `source` map"))
     }
 
-    pub(super) fn no_credentials(settings: &ClientSettings, service: Service) -> Trouble {
+    pub(super) fn no_credentials(settings: &ClientSettings, service: Service) -> PollError {
         let public = match service {
             Service::S3 => "; for a public bucket write `anonymous: true` in the `source` map",
             #[cfg(feature = "sqs")]
             Service::Sqs => "",
         };
         let profile = settings.profile.as_ref().map(|name| format!(" in profile `{name}`")).unwrap_or_default();
-        Trouble::client(format!(
+        PollError::client(format!(
             "no AWS credentials found{profile}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in \
              ~/.aws/credentials{public}"
         ))
     }
 
-    pub(super) fn credentials(error: &CredentialsError, settings: &ClientSettings, service: Service) -> Trouble {
+    pub(super) fn credentials(error: &CredentialsError, settings: &ClientSettings, service: Service) -> PollError {
         match error {
             CredentialsError::CredentialsNotLoaded(_) | CredentialsError::ProviderTimedOut(_) => {
-                Trouble::no_credentials(settings, service)
+                PollError::no_credentials(settings, service)
             }
-            other => Trouble::client(format!("AWS credentials can't be had: {}", cause(other))),
+            other => PollError::client(format!("AWS credentials are not available: {}", cause(other))),
         }
     }
 
-    /// What was found could not be stored.
-    pub(in crate::triggers) fn not_recorded() -> Trouble {
-        Trouble { text: "what was found could not be recorded; it will be looked for again".into(), reconnect: false }
+    /// The batch could not be stored.
+    pub(in crate::triggers) fn not_recorded() -> PollError {
+        PollError { text: "the events found could not be stored; the next poll finds them again".into(), reconnect: false }
     }
 
-    /// A failed request to any service: `refused` tells of an answer that says no, `unusable` of one that says nothing.
+    /// A failed request: `refused` explains an error response, `unusable` a response that can't be parsed.
     pub(in crate::triggers) fn of<E: Error + 'static>(
         error: &SdkError<E, HttpResponse>,
         server: &str,
         (settings, service): (&ClientSettings, Service),
-        refused: impl FnOnce(&E, &HttpResponse) -> Trouble,
-        unusable: impl FnOnce(&str) -> Trouble,
-    ) -> Trouble {
-        let at_fault = |text: String| Trouble { text, reconnect: false };
+        refused: impl FnOnce(&E, &HttpResponse) -> PollError,
+        unusable: impl FnOnce(&str) -> PollError,
+    ) -> PollError {
+        let at_server = |text: String| PollError { text, reconnect: false };
         if let Some(error) = find::<CredentialsError>(error) {
-            return Trouble::credentials(error, settings, service);
+            return PollError::credentials(error, settings, service);
         }
         match error {
-            SdkError::TimeoutError(_) => at_fault(format!("{server} does not answer in time")),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => at_fault(format!("{server} does not answer in time")),
+            SdkError::TimeoutError(_) => at_server(format!("{server} does not answer in time")),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => at_server(format!("{server} does not answer in time")),
             SdkError::DispatchFailure(_) => {
                 let cause = find::<std::io::Error>(error).map_or_else(|| cause(error), ToString::to_string);
-                at_fault(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
+                at_server(format!("{server} can't be reached: {cause}{}", clock_hint(&cause)))
             }
             SdkError::ServiceError(answer) => refused(answer.err(), answer.raw()),
             SdkError::ResponseError(_) => unusable(&cause(error)),
-            _ => Trouble::client(format!("the request can't be made: {}", cause(error))),
+            _ => PollError::client(format!("the request can't be made: {}", cause(error))),
         }
     }
 }
 
-/// A refusal for the time that the request carries.
+/// A request that was refused for its timestamp.
 pub(in crate::triggers) fn wrong_clock(raw: &HttpResponse, server: &str) -> String {
     let off = clock_difference(raw).unwrap_or_else(|| "too far off".into());
     format!("this machine's clock is {off} for {server}: set it, for example by NTP")
 }
 
-/// How far this machine's clock is from the time of the answer, which every server but the smallest tells.
+/// The difference between this machine's clock and the `Date` of the answer, which all but the smallest servers send.
 fn clock_difference(raw: &HttpResponse) -> Option<String> {
     let there = DateTime::from_str(raw.headers().get("date")?, DateTimeFormat::HttpDate).ok()?.secs();
     let here = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let here = i64::try_from(here.as_secs()).ok()?;
-    // To the minute: the seconds are the way of the answer.
+    // In minutes: seconds may be network latency.
     let minutes = (here - there).unsigned_abs() / 60;
     let direction = if here < there { "behind" } else { "ahead" };
     (minutes > 0).then(|| format!("{} {direction}, too far off", format_duration(Duration::from_secs(minutes * 60))))
 }
 
-/// A board without a clock of its own starts in the past, where no certificate is valid yet.
+/// A board without a real-time clock boots in the past, where certificates are not valid yet.
 fn clock_hint(cause: &str) -> &'static str {
     let is_of_time = ["certificate not valid yet", "certificate expired"].iter().any(|said| cause.contains(said));
     if is_of_time { "; is this machine's clock right?" } else { "" }
 }
 
-/// The innermost error of a type, which says most.
+/// The innermost error of a type, which is the most specific.
 pub(in crate::triggers) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     std::iter::successors(Some(error), |&error| error.source()).filter_map(|error| error.downcast_ref::<E>()).last()
 }
 
-/// An error with its causes, each once: wrappers often repeat what they wrap.
+/// An error with its causes, each once: wrappers often repeat their cause.
 fn cause(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for error in std::iter::successors(Some(error), |&error| error.source()) {

@@ -41,7 +41,7 @@ pub(super) enum Service {
     Sqs,
 }
 
-/// An access key, given outright.
+/// An access key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Keypair {
     /// The access key's id.
@@ -56,13 +56,13 @@ impl fmt::Debug for Keypair {
     }
 }
 
-/// How to reach a server. What is absent comes from the usual AWS variables and profile. Watches with equal settings
-/// share one client.
+/// How to reach a server. Absent settings come from the AWS environment variables and profile. Watches with equal settings
+/// share a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientSettings {
-    /// A URL, for servers other than AWS.
+    /// The URL of a server other than AWS.
     pub endpoint: Option<String>,
-    /// The bucket's region.
+    /// The region of the bucket or queue.
     pub region: Option<String>,
     /// A profile of the AWS configuration files.
     pub profile: Option<String>,
@@ -70,9 +70,9 @@ pub struct ClientSettings {
     pub path_style: Option<bool>,
     /// True: requests are not signed.
     pub anonymous: bool,
-    /// How long the server may be silent before a request is given up. Absent: 20 s.
+    /// To the first byte of an answer. Absent: 20 s.
     pub timeout: Option<Duration>,
-    /// Instead of the usual search for credentials. No configuration can set it, for secrets don't belong there.
+    /// Replaces the credentials chain. Not a configuration key: secrets do not belong there.
     pub keypair: Option<Keypair>,
 }
 

@@ -1,7 +1,7 @@
 //! The encoding in which object keys travel, in listings and in notifications.
 
-/// Undoes `encoding-type=url`: percent-encoding of UTF-8, in which a `+` stands for a space (one in a key comes as
-/// `%2B`). `None` if it is not that.
+/// Decodes `encoding-type=url`: percent-encoded UTF-8 in which `+` is a space (and a plus sign is `%2B`). `None` if the text
+/// is not encoded like that.
 pub(in crate::triggers) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_encoded_key_is_decoded_to_the_letter() {
+    fn encoded_keys_are_decoded() {
         for (text, key) in [
             ("input/a%20b.csv", "input/a b.csv"),
             ("a+b", "a b"),

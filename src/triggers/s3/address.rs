@@ -8,32 +8,31 @@ use std::ops::Range;
 pub struct Address {
     /// A valid bucket name.
     pub bucket: String,
-    /// What the keys start with; may be empty.
+    /// The prefix of the keys; may be empty.
     pub prefix: String,
 }
 
-/// What is wrong with an address, and where in it.
+/// An error in an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
-    /// The bytes that are wrong.
+    /// The invalid bytes.
     pub at: Range<usize>,
-    /// What is wrong.
+    /// The rule that is broken.
     pub message: String,
-    /// What may stand there.
+    /// How to fix it.
     pub help: &'static str,
 }
 
 const BUCKET_HELP: &str = "a bucket's name has 3 to 63 characters: a-z, 0-9, `-` and `.`, a letter or digit at both ends";
 
-/// S3 refuses longer keys, so nothing could ever match a longer prefix.
+/// The longest key that S3 allows, in bytes.
 const LONGEST_KEY: usize = 1024;
 
 impl Address {
     /// Reads `bucket`, `bucket/` or `bucket/prefix`.
     ///
     /// # Errors
-    /// The rule of bucket names that is broken, by the naming rules for general purpose buckets; or a prefix longer
-    /// than any key.
+    /// The broken rule for the names of general purpose buckets; or that the prefix is longer than any key.
     pub fn parse(text: &str) -> Result<Address, Mistake> {
         let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
         let bad = |at: Range<usize>, message: String| Err(Mistake { at, message, help: BUCKET_HELP });
@@ -42,7 +41,7 @@ impl Address {
             return bad(whole, "the bucket's name is missing".into());
         }
         if let Some((at, c)) = bucket.char_indices().find(|(_, c)| !matches!(c, 'a'..='z' | '0'..='9' | '-' | '.')) {
-            return bad(at..at + c.len_utf8(), format!("`{c}` can't stand in a bucket's name"));
+            return bad(at..at + c.len_utf8(), format!("`{c}` is not allowed in a bucket's name"));
         }
         if !(3..=63).contains(&bucket.len()) {
             return bad(whole, format!("the bucket's name `{bucket}` has {} characters", bucket.len()));
@@ -73,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_and_a_prefix_are_told_apart() {
+    fn an_address_is_split_into_bucket_and_prefix() {
         for (text, bucket, prefix) in [
             ("my-bucket", "my-bucket", ""),
             ("my-bucket/", "my-bucket", ""),
@@ -87,18 +86,18 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_bucket_name_says_which_rule_it_breaks() {
+    fn an_invalid_bucket_name_names_the_broken_rule() {
         for (text, at, part) in [
             ("", 0..0, "missing"),
             ("/prefix", 0..0, "missing"),
             ("ab", 0..2, "has 2 characters"),
-            ("My-bucket/x", 0..1, "`M` can't stand"),
-            ("my_bucket", 2..3, "`_` can't stand"),
+            ("My-bucket/x", 0..1, "`M` is not allowed"),
+            ("my_bucket", 2..3, "`_` is not allowed"),
             ("-abc", 0..4, "start and end"),
             ("abc.", 0..4, "start and end"),
             ("a..b", 1..3, "two dots"),
             ("192.168.1.5", 0..11, "IP address"),
-            ("bück", 1..3, "`ü` can't stand"),
+            ("bück", 1..3, "`ü` is not allowed"),
         ] {
             let mistake = Address::parse(text).expect_err(text);
             assert_eq!(mistake.at, at, "{text}");

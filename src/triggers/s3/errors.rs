@@ -6,42 +6,42 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Error;
 
 use super::S3Watch;
 use super::client::Connected;
-use super::whole::NotWhole;
-use crate::triggers::aws::errors::{Trouble, find, shorten, wrong_clock};
+use super::whole::Incomplete;
+use crate::triggers::aws::errors::{PollError, find, shorten, wrong_clock};
 use crate::triggers::aws::{Service, host_and_port};
 
 type ListError = SdkError<ListObjectsV2Error, HttpResponse>;
 
-/// An answer that is no listing.
-pub(super) fn malformed(what: &str, connected: &Connected) -> Trouble {
+/// An answer that is not a listing.
+pub(super) fn malformed(what: &str, connected: &Connected) -> PollError {
     let server = server(connected);
-    Trouble {
+    PollError {
         text: format!("{server} sent a listing that can't be used: {what}; is the endpoint an S3 server?"),
         reconnect: false,
     }
 }
 
-/// An answer that ends in the middle: most likely nobody's fault but the link's.
-pub(super) fn cut_short(connected: &Connected) -> Trouble {
+/// A truncated answer, most likely because the connection broke.
+pub(super) fn cut_short(connected: &Connected) -> PollError {
     let server = server(connected);
-    let text = format!("{server} sent a listing that can't be used: {}; did the connection break?", NotWhole::CutShort);
-    Trouble { text, reconnect: false }
+    let text = format!("{server} sent a listing that can't be used: {}; did the connection break?", Incomplete::CutShort);
+    PollError { text, reconnect: false }
 }
 
 /// A failed request.
-pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> Trouble {
-    match find::<NotWhole>(error) {
-        Some(NotWhole::CutShort) => return cut_short(connected),
-        Some(NotWhole::Disorder) => return malformed(&NotWhole::Disorder.to_string(), connected),
+pub(super) fn request(error: &ListError, connected: &Connected, watch: &S3Watch) -> PollError {
+    match find::<Incomplete>(error) {
+        Some(Incomplete::CutShort) => return cut_short(connected),
+        Some(Incomplete::Malformed) => return malformed(&Incomplete::Malformed.to_string(), connected),
         None => {}
     }
     let refused = |error: &ListObjectsV2Error, raw: &HttpResponse| refused(error, raw, connected, watch);
     let unusable = |cause: &str| malformed(cause, connected);
-    Trouble::of(error, &server(connected), (&watch.client, Service::S3), refused, unusable)
+    PollError::of(error, &server(connected), (&watch.client, Service::S3), refused, unusable)
 }
 
-/// An answer by which the server refuses.
-fn refused(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected, watch: &S3Watch) -> Trouble {
+/// An error response.
+fn refused(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected, watch: &S3Watch) -> PollError {
     let (bucket, server, status) = (&watch.bucket, server(connected), raw.status().as_u16());
     let said = error.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
     if raw.status().is_success() {
@@ -73,7 +73,7 @@ fn refused(error: &ListObjectsV2Error, raw: &HttpResponse, connected: &Connected
         ("", _) => (format!("{server} answered {status}, not as an S3 server does; is the endpoint right?"), false),
         (code, _) => (format!("{server} answered {status} {code}{said}"), false),
     };
-    Trouble { text, reconnect }
+    PollError { text, reconnect }
 }
 
 fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> String {
@@ -88,7 +88,7 @@ fn wrong_region(raw: &HttpResponse, connected: &Connected, bucket: &str) -> Stri
     }
 }
 
-/// The server, as a person would look for it.
+/// The server, for messages.
 fn server(connected: &Connected) -> String {
     match &connected.endpoint {
         Some(endpoint) => host_and_port(endpoint),

@@ -10,15 +10,19 @@ use crate::triggers::watch::keys::{
 };
 use crate::triggers::{Keys, Spread, Text};
 
-/// From here on the polls of a month cost less than a dollar and a half.
+/// At longer intervals the polls of a month cost less than 1.50 dollars.
 const CHEAP_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reads every key before it gives up, so that all mistakes are reported at once.
 pub(in crate::triggers) fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S3Watch> {
     for key in ["recursive", "stable_for"] {
         if keys.has(key) {
-            let message = format!("`{key}` is about folders, and this source is a bucket");
-            keys.error(keys.place(key), message, "a prefix holds all keys that begin with it, whole when they appear".into());
+            let message = format!("`{key}` is for folders, and this source is a bucket");
+            keys.error(
+                keys.place(key),
+                message,
+                "a prefix includes all keys that begin with it, and objects are complete when they appear".into(),
+            );
         }
     }
     let source = read_source(keys);
@@ -28,7 +32,7 @@ pub(in crate::triggers) fn read(keys: &mut dyn Keys, spread: Spread) -> Option<S
     let batch = if keys.has("batch") { keys.flag("batch") } else { Some(false) };
     let ordered = if keys.has("ordered") { keys.flag("ordered") } else { Some(false) };
     let (address, client) = source?;
-    // A server of one's own asks for no money.
+    // Only AWS charges for requests.
     if let (Some(interval), None) = (poll_interval, &client.endpoint) {
         warn_of_cost(keys, interval);
     }
@@ -56,7 +60,7 @@ fn read_source(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
     let text = keys.text("source")?;
     let Some(after_scheme) = text.value.strip_prefix("s3://") else {
         let scheme = text.value.split_once("://").map_or("", |(scheme, _)| scheme);
-        keys.error(text.place, format!("`{scheme}://` is not a source that can be watched"), SOURCE_HELP.into());
+        keys.error(text.place, format!("`{scheme}://` can't be watched"), SOURCE_HELP.into());
         return None;
     };
     let offset = text.value.len() - after_scheme.len();
@@ -93,11 +97,7 @@ fn read_source_map(keys: &mut dyn Keys) -> Option<(Address, ClientSettings)> {
         }
     }
     if client.anonymous && client.profile.is_some() {
-        keys.warn(
-            keys.place("profile"),
-            "`profile` is of no use beside `anonymous: true`".into(),
-            "leave one of them out".into(),
-        );
+        keys.warn(keys.place("profile"), "`profile` has no effect with `anonymous: true`".into(), "leave one of them out".into());
     }
     address.map(|address| (address, client))
 }
@@ -122,8 +122,8 @@ fn read_address(keys: &mut dyn Keys, text: &Text, offset: usize) -> Option<Addre
     }
 }
 
-/// Warns of polls that cost more than they need to. The price is Amazon's for the first page of a listing (standard
-/// storage, us-east-1, in November 2026); it is said with its date because it changes.
+/// Warns of expensive polls. The price is Amazon's for the first page of a listing (standard storage, us-east-1, in November
+/// 2026); the message has its date because it changes.
 fn warn_of_cost(keys: &mut dyn Keys, interval: Duration) {
     const DOLLARS_PER_REQUEST: f64 = 0.005 / 1_000.0;
     const MONTH_SECS: f64 = 30.0 * 86_400.0;
@@ -135,7 +135,7 @@ fn warn_of_cost(keys: &mut dyn Keys, interval: Duration) {
         format!("a poll every {} is about {:.1} million LIST requests a month", format_duration(interval), requests / 1e6);
     let dollars = requests * DOLLARS_PER_REQUEST;
     let help = format!(
-        "Amazon takes about ${dollars:.2} for them ($0.005 a thousand, November 2026), and as much again for each further \
+        "Amazon charges about ${dollars:.2} for them ($0.005 a thousand, November 2026), and as much again for each further \
          1,000 keys below the prefix; poll less often"
     );
     keys.warn(keys.place("poll_interval"), message, help);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Existing, NameFilter};
 use crate::model::format_duration;
 use crate::triggers::Keys;
+use crate::triggers::defaults::POLL_INTERVAL;
 
 /// The keys of `source` as a map.
 pub(in crate::triggers) const SOURCE_KEYS: &[&str] =
@@ -13,15 +14,13 @@ pub(in crate::triggers) const SOURCE_KEYS: &[&str] =
 pub(in crate::triggers) const SOURCE_HELP: &str =
     "for example `source: \"s3://bucket/prefix/\"`, or a folder: `source: /srv/inbox`";
 
-const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
-
-/// A listing costs money and radio time; more often than this is a mistake of units.
+/// A listing costs money and air time; a shorter interval is a mistake of units.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A server across the world, on a link that has to be set up first, takes about as long.
+/// A distant server over a mobile link that has to be established first takes about as long.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Too short a limit is reported and read as absent.
+/// Reads `timeout`; one that is too short is reported and read as absent.
 pub(in crate::triggers) fn read_timeout(keys: &mut dyn Keys) -> Option<Duration> {
     let timeout = keys.duration("timeout")?;
     if timeout < SHORTEST_TIMEOUT {
@@ -32,7 +31,7 @@ pub(in crate::triggers) fn read_timeout(keys: &mut dyn Keys) -> Option<Duration>
     Some(timeout)
 }
 
-/// A word that may not be empty; an empty one is reported and read as absent.
+/// Reads a text that may not be empty; an empty one is reported and read as absent.
 pub(in crate::triggers) fn read_word(keys: &mut dyn Keys, key: &str, help: &str) -> Option<String> {
     let text = keys.text(key)?;
     if text.value.trim().is_empty() {
@@ -42,8 +41,8 @@ pub(in crate::triggers) fn read_word(keys: &mut dyn Keys, key: &str, help: &str)
     Some(text.value)
 }
 
-/// The outer `None` is a mistake, the inner one an absent key.
-#[expect(clippy::option_option, reason = "absent and wrong are different answers here")]
+/// Reads `filter`. The outer `None` is an error, which was reported; the inner one an absent key.
+#[expect(clippy::option_option, reason = "absent and invalid are different results")]
 pub(in crate::triggers) fn read_filter(keys: &mut dyn Keys) -> Option<Option<NameFilter>> {
     if !keys.has("filter") {
         return Some(None);
@@ -60,7 +59,7 @@ pub(in crate::triggers) fn read_filter(keys: &mut dyn Keys) -> Option<Option<Nam
 
 pub(in crate::triggers) fn read_poll_interval(keys: &mut dyn Keys) -> Option<Duration> {
     if !keys.has("poll_interval") {
-        return Some(DEFAULT_POLL_INTERVAL);
+        return Some(POLL_INTERVAL);
     }
     let interval = keys.duration("poll_interval")?;
     if interval < SHORTEST_POLL_INTERVAL {
@@ -80,8 +79,8 @@ pub(in crate::triggers) fn read_existing(keys: &mut dyn Keys) -> Option<Existing
         "skip" => Some(Existing::Skip),
         "process" => Some(Existing::Process),
         other => {
-            let help = "`skip` takes what is there at first as seen, `process` makes runs of it";
-            keys.error(text.place, format!("`{other}` is neither `skip` nor `process`"), help.into());
+            let help = "with `skip`, objects that the first scan finds count as seen; with `process`, they make runs";
+            keys.error(text.place, format!("invalid value `{other}` for `existing`: expected `skip` or `process`"), help.into());
             None
         }
     }

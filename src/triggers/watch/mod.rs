@@ -14,10 +14,10 @@ pub(super) mod seen;
 
 pub use filter::NameFilter;
 
-/// What the first scan of a bucket does with the objects that it finds.
+/// What the first scan of a bucket or folder does with the objects that it finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// They are taken as seen.
+    /// They count as seen.
     #[default]
     Skip,
     /// Each makes an event.

@@ -155,7 +155,7 @@ fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
 fn a_bad_bucket_name_is_pointed_at_within_the_source() {
     let mut keys = FakeKeys::of(&[("source", "s3://My-bucket/x")]);
     assert!(read(&mut keys, Spread::default()).is_none());
-    assert_eq!(keys.said, [(Place { start: 5, end: 6 }, "`M` can't stand in a bucket's name".to_owned())]);
+    assert_eq!(keys.said, [(Place { start: 5, end: 6 }, "`M` is not allowed in a bucket's name".to_owned())]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn every_mistake_is_told_at_once() {
     assert_eq!(said.len(), 4, "{said:?}");
     assert!(said[1].contains("not a glob"), "{said:?}");
     assert!(said[2].contains("too short"), "{said:?}");
-    assert!(said[3].contains("neither `skip` nor `process`"), "{said:?}");
+    assert!(said[3].contains("expected `skip` or `process`"), "{said:?}");
 }
 
 #[test]
