@@ -101,7 +101,7 @@ impl<C: Clocks> Reactor<C> {
                     let mut like = was.jobs[*index].clone();
                     like.depends_on = rules.depends_on.clone();
                     let deps: Vec<&str> = rules.depends_on.iter().map(|dep| &*next.rules.jobs[dep.index()].name).collect();
-                    if like == *rules && names == deps && same(&self.config.jobs[*index], job) {
+                    if like == *rules && names == deps && self.config.jobs[*index] == *job {
                         answer.unchanged += 1;
                     } else {
                         answer.changed.push(name);
@@ -223,7 +223,7 @@ impl<C: Clocks> Reactor<C> {
             let (now, rules) = (&next.jobs[id as usize], &self.engine.rules().jobs[id as usize]);
             // A plugin lives in the surroundings of its job.
             let surroundings = rules.trigger != TriggerWord::Plugin || job.exec == now.exec;
-            let same = format!("{:?}", job.trigger) == format!("{:?}", now.trigger) && surroundings;
+            let same = *job.trigger == *now.trigger && surroundings;
             (same && rules.enabled).then(|| owner(JobId(id), now, rules))
         };
         let mut around = Around {
@@ -254,11 +254,6 @@ pub(super) fn owner(id: JobId, job: &Job, rules: &JobRules) -> Owner {
 
 fn upstream_names(rules: &Rules, index: usize) -> Vec<&str> {
     rules.jobs[index].depends_on.iter().map(|dep| &*rules.jobs[dep.index()].name).collect()
-}
-
-/// All that a job is, is in what its `Debug` shows.
-fn same(was: &Job, is: &Job) -> bool {
-    format!("{was:?}") == format!("{is:?}")
 }
 
 /// The path of the running program, as it is named now: an upgrade puts a newer one there.

@@ -321,7 +321,7 @@ fn read_existing(keys: &mut dyn Keys) -> Option<Existing> {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Watch {
     watch: S3Watch,
 }
@@ -351,7 +351,7 @@ impl Trigger for Watch {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Queue {
     watch: SqsWatch,
 }
@@ -381,7 +381,7 @@ impl Trigger for Queue {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Folder {
     watch: FileWatch,
 }

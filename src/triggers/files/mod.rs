@@ -33,7 +33,7 @@ pub(super) use source::path_of;
 const YOUNG: Duration = Duration::from_secs(2);
 
 /// What is watched, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct FileWatch {
     /// The folder, absolute.
     pub folder: PathBuf,

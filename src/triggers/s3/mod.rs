@@ -115,7 +115,7 @@ pub struct ClientSettings {
 }
 
 /// One watch of a bucket, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct S3Watch {
     /// The bucket's name.
     pub bucket: String,
