@@ -12,41 +12,49 @@
 //!
 //! This room imports everything; `main` starts it. Only it and `exec` make syscalls that could block.
 
-mod answers;
-mod bridge;
-mod children;
 pub mod clocks;
-mod describe;
-mod diary;
-pub mod gather;
-mod hooks;
 mod io;
 mod memory;
-#[cfg(feature = "metrics")]
-mod metrics;
-#[cfg(not(feature = "metrics"))]
-#[path = "no_metrics.rs"]
-mod metrics;
-mod pace;
-mod peers;
-mod prune;
 mod reload;
-mod service;
 mod signals;
-mod source_child;
 mod tokens;
 mod turn;
+
+#[path = "front/answers.rs"]
+mod answers;
+#[path = "sources/bridge.rs"]
+mod bridge;
+#[path = "processes/runs.rs"]
+mod children;
+#[path = "front/describe.rs"]
+mod describe;
+#[path = "observers/log.rs"]
+mod diary;
+#[path = "ledger/held.rs"]
+pub mod gather;
+#[path = "processes/hooks.rs"]
+mod hooks;
+#[cfg_attr(feature = "metrics", path = "observers/metrics.rs")]
+#[cfg_attr(not(feature = "metrics"), path = "observers/no_metrics.rs")]
+mod metrics;
+#[path = "ledger/throttle.rs"]
+mod pace;
+#[path = "front/peers.rs"]
+mod peers;
+#[path = "ledger/prune.rs"]
+mod prune;
+#[path = "lifecycle/service.rs"]
+mod service;
+#[path = "sources/child.rs"]
+mod source_child;
+#[path = "sources/watches.rs"]
 mod watches;
-#[cfg(feature = "web")]
-mod window;
-#[cfg(not(feature = "web"))]
-#[path = "no_window.rs"]
+#[cfg_attr(feature = "web", path = "observers/web.rs")]
+#[cfg_attr(not(feature = "web"), path = "observers/no_window.rs")]
 mod window;
 
-#[cfg(feature = "notify")]
-mod callers;
-#[cfg(not(feature = "notify"))]
-#[path = "no_callers.rs"]
+#[cfg_attr(feature = "notify", path = "observers/webhooks.rs")]
+#[cfg_attr(not(feature = "notify"), path = "observers/no_callers.rs")]
 mod callers;
 
 #[cfg(test)]
