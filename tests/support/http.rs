@@ -44,7 +44,7 @@ impl Response {
 impl At {
     /// Waits until the daemon says where its window is.
     pub fn of(daemon: &mut Daemon<'_>) -> At {
-        let line = daemon.wait_for_log_ever("the window is open: http://");
+        let line = daemon.wait_for_log_ever("the web UI is open: http://");
         let (_, address) = line.split_once("http://").expect("an address");
         At { address: address.trim_end().trim_end_matches('/').to_owned() }
     }

@@ -134,7 +134,7 @@ fn a_window_that_cannot_be_opened_is_a_warning_and_jobs_run() {
     let place = Place::new(&format!("web: {{ listen: \"{address}\" }}\njobs:\n  - name: a\n    trigger: manual\n"));
     let daemon = place.start();
     let warning = daemon.status()["warnings"][0].as_str().unwrap().to_owned();
-    assert!(warning.contains("the window is not open") && warning.contains(&address.to_string()), "{warning}");
+    assert!(warning.contains("the web UI is not open") && warning.contains(&address.to_string()), "{warning}");
     assert_eq!(daemon.trigger("a")["state"], "succeeded");
     drop(taken);
     place.prints(&["ctl", "reload"]);

@@ -123,7 +123,7 @@ fn over_a_sockets_file_no_token_is_needed() {
     let place =
         Place::new("web: { listen: \"unix:web.sock\" }\njobs:\n  - name: a\n    trigger: manual\n    command: \"touch ran\"\n");
     let mut daemon = place.start();
-    daemon.wait_for_log_ever("the window is open: unix:");
+    daemon.wait_for_log_ever("the web UI is open: unix:");
     let path = place.path("web.sock");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let ask = |text: &str| {

@@ -1,62 +1,76 @@
-//! How closely turns follow each other, and so whether what they decide goes into the database at once or is jotted down
-//! first. Pure.
+//! Whether a turn is committed to the database at once or appended to the journal first, by how closely turns follow each
+//! other. Pure.
 //!
-//! A calm box commits each turn: that is one place to write to, and nothing to do later. Where turns come in dozens a second,
-//! each of them waits for SQLite before it starts what is due, and writes the pages that the one before it wrote.
+//! A calm daemon commits each turn: one file to write, and nothing left to do later. Where turns come in dozens a second,
+//! each of them would wait for SQLite before it starts what is due, and write the pages that the one before it wrote.
 
 use std::time::Duration;
 
 use crate::model::Elapsed;
 
-/// Between two commits of a daemon that is busy for long.
-const EVERY: Duration = Duration::from_millis(50);
+/// The throttle's limits; tests take smaller ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitLimits {
+    /// Between two commits of a daemon that stays busy.
+    pub interval: Duration,
+    /// Commits that may follow each other at once after a quiet time: a few runs from start to end.
+    pub burst: u32,
+    /// How long a journal entry stays out of the database.
+    pub max_wait: Duration,
+    /// Bytes in the journal with which the next idle moment is used for a commit: a hundred runs or two, which take SQLite
+    /// a millisecond or two.
+    pub max_bytes: u64,
+}
 
-/// Commits that may follow each other at once after a rest: a few runs from their beginnings to their ends.
-const AT_ONCE: u32 = 12;
+impl Default for CommitLimits {
+    fn default() -> CommitLimits {
+        CommitLimits { interval: Duration::from_millis(50), burst: 12, max_wait: Duration::from_millis(250), max_bytes: 64 << 10 }
+    }
+}
 
-/// For how long what was jotted down stays out of the database.
-const WAIT: Duration = Duration::from_millis(250);
-
-/// With so many bytes it is brought there at the next rest: a hundred runs or two, which take SQLite a millisecond or two.
-const MUCH: u64 = 64 << 10;
-
-/// What was committed lately, and when what was not has to be.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    /// When all commits so far would be over at one each [`EVERY`].
+/// A token bucket of commits, and the deadline of the journal's entries.
+#[derive(Debug)]
+pub(super) struct CommitThrottle {
+    limits: CommitLimits,
+    /// When all commits so far would be over at one each [`CommitLimits::interval`].
     paid: Elapsed,
     until: Option<Elapsed>,
 }
 
-impl Pace {
+impl CommitThrottle {
+    pub fn new(limits: CommitLimits) -> CommitThrottle {
+        CommitThrottle { limits, paid: Elapsed::default(), until: None }
+    }
+
     /// True if this turn may be committed at once, which counts.
     pub fn allows(&mut self, now: Elapsed) -> bool {
-        let paid = self.paid.max(now) + EVERY;
-        let allows = paid <= now + EVERY * AT_ONCE;
+        let paid = self.paid.max(now) + self.limits.interval;
+        let allows = paid <= now + self.limits.interval * self.limits.burst;
         if allows {
             self.paid = paid;
         }
         allows
     }
 
-    /// This turn was jotted down.
-    pub fn jotted(&mut self, now: Elapsed) {
-        self.until.get_or_insert(now + WAIT);
+    /// This turn was appended to the journal.
+    pub fn appended(&mut self, now: Elapsed) {
+        self.until.get_or_insert(now + self.limits.max_wait);
     }
 
-    /// The database has all of it.
-    pub fn caught_up(&mut self) {
+    /// The database has every entry of the journal.
+    pub fn committed(&mut self) {
         self.until = None;
     }
 
-    /// When the database has to have it.
+    /// When the database has to have the journal's entries.
     pub fn until(&self) -> Option<Elapsed> {
         self.until
     }
 
-    /// Whether a rest is to be used for that: its time has come, it is much, or it is over with what made it.
+    /// Whether an idle moment is to be used for a commit: the deadline is reached, the journal is long, or nothing runs
+    /// any more.
     pub fn is_due(&self, now: Elapsed, bytes: u64, alive: u32) -> bool {
-        self.until.is_some_and(|until| until <= now || bytes >= MUCH || alive == 0)
+        self.until.is_some_and(|until| until <= now || bytes >= self.limits.max_bytes || alive == 0)
     }
 }
 
@@ -68,26 +82,31 @@ mod tests {
         Elapsed::from_nanos(1_000_000_000) + Duration::from_millis(millis)
     }
 
+    fn throttle() -> CommitThrottle {
+        CommitThrottle::new(CommitLimits::default())
+    }
+
     #[test]
     fn a_calm_daemon_commits_and_a_busy_one_mostly_does_not() {
-        let mut pace = Pace::default();
-        assert!((0..100).all(|turn| pace.allows(at(turn * 60))), "one each 60 ms");
-        let mut busy = Pace::default();
+        let mut calm = throttle();
+        assert!((0..100).all(|turn| calm.allows(at(turn * 60))), "one each 60 ms");
+        let mut busy = throttle();
         let allowed = (0..1_000).filter(|turn| busy.allows(at(turn + 10))).count();
         assert_eq!(allowed, 12 + 999 / 50, "a thousand in a second");
         assert!(busy.allows(at(2_000)), "and again when that is over");
     }
 
     #[test]
-    fn what_is_jotted_down_is_brought_in_when_its_time_has_come_it_is_much_or_over() {
-        let mut pace = Pace::default();
-        assert!(!pace.is_due(at(0), 0, 0), "nothing is");
-        pace.jotted(at(0));
-        pace.jotted(at(200));
-        assert_eq!(pace.until(), Some(at(250)), "the first of them counts");
-        assert!(!pace.is_due(at(249), MUCH - 1, 1));
-        assert!(pace.is_due(at(250), 1, 1) && pace.is_due(at(1), MUCH, 1) && pace.is_due(at(1), 1, 0));
-        pace.caught_up();
-        assert_eq!(pace.until(), None);
+    fn journal_entries_are_committed_at_their_deadline_when_they_are_many_or_when_nothing_runs() {
+        let mut throttle = throttle();
+        let many = CommitLimits::default().max_bytes;
+        assert!(!throttle.is_due(at(0), 0, 0), "there are none");
+        throttle.appended(at(0));
+        throttle.appended(at(200));
+        assert_eq!(throttle.until(), Some(at(250)), "the first of them counts");
+        assert!(!throttle.is_due(at(249), many - 1, 1));
+        assert!(throttle.is_due(at(250), 1, 1) && throttle.is_due(at(1), many, 1) && throttle.is_due(at(1), 1, 0));
+        throttle.committed();
+        assert_eq!(throttle.until(), None);
     }
 }
