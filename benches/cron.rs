@@ -12,8 +12,8 @@ use std::hint::black_box;
 use chrono::{DateTime, TimeZone, Utc};
 use chrono_tz::Tz;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime as Wall};
+use firelink::cron::{Schedule, Zone};
 use firelink::model::WallTime;
-use firelink::triggers::cron::{Schedule, Zone};
 
 /// A kind of schedule: its name, its text, and the text for the `cron` crate and for saffron where they have one.
 type Kind = (&'static str, &'static str, Option<&'static str>, Option<&'static str>);

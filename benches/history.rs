@@ -15,8 +15,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firelink::config::Durability;
 use firelink::model::{Elapsed, JobId, Now, WallTime};
+use firelink::store::Durability;
 use firelink::store::{DATABASE, JobKey, Keep, PRUNE_AT_ONCE, Store};
 
 const RUNS: u32 = 1_000_000;
@@ -126,7 +126,7 @@ fn main() {
         let keep = Keep { runs, since: None };
         let mut one = |time| {
             let (took, _) = timed(|| store.prune(JobId(time % JOBS), keep, PRUNE_AT_ONCE).expect("a pruning"));
-            store.rest(Duration::from_secs(1));
+            store.idle_maintenance(Duration::from_secs(1));
             took
         };
         (0..times).map(&mut one).collect()

@@ -20,9 +20,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
+use firelink::store::Durability;
 use firelink::store::{JobKey, Keep, Store};
 
 const RUNS: u64 = 2000;
@@ -56,7 +56,7 @@ const MUCH: u64 = 64 << 10;
 
 fn put(store: &mut Store, busy: bool, new: bool, record: &RunRecord, more: Option<Change>) {
     let changes: Vec<Change> = [Change::Run { new, record: Box::new(record.clone()) }].into_iter().chain(more).collect();
-    if !(busy && store.jot(&changes)) {
+    if !(busy && store.append(&changes)) {
         store.commit(changes, Vec::new()).expect("commit");
     }
 }
@@ -83,11 +83,11 @@ fn one_run(store: &mut Store, busy: bool, id: u64) {
     put(store, busy, false, &record, None);
     record.state = RunState::Ended(End { outcome: Outcome::Succeeded, at, exit: Some(Exit::Code(0)), reason: None });
     put(store, busy, false, &record, None);
-    if busy && store.jotted() < MUCH {
+    if busy && store.journal_bytes() < MUCH {
         return;
     }
     store.catch_up().expect("the journal goes into the database");
-    store.rest(Duration::from_secs(59));
+    store.idle_maintenance(Duration::from_secs(59));
 }
 
 fn main() {
@@ -110,7 +110,7 @@ fn main() {
         let before = (io("write_bytes"), io("wchar"));
         for id in 201..=200 + RUNS {
             one_run(&mut store, busy, id);
-            if id % PRUNE_EVERY == 0 && store.jotted() == 0 {
+            if id % PRUNE_EVERY == 0 && store.journal_bytes() == 0 {
                 store.prune(JobId(0), Keep { runs: 100, since: None }, 200).expect("prune");
             }
         }

@@ -22,8 +22,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use firelink::config::Durability;
 use firelink::model::{Elapsed, Now, WallTime};
+use firelink::store::Durability;
 use firelink::store::{DATABASE, JobKey, Store};
 
 const JOBS: u32 = 1_000;

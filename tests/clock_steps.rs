@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use firelink::config::{Surroundings, load_text};
 use firelink::control::bind;
+use firelink::cron::parse_rfc3339;
 use firelink::engine::Deadlines;
 use firelink::model::{Elapsed, Now, WallTime};
 use firelink::reactor::clocks::{Clocks, WallWake};
 use firelink::reactor::{Parts, Reactor, Service};
 use firelink::store::{Filter, History, Lock, Store};
-use firelink::triggers::cron::parse_rfc3339;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

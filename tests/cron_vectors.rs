@@ -5,7 +5,7 @@
 
 use std::process::{Command, Output};
 
-use firelink::triggers::cron::{NextFormat, NextRequest, render_next};
+use firelink::cli::next::{NextFormat, NextRequest, render_next};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use firelink::config::{Config, Surroundings, load_text};
+use firelink::cron::parse_rfc3339;
 use firelink::engine::simulate::{Attempted, Step, What, simulate};
 use firelink::model::{Exit, WallTime};
-use firelink::triggers::cron::parse_rfc3339;
 use random::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,13 +93,13 @@ impl Case {
 }
 
 /// What happened to each job, in order: succeeded, failed or skipped.
-type Story = BTreeMap<usize, Vec<&'static str>>;
+type Notice = BTreeMap<usize, Vec<&'static str>>;
 
 const FROM: &str = "2026-01-01T00:00:00Z";
 const TO: &str = "2026-01-06T00:00:00Z";
 
-fn by_engine(case: &Case) -> Story {
-    let mut story = Story::new();
+fn by_engine(case: &Case) -> Notice {
+    let mut story = Notice::new();
     let mut begun: BTreeMap<usize, usize> = BTreeMap::new();
     let instant = |text| -> WallTime { parse_rfc3339(text).unwrap() };
     let attempt = |spawn: &firelink::engine::Spawn| {
@@ -129,7 +129,7 @@ struct Model<'c> {
     begun: Vec<usize>,
     /// Ends to come: (when, job, good).
     ends: BTreeSet<(Duration, usize, bool)>,
-    story: Story,
+    story: Notice,
 }
 
 impl Model<'_> {
@@ -185,7 +185,7 @@ impl Model<'_> {
     }
 }
 
-fn by_model(case: &Case) -> Story {
+fn by_model(case: &Case) -> Notice {
     let count = case.jobs.len();
     let mut model = Model {
         case,
@@ -193,7 +193,7 @@ fn by_model(case: &Case) -> Story {
         running: vec![false; count],
         begun: vec![0; count],
         ends: BTreeSet::new(),
-        story: Story::new(),
+        story: Notice::new(),
     };
     let days = 5;
     let mut fires: BTreeSet<(Duration, usize)> = (0..days)

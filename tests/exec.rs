@@ -9,14 +9,16 @@ mod accounts;
 mod adopted;
 #[path = "exec/ending.rs"]
 mod ending;
+#[path = "exec/escaped.rs"]
+mod escaped;
 #[path = "exec/output.rs"]
 mod output;
 #[path = "support/own_process.rs"]
 mod own_process;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "exec/starting.rs"]
 mod starting;
-#[path = "exec/strays.rs"]
-mod strays;
 #[path = "exec/support.rs"]
 mod support;
 #[path = "exec/together.rs"]

@@ -3,7 +3,7 @@
 //! Each target takes bytes and states laws. `FIRELINK_FUZZ=seconds` goes on that long for each; without it a number of
 //! inputs is tried that takes a second or two. `FIRELINK_INPUT=n` tries one input again.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and prints the input")]
 
 #[path = "fuzz/crontab.rs"]
 mod crontab;
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use firelink::config::{Surroundings, load_text};
 use firelink::control::protocol::{parse_request, request_line};
 use firelink::control::{Connection, Input, REQUEST_LIMIT};
+use firelink::cron::{Schedule, Zone, parse_rfc3339};
 use firelink::model::{Elapsed, WallTime, format_duration, format_size, parse_duration, parse_size};
-use firelink::triggers::cron::{Schedule, Zone, parse_rfc3339};
 use firelink::triggers::s3::NameFilter;
 use firelink::triggers::seams;
 

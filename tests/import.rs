@@ -7,10 +7,10 @@ use std::process::Command;
 
 use firelink::cli::import::{Around, Imported, convert};
 use firelink::config::{Config, Surroundings, load_text};
-use firelink::engine::rules::{Concurrency, Timing};
+use firelink::cron::{Schedule, Upcoming, Zone, parse_rfc3339};
+use firelink::engine::timing::{Concurrency, Timing};
 use firelink::exec::spec::Action;
 use firelink::model::WallTime;
-use firelink::triggers::cron::{Schedule, Upcoming, Zone, parse_rfc3339};
 use proptest::prelude::*;
 
 fn import(text: &str, system: bool) -> Imported {

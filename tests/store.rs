@@ -8,8 +8,8 @@ mod blocks;
 mod disk;
 #[path = "store/history.rs"]
 mod history;
-#[path = "store/jotted.rs"]
-mod jotted;
+#[path = "store/journal.rs"]
+mod journal;
 #[path = "store/model.rs"]
 mod model;
 #[path = "support/own_process.rs"]

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use firelink::config::Durability;
+use firelink::store::Durability;
 use firelink::store::{DATABASE, Store};
 use story::{Found, begin, tell};
 use vfs::{Fault, Op};
@@ -132,7 +132,7 @@ enum Rests {
 impl Rests {
     fn after_a_commit(self, store: &mut Store) {
         if self == Rests::Often {
-            store.rest(Duration::MAX);
+            store.idle_maintenance(Duration::MAX);
         }
     }
 }
@@ -235,7 +235,7 @@ fn refused(fault: Fault, durability: Durability) {
             assert_eq!(refused, store.trouble().is_some(), "what was refused is told");
             troubled += usize::from(refused);
             let before = vfs::refusals();
-            store.rest(Duration::MAX);
+            store.idle_maintenance(Duration::MAX);
             rested |= vfs::refusals() > before;
         }
         let refusals = vfs::heal();
@@ -297,7 +297,7 @@ fn a_disk_that_refuses_in_the_middle_of_anything_and_then_has_its_power_cut_keep
             } else {
                 met.insert(format!("{fault:?}"));
             }
-            store.rest(Duration::MAX);
+            store.idle_maintenance(Duration::MAX);
         }
         vfs::heal();
         drop_without_closing(store);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::load::{load, state_dir};
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::{self, Config, Surroundings};
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::model::WallTime;
 
 /// check a configuration and show when each job fires next; with --state, check the state instead

@@ -11,9 +11,9 @@ use super::load::state_dir;
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::Surroundings;
 use crate::control::commands::run_line;
+use crate::cron::{Zone, parse_rfc3339};
 use crate::model::{RunId, RunView, StateWord, WallTime, parse_duration};
 use crate::store::{AttemptView, Filter, History, StoreError};
-use crate::triggers::cron::{Zone, parse_rfc3339};
 
 /// show past runs, newest first
 #[derive(Debug, FromArgs)]
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args) -> Done {
         && !history.job_names().any(|name| name == job)
     {
         let hint =
-            crate::model::nearest(job, history.job_names()).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            crate::text::nearest(job, history.job_names()).map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
         return Err(Failure::failed(format!("no job `{job}` has ever been loaded{hint}")));
     }
     let filter = Filter {

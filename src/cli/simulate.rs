@@ -10,9 +10,9 @@ use serde_json::json;
 use super::load::load;
 use super::out::{Done, Failure, Format, parse_format, print};
 use crate::config::{Config, Surroundings};
+use crate::cron::parse_rfc3339;
 use crate::engine::simulate::{Attempted, Step, What, simulate};
 use crate::model::{Exit, WallTime};
-use crate::triggers::cron::parse_rfc3339;
 
 /// show what would run when, by the real engine in virtual time: no process is started, each attempt succeeds at once,
 /// and nothing comes from buckets, files or plugins

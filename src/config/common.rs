@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fields::{Field, Fields};
-use super::words;
-use crate::engine::rules::{Concurrency, Policy};
+use super::keys;
+use crate::cron::Zone;
+use crate::engine::rules::Policy;
+use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::Trigger;
-use crate::triggers::cron::Zone;
 
 /// The collections. They last as long as the file is read.
 #[derive(Default)]
@@ -55,7 +56,7 @@ pub(super) enum Likeness {
 impl Made<'_> {
     /// How much the keys of another job are those of this one.
     pub(super) fn likeness(&self, fields: &Fields<'_>) -> Option<Likeness> {
-        let mut others = fields.values_of(words::EXECUTION);
+        let mut others = fields.values_of(keys::EXECUTION);
         let mut likeness = Likeness::Same;
         for field in &self.said {
             let other = others.next().filter(|other| other.key.value == field.key.value)?;

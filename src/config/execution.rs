@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use nix::unistd::{Group, User};
 
-use super::document::Value;
 use super::fields::Fields;
 use super::render::quoted;
-use super::{Surroundings, words};
-use crate::engine::rules::{Backoff, Concurrency, Retry};
+use super::yaml::Value;
+use super::{Surroundings, keys};
+use crate::engine::rules::{Backoff, Retry};
+use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
 use crate::triggers::Place;
 
@@ -84,7 +85,7 @@ impl Execution {
     }
 
     fn read_output(&mut self, fields: &Fields<'_>) {
-        let Some(output) = fields.map("output", words::OUTPUT) else { return };
+        let Some(output) = fields.map("output", keys::OUTPUT) else { return };
         let captures = [("all", Capture::All), ("on_failure", Capture::OnFailure), ("none", Capture::None)];
         self.capture = output.choice("capture", &captures);
         self.max_size = output.size("max_size");
@@ -100,7 +101,7 @@ impl Execution {
     }
 
     fn read_executor(&mut self, fields: &Fields<'_>) {
-        let Some(executor) = fields.map("executor", words::EXECUTOR) else { return };
+        let Some(executor) = fields.map("executor", keys::EXECUTOR) else { return };
         if let (Some(command), Some(own)) = (fields.get("command"), fields.get("executor")) {
             let (first, second) = if command.key.place.start < own.key.place.start { (command, own) } else { (own, command) };
             let also = super::findings::Also { place: first.key.place, label: "this is one already" };
@@ -259,9 +260,9 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
     let found = INTERPRETERS.iter().find(|(name, _)| *name == word.value);
     if found.is_none() {
         let known: Vec<&str> = INTERPRETERS.iter().map(|(name, _)| *name).collect();
-        let near = words::did_you_mean(word.value, known.iter().copied());
+        let near = keys::did_you_mean(word.value, known.iter().copied());
         let message = format!("{} is no type of executor{near}", quoted(word.value));
-        let help = format!("write {}; any other is named by `interpreter: [program, option]`", words::listed(&known, " or "));
+        let help = format!("write {}; any other is named by `interpreter: [program, option]`", keys::listed(&known, " or "));
         executor.cx.findings.error(word.place, message, help);
     }
     found.map(|(_, program)| boxed([*program]))
@@ -361,7 +362,7 @@ fn read_nice(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<i32> {
 }
 
 fn read_limits(fields: &Fields<'_>) -> Limits {
-    let Some(limits) = fields.map("limits", words::LIMITS) else { return Limits::default() };
+    let Some(limits) = fields.map("limits", keys::LIMITS) else { return Limits::default() };
     Limits {
         memory: limits.size("memory"),
         pids: limits.number("pids", 1..=i64::from(i32::MAX)),
@@ -384,7 +385,7 @@ fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
     if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
         return Some(Box::new(Retry { attempts: fields.number("retry", 1..=1_000_000)?, ..plain }));
     }
-    let retry = fields.map("retry", words::RETRY)?;
+    let retry = fields.map("retry", keys::RETRY)?;
     if !retry.has("attempts") {
         retry.cx.findings.error(retry.place, "`retry` needs `attempts`", "`attempts: 3` is one run and two more if it fails");
     }

@@ -7,10 +7,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::document::{Document, NodeId, Scalar, Value};
 use super::findings::{Also, Findings};
+use super::keys;
 use super::render::quoted;
-use super::words;
+use super::yaml::{Document, NodeId, Scalar, Value};
 use crate::model::{UnitError, parse_duration, parse_size};
 use crate::triggers::Place;
 
@@ -102,8 +102,8 @@ impl<'a> Cx<'a> {
     }
 
     pub(super) fn report_unknown(self, key: Scalar<'_>, known: &[&str]) {
-        let message = format!("unknown key {}{}", quoted(key.value), words::did_you_mean(key.value, known.iter().copied()));
-        let help = format!("known here: {}", words::listed(known, ", "));
+        let message = format!("unknown key {}{}", quoted(key.value), keys::did_you_mean(key.value, known.iter().copied()));
+        let help = format!("known here: {}", keys::listed(known, ", "));
         self.findings.error(
             key.place,
             message,
@@ -314,9 +314,9 @@ impl<'a> Fields<'a> {
         let found = words.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let near = words::did_you_mean(text.value, known.iter().copied());
+            let near = keys::did_you_mean(text.value, known.iter().copied());
             let message = format!("{} is no word for `{key}`{near}", quoted(text.value));
-            self.cx.findings.error(text.place, message, format!("write {}", words::listed(&known, " or ")));
+            self.cx.findings.error(text.place, message, format!("write {}", keys::listed(&known, " or ")));
         }
         found.map(|(_, value)| *value)
     }
@@ -327,7 +327,7 @@ impl<'a> Fields<'a> {
         let is_map = matches!(self.cx.doc.value(field.node), Value::Map(_));
         if !is_map {
             let message = format!("`{key}` must be a map, but {} stands here", self.cx.kind(field.node));
-            let help = format!("its keys are {}", words::listed(known, ", "));
+            let help = format!("its keys are {}", keys::listed(known, ", "));
             self.cx.findings.error(self.place_of(key), message, help);
             return None;
         }

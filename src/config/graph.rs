@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::document::Scalar;
 use super::fields::Cx;
 use super::findings::Also;
 use super::job::Draft;
+use super::keys;
 use super::render::quoted;
-use super::words;
+use super::yaml::Scalar;
 use crate::dag::Graph;
 use crate::model::JobId;
 
@@ -75,7 +75,7 @@ fn find(cx: Cx<'_>, names: &HashMap<&str, JobId>, own: JobId, name: Scalar<'_>) 
             // The least name of several that are as near: the map's order is different each time.
             let mut known: Vec<&str> = names.keys().copied().collect();
             known.sort_unstable();
-            let near = words::did_you_mean(name.value, known);
+            let near = keys::did_you_mean(name.value, known);
             let message = format!("there is no job {}{near}", quoted(name.value));
             cx.findings.error(name.place, message, "`depends_on` takes names of jobs of this file");
             None

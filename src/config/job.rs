@@ -7,17 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::common::{Common, Likeness, Made};
-use super::document::{NodeId, Scalar};
 use super::execution::{self, Execution};
 use super::fields::{Cx, Fields};
 use super::render::quoted;
 use super::trigger::{self, Chosen};
-use super::{Job, Notes, Surroundings, doubts, words};
+use super::yaml::{NodeId, Scalar};
+use super::{Job, Notes, Surroundings, keys, lints};
+use crate::cron::Zone;
 use crate::dag::Condition;
-use crate::engine::rules::{Concurrency, JobRules, Policy};
+use crate::engine::rules::{JobRules, Policy};
+use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Hooks};
 use crate::model::TriggerWord;
-use crate::triggers::cron::Zone;
 use crate::triggers::{JobContext, Place};
 
 /// The longest name: it becomes a part of paths.
@@ -74,7 +75,7 @@ impl How<'_> {
 
 /// The keys of a job.
 pub(super) fn known_keys() -> Vec<&'static str> {
-    let mut known: Vec<&str> = words::JOB.iter().chain(words::EXECUTION).copied().collect();
+    let mut known: Vec<&str> = keys::JOB.iter().chain(keys::EXECUTION).copied().collect();
     trigger::all_keys().for_each(|key| {
         if !known.contains(&key) {
             known.push(key);
@@ -89,8 +90,8 @@ impl<'a> Shared<'a> {
         let cx = self.cx;
         let said_before = cx.findings.count();
         let known = &self.known;
-        let fields = cx.map_with(node, "a job", known, |key| match words::not_yet(key.value) {
-            Some(message) => cx.findings.error(key.place, message, words::NOT_YET_HELP),
+        let fields = cx.map_with(node, "a job", known, |key| match keys::not_yet(key.value) {
+            Some(message) => cx.findings.error(key.place, message, keys::NOT_YET_HELP),
             None => cx.report_unknown(key, known),
         })?;
         let name = read_name(&fields);
@@ -132,7 +133,7 @@ impl<'a> Shared<'a> {
             milestone: *made.action == Action::Milestone,
             policy: Arc::clone(&made.policy),
         };
-        doubts::about_time(&fields, &rules);
+        lints::about_time(&fields, &rules);
         let notes = Notes {
             description: description.map(|text| text.value.into()),
             tags: tags.iter().map(|tag| tag.value.into()).collect(),
@@ -180,14 +181,14 @@ impl<'a> Shared<'a> {
             How::But(last, action) => {
                 let by_default = || self.defaults.as_ref().and_then(|defaults| defaults.action.clone());
                 let action = action.or_else(by_default).unwrap_or(Action::Milestone);
-                doubts::about_command(fields, &action, cwd, surroundings, &mut common.sound);
-                let said = fields.values_of(words::EXECUTION).collect();
+                lints::about_command(fields, &action, cwd, surroundings, &mut common.sound);
+                let said = fields.values_of(keys::EXECUTION).collect();
                 Made { said, action: common.actions.share(action), ..last }
             }
             How::Read(mut execution) => {
                 let action = execution.action.take().unwrap_or(Action::Milestone);
-                doubts::about_command(fields, &action, cwd, surroundings, &mut common.sound);
-                doubts::about_places(fields, &execution, cwd);
+                lints::about_command(fields, &action, cwd, surroundings, &mut common.sound);
+                lints::about_places(fields, &execution, cwd);
                 let policy = Policy {
                     condition,
                     concurrency: execution.concurrency.unwrap_or(usual),
@@ -198,7 +199,7 @@ impl<'a> Shared<'a> {
                     success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
                 };
                 Made {
-                    said: fields.values_of(words::EXECUTION).collect(),
+                    said: fields.values_of(keys::EXECUTION).collect(),
                     action: common.actions.share(action),
                     policy: common.policies.share(policy),
                     concurrency: execution.concurrency,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::fields::Fields;
+use super::keys;
 use super::render::quoted;
-use super::words;
 use super::{Metrics, Surroundings};
 use crate::model::format_duration;
 
@@ -15,7 +15,7 @@ const SHORTEST_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the map `metrics`.
 pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Metrics> {
-    let metrics = fields.map("metrics", words::METRICS)?;
+    let metrics = fields.map("metrics", keys::METRICS)?;
     let findings = metrics.cx.findings;
     let every = metrics.duration("every");
     if let Some(short) = every.filter(|every| *every < SHORTEST_EVERY) {

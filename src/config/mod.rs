@@ -7,18 +7,17 @@
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
 mod common;
-mod document;
-mod doubts;
 mod execution;
 mod fields;
 mod file;
 mod findings;
 mod graph;
 mod job;
+mod keys;
+mod lints;
 mod metrics;
 #[cfg(feature = "notify")]
 mod notify;
-mod plain;
 pub mod reference;
 mod render;
 mod report;
@@ -26,21 +25,22 @@ mod source;
 mod surroundings;
 mod top;
 mod trigger;
-mod window;
-mod words;
+mod web;
+mod yaml;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cron::Zone;
 use crate::engine::rules::Rules;
 use crate::exec::spec::{Action, ExecSpec, Hooks};
+use crate::store::Durability;
 use crate::triggers::Trigger;
-use crate::triggers::cron::Zone;
-use document::Document;
 use findings::Findings;
 use source::Source;
+use yaml::Document;
 
 pub use file::LARGEST_FILE;
 pub use report::{Entry, Report};
@@ -90,16 +90,6 @@ impl PartialEq for Job {
             && *hooks == other.hooks
             && (*keep_runs, *keep_for, *zone) == (other.keep_runs, other.keep_for, other.zone)
     }
-}
-
-/// How hard a commit of the state is pressed onto the disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// Survives any crash of the process; a power cut may cost the last transactions.
-    #[default]
-    Normal,
-    /// Each transaction is fsynced.
-    Full,
 }
 
 /// What becomes of running jobs when the daemon is asked to stop.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use globset::{Glob, GlobBuilder};
 use hyper::Uri;
 
-use super::document::Value;
 use super::fields::{Cx, Fields};
 use super::job::Draft;
 use super::render::quoted;
-use super::{Calls, Hook, Surroundings, Tell, words};
+use super::yaml::Value;
+use super::{Calls, Hook, Surroundings, Tell, keys};
 use crate::engine::rules::{Backoff, Retry};
 use crate::model::StateWord;
 use crate::triggers::Place;
@@ -49,7 +49,7 @@ pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings, jobs: &[Dra
         return Vec::new();
     };
     let hooks = (1..).zip(items.iter()).map(|(number, item)| {
-        let hook = cx.map(*item, "an item of `notify`", words::NOTIFY)?;
+        let hook = cx.map(*item, "an item of `notify`", keys::NOTIFY)?;
         read_hook(&hook, field.key.place, number, surroundings, jobs)
     });
     hooks.collect::<Vec<_>>().into_iter().flatten().collect()
@@ -112,9 +112,9 @@ fn read_webhook(fields: &Fields<'_>, uri: Option<&Uri>, surroundings: &Surroundi
             let told = texts.iter().map(|text| {
                 let found = TELLS.iter().find(|(word, _)| *word == text.value).map(|(_, tell)| *tell);
                 if found.is_none() {
-                    let near = words::did_you_mean(text.value, known.iter().copied());
+                    let near = keys::did_you_mean(text.value, known.iter().copied());
                     let message = format!("{} is nothing to be told of{near}", quoted(text.value));
-                    findings.error(text.place, message, format!("write {}", words::listed(&known, " or ")));
+                    findings.error(text.place, message, format!("write {}", keys::listed(&known, " or ")));
                 }
                 found
             });
@@ -219,7 +219,7 @@ fn read_retry(fields: &Fields<'_>, attempts: u32) -> Option<Retry> {
     if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
         return Some(Retry { attempts: fields.number("retry", 1..=1_000)?, ..plain });
     }
-    let retry = fields.map("retry", words::NOTIFY_RETRY)?;
+    let retry = fields.map("retry", keys::NOTIFY_RETRY)?;
     let cx: Cx<'_> = retry.cx;
     let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
     let delay = retry.duration("delay").unwrap_or(plain.delay);

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::common::Common;
-use super::document::{Document, Value};
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
@@ -12,9 +11,11 @@ use super::job::{DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
 #[cfg(feature = "notify")]
 use super::notify;
 use super::render::quoted;
-use super::{Config, Durability, OnStop, Surroundings, Sync, doubts, graph, metrics, window, words};
+use super::yaml::{Document, Value};
+use super::{Config, OnStop, Surroundings, Sync, graph, keys, lints, metrics, web};
+use crate::cron::Zone;
 use crate::engine::rules::Rules;
-use crate::triggers::cron::Zone;
+use crate::store::Durability;
 
 const DEFAULT_MAX_PARALLEL: u32 = 32;
 const DEFAULT_GRACE: Duration = Duration::from_secs(60);
@@ -24,9 +25,9 @@ const DEFAULT_SYNC_EVERY: Duration = Duration::from_secs(3_600);
 /// Reads everything. What comes back is only whole if no error was reported.
 pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
     let cx = Cx { doc, findings };
-    let fields = cx.map_with(doc.root(), "a configuration", words::TOP, |key| match words::not_yet(key.value) {
-        Some(message) => findings.error(key.place, message, words::NOT_YET_HELP),
-        None => cx.report_unknown(key, words::TOP),
+    let fields = cx.map_with(doc.root(), "a configuration", keys::TOP, |key| match keys::not_yet(key.value) {
+        Some(message) => findings.error(key.place, message, keys::NOT_YET_HELP),
+        None => cx.report_unknown(key, keys::TOP),
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
     let defaults = read_defaults(&fields, surroundings);
@@ -39,7 +40,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let shutdown_timeout = fields.duration("shutdown_timeout");
     let on_stop = fields.choice("on_stop", &[("wait", OnStop::Wait), ("leave", OnStop::Leave)]);
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
-    let web = window::read_web(&fields, surroundings);
+    let web = web::read_web(&fields, surroundings);
     let metrics = metrics::read(&fields, surroundings);
 
     let (known, common) = (known_keys(), Common::default());
@@ -49,7 +50,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let notify = notify::read(&fields, surroundings, &drafts);
     let edges = graph::resolve(cx, &drafts);
     if findings.errors() == 0 {
-        doubts::about_jobs(cx, &drafts);
+        lints::about_jobs(cx, &drafts);
     }
     let Shared { jobs, mut rules, .. } = shared;
     if rules.len() < drafts.len() {
@@ -113,13 +114,13 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Exe
     let field = fields.get("defaults")?;
     let cx = fields.cx;
     let jobs = known_keys();
-    let defaults = cx.map_with(field.node, "`defaults`", words::EXECUTION, |key| match words::not_yet(key.value) {
-        Some(message) => cx.findings.error(key.place, message, words::NOT_YET_HELP),
+    let defaults = cx.map_with(field.node, "`defaults`", keys::EXECUTION, |key| match keys::not_yet(key.value) {
+        Some(message) => cx.findings.error(key.place, message, keys::NOT_YET_HELP),
         None if jobs.contains(&key.value) => {
             let message = format!("{} belongs to one job and can't be a default", quoted(key.value));
             cx.findings.error(key.place, message, "move it into the jobs that need it");
         }
-        None => cx.report_unknown(key, words::EXECUTION),
+        None => cx.report_unknown(key, keys::EXECUTION),
     });
     defaults.map(|defaults| Execution::read(&defaults, surroundings))
 }
@@ -133,7 +134,7 @@ struct State {
 }
 
 fn read_state(fields: &Fields<'_>, surroundings: &Surroundings) -> State {
-    let Some(state) = fields.map("state", words::STATE) else { return State::default() };
+    let Some(state) = fields.map("state", keys::STATE) else { return State::default() };
     let durabilities = [("normal", Durability::Normal), ("full", Durability::Full)];
     let every = state.positive_duration("sync_every");
     let to = state.path("sync_to").map(|dir| surroundings.start_dir.join(dir));

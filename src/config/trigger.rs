@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::common::Written;
 use super::fields::{Cx, Field, Fields, is_among};
 use super::render::quoted;
-use super::{Surroundings, doubts, execution, words};
+use super::{Surroundings, execution, keys, lints};
+use crate::cron::Zone;
 use crate::exec::spec::Action;
-use crate::triggers::cron::Zone;
 use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
 
-use super::document::{Scalar, Value};
+use super::yaml::{Scalar, Value};
 
 /// Which type a job's trigger has, and where its keys stand.
 pub(super) struct Chosen<'a> {
@@ -64,7 +64,7 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
     let Value::Map(pairs) = cx.doc.value(field.node) else { return None };
     let mut scalars = pairs.iter().filter_map(|(key, value)| Some((cx.doc.scalar(key)?, value)));
     let Some((key, value)) = scalars.find(|(key, _)| key.value == "type") else {
-        let help = format!("for example `type: cron`; the types are {}", words::listed(&type_words(), ", "));
+        let help = format!("for example `type: cron`; the types are {}", keys::listed(&type_words(), ", "));
         cx.findings.error(field.key.place, "`trigger` needs a `type`", help);
         return None;
     };
@@ -90,14 +90,11 @@ fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
     let found = find_type(word.value);
     if found.is_none() {
         let types = type_words();
-        let (message, help) = match words::not_yet(word.value) {
-            Some(message) => (message, words::NOT_YET_HELP.to_owned()),
+        let (message, help) = match keys::not_yet(word.value) {
+            Some(message) => (message, keys::NOT_YET_HELP.to_owned()),
             None => {
-                let near = words::did_you_mean(word.value, types.iter().copied());
-                (
-                    format!("{} is no type of trigger{near}", quoted(word.value)),
-                    format!("write {}", words::listed(&types, " or ")),
-                )
+                let near = keys::did_you_mean(word.value, types.iter().copied());
+                (format!("{} is no type of trigger{near}", quoted(word.value)), format!("write {}", keys::listed(&types, " or ")))
             }
         };
         cx.findings.error(word.place, message, help);
@@ -116,13 +113,13 @@ fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, Strin
 }
 
 fn is_of_job(key: &str) -> bool {
-    is_among(words::JOB, key) || is_among(words::EXECUTION, key)
+    is_among(keys::JOB, key) || is_among(keys::EXECUTION, key)
 }
 
 fn help_for(key: &str) -> String {
     let types: Vec<&str> = REGISTRY.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.word).collect();
-    let of_job = if words::EXECUTION.contains(&key) { "the job itself, and to " } else { "" };
-    format!("it belongs to {of_job}{}", words::listed(&types, " and "))
+    let of_job = if keys::EXECUTION.contains(&key) { "the job itself, and to " } else { "" };
+    format!("it belongs to {of_job}{}", keys::listed(&types, " and "))
 }
 
 impl<'a> Chosen<'a> {
@@ -196,7 +193,7 @@ impl Keys for TriggerKeys<'_> {
     fn command(&mut self, key: &str) -> Option<Action> {
         let action = execution::read_command(&self.fields, key, "name the program that tells of events")?;
         let place = self.fields.place_of(key);
-        doubts::about_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
+        lints::about_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
         Some(action)
     }
 

@@ -11,7 +11,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
 
-use crate::model::nearest;
+use crate::text::nearest;
 
 /// An object of JSON.
 pub type Object = Map<String, Value>;

@@ -56,6 +56,17 @@ impl Graph {
         }
     }
 
+    /// The layer of each job: the number of edges of the longest path to it from a job that waits for nobody.
+    #[must_use]
+    pub fn layers(&self) -> Vec<u32> {
+        let mut layers = vec![0; self.order().len()];
+        for job in self.order() {
+            let above = self.upstream(*job).iter().map(|up| layers[up.index()] + 1).max();
+            layers[job.index()] = above.unwrap_or(0);
+        }
+        layers
+    }
+
     /// Who waits for a job, in the order of the file.
     #[must_use]
     pub fn downstream(&self, job: JobId) -> &[JobId] {

@@ -32,10 +32,6 @@ impl Condition {
 }
 mod credits;
 mod graph;
-mod lanes;
-mod layout;
 
 pub use credits::{Credits, Verdict};
 pub use graph::Graph;
-pub use lanes::{Cell, LANES, Row};
-pub use layout::{Layout, Line, Place};

@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::event::{Change, Effect, StopSignal, Story};
+use super::event::{Change, Effect, Notice, StopSignal};
 use super::flow::Cause;
-use super::rules::{Grid, Timing, WallTiming};
 use super::run::StopCause;
 use super::timers::Timer;
+use super::timing::{Grid, Timing, WallTiming};
 use super::wall::{Due, SHORTEST_GRACE, WallState};
-use super::{ClockMode, Engine, MadeUp, Mode, NextDue};
+use super::{CaughtUp, ClockMode, Engine, Mode, NextDue};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 
 /// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. A step is told at
@@ -65,19 +65,19 @@ impl Engine {
         };
         let due = state.pass(timing, &self.timeline, now.wall, self.rules.grace);
         let (cursor, next) = (state.cursor, state.next);
-        let made_up = (!due.made_up.is_empty()).then(|| state.made_up());
+        let caught_up = (!due.caught_up.is_empty()).then(|| state.caught_up());
         if let Some(next) = next {
             self.wall.push(Reverse((next, self.rank[job.index()], job)));
         }
         self.record(Change::Cursor { job, at: cursor });
-        if let Some(made_up) = made_up {
-            self.record(Change::MadeUp { job, made_up });
+        if let Some(caught_up) = caught_up {
+            self.record(Change::CaughtUp { job, caught_up });
         }
         if self.jobs[job.index()].paused {
             return;
         }
         self.tell_missed(job, &due);
-        let causes = due.made_up.iter().map(|at| (*at, true)).chain(due.on_time.iter().map(|at| (*at, false)));
+        let causes = due.caught_up.iter().map(|at| (*at, true)).chain(due.on_time.iter().map(|at| (*at, false)));
         for (scheduled_at, patient) in causes {
             let cause = Cause { trigger: TriggerWord::Cron, event: None, scheduled_at, forced: false, patient };
             self.trigger(now, job, cause);
@@ -88,7 +88,7 @@ impl Engine {
         const REASON: &str =
             "the deadline passed while the machine or the daemon was off, asleep or stopped, or the clock was set past it";
         if let Some(at) = due.older_since {
-            let until = due.made_up.first().or(due.missed.first()).copied().unwrap_or(at);
+            let until = due.caught_up.first().or(due.missed.first()).copied().unwrap_or(at);
             let reason = format!("{REASON}; this stands for all deadlines from {at} until before {until}");
             self.record(Change::Missed { job, at, reason });
         }
@@ -98,7 +98,7 @@ impl Engine {
         if let Some(at) = due.missed.last().copied().or(due.older_since) {
             let count = due.missed.len() + usize::from(due.older_since.is_some());
             let count = u64::try_from(count).unwrap_or(u64::MAX);
-            self.tell(Story::Missed { job, at, count, reason: REASON.into() });
+            self.tell(Notice::Missed { job, at, count, reason: REASON.into() });
         }
     }
 
@@ -140,7 +140,7 @@ impl Engine {
         }
         // Nothing is left to tell of a step that was noticed before.
         if self.step_by(now) >= SMALLEST_STEP {
-            self.tell(Story::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
+            self.tell(Notice::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
         }
         self.step_timeline(was, now.wall);
         self.rebuild_wall(now.wall);
@@ -158,7 +158,7 @@ impl Engine {
     pub(super) fn clock_ready(&mut self, now: Now, synchronized: bool) {
         if self.clock != ClockMode::Trusted {
             self.clock = ClockMode::Trusted;
-            self.tell(Story::ClockReady { synchronized });
+            self.tell(Notice::ClockReady { synchronized });
             self.arm_wall(now);
         }
     }
@@ -178,7 +178,7 @@ impl Engine {
             }
             let memory = &mut self.jobs[job.index()];
             if memory.due.wall().is_none() {
-                memory.due = NextDue::Wall(WallState::new(now.wall, MadeUp::default()));
+                memory.due = NextDue::Wall(WallState::new(now.wall, CaughtUp::default()));
                 self.record(Change::Cursor { job, at: now.wall });
             }
         }

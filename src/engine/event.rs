@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::run::RunRecord;
-use super::wall::{MadeUp, Timeline};
+use super::wall::{CaughtUp, Timeline};
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
 
 /// An event's payload: JSON text, shared because a run, its record and its process all need it.
@@ -54,7 +54,7 @@ pub enum Event {
         reason: Option<String>,
     },
     /// The process of a run that an earlier daemon started has ended, and how could not be learnt.
-    Vanished {
+    ExitUnknown {
         /// Which run.
         run: RunId,
     },
@@ -148,7 +148,7 @@ pub enum Effect {
         run: RunId,
     },
     /// Something happened that a person may want to know.
-    Tell(Story),
+    Notify(Notice),
     /// Nothing runs any more and nothing may start: the daemon can end.
     Stopped,
 }
@@ -221,11 +221,11 @@ pub enum Change {
         at: WallTime,
     },
     /// Wall deadlines that were made up for after the fact: a clock that is set back must not fire them once more.
-    MadeUp {
+    CaughtUp {
         /// Whose.
         job: JobId,
         /// All that is remembered of them.
-        made_up: MadeUp,
+        caught_up: CaughtUp,
     },
     /// An interval's grid passes through this instant.
     Anchor {
@@ -267,7 +267,7 @@ pub enum Change {
 
 /// What happened, for the log, for `events` and for those who wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Story {
+pub enum Notice {
     /// A run was made.
     Triggered {
         /// Its number.

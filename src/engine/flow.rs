@@ -5,11 +5,12 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Change, Effect, Payload, Request, Spawn, StopSignal, Story};
-use super::rules::{Backoff, Concurrency, Retry};
+use super::event::{Change, Effect, Notice, Payload, Request, Spawn, StopSignal};
+use super::rules::{Backoff, Retry};
 use super::run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
-use super::{Engine, Mode, Tracked, WINDOW};
+use super::timing::Concurrency;
+use super::{Engine, MAX_IN_MEMORY, Mode, Tracked};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};
 use crate::planted::{self, Bug};
@@ -57,7 +58,7 @@ impl Engine {
             started_at: None,
             state: RunState::Pending(Waiting::Turn),
         };
-        self.tell(Story::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
+        self.tell(Notice::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
         self.runs.insert(id, Tracked { record, new: true, dirty: false });
         self.touch(id);
         id
@@ -91,7 +92,7 @@ impl Engine {
             }
         }
         let memory = self.memory(job);
-        if memory.queue().stored > 0 || memory.queue().waiting.len() >= WINDOW {
+        if memory.queue().stored > 0 || memory.queue().waiting.len() >= MAX_IN_MEMORY {
             // The store has it once this turn is committed; memory need not.
             if memory.queue().stored == 0 {
                 memory.queue_mut().stored_from = id;
@@ -130,9 +131,9 @@ impl Engine {
         loop {
             let rules = &self.rules.jobs[job.index()];
             let memory = &mut self.jobs[job.index()];
-            if memory.queue().stored > 0 && !memory.queue().loading && memory.queue().waiting.len() <= WINDOW / 2 {
+            if memory.queue().stored > 0 && !memory.queue().loading && memory.queue().waiting.len() <= MAX_IN_MEMORY / 2 {
                 memory.queue_mut().loading = true;
-                let (from, limit) = (memory.queue().stored_from, WINDOW - memory.queue().waiting.len());
+                let (from, limit) = (memory.queue().stored_from, MAX_IN_MEMORY - memory.queue().waiting.len());
                 self.out.push(Effect::Load { job, from, limit });
             }
             let memory = &mut self.jobs[job.index()];
@@ -229,7 +230,7 @@ impl Engine {
             self.arm(now.elapsed + timeout, Timer::Timeout(run, attempt));
         }
         self.out.push(Effect::Spawn(Box::new(spawn)));
-        self.tell(Story::Started { run, job, attempt });
+        self.tell(Notice::Started { run, job, attempt });
     }
 
     pub(super) fn started(&mut self, run: RunId, pid: Pid) {
@@ -306,7 +307,7 @@ impl Engine {
         let delay = retry.delay_after(attempt, || self.random());
         let reason: String = reason.map_or_else(|| describe_exit(exit), |reason| reason.to_string());
         self.record(Change::AttemptFailed { run, attempt, started_at: since, ended_at: now.wall, exit, reason: reason.clone() });
-        self.tell(Story::WillRetry { run, job, attempt, delay, exit, reason });
+        self.tell(Notice::WillRetry { run, job, attempt, delay, exit, reason });
         self.retry_at(now, run, delay);
     }
 
@@ -356,7 +357,7 @@ impl Engine {
         record.state = RunState::Ended(End { outcome, at: now.wall, exit, reason: reason.clone() });
         self.memory(job).queue_mut().claimed.retain(|claimed| *claimed != run);
         self.touch(run);
-        self.tell(Story::Ended { run, job, outcome, attempt, exit, reason });
+        self.tell(Notice::Ended { run, job, outcome, attempt, exit, reason });
         self.moving.push_back(job);
         Some(job)
     }
@@ -399,7 +400,7 @@ impl Engine {
         let mut jobs: Vec<JobId> = job.map_or_else(|| self.job_ids().collect(), |job| vec![job]);
         jobs.retain(|job| self.memory(*job).paused != paused);
         if !jobs.is_empty() {
-            self.tell(Story::Paused { job, paused });
+            self.tell(Notice::Paused { job, paused });
         }
         jobs.into_iter().for_each(|job| self.set_paused(now, job, paused));
     }

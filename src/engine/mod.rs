@@ -17,12 +17,14 @@ mod clock;
 mod deps;
 mod event;
 mod flow;
+mod order;
 mod reload;
 mod restore;
 pub mod rules;
 mod run;
 pub mod simulate;
 mod timers;
+pub mod timing;
 mod view;
 mod wall;
 
@@ -30,19 +32,21 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 
 use crate::dag::{Credits, Graph};
-use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime, order_of_names};
+use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
 use crate::planted::{self, Bug};
-pub use event::{Change, Effect, Event, Payload, Request, Spawn, StopSignal, Story};
+pub use event::{Change, Effect, Event, Notice, Payload, Request, Spawn, StopSignal};
+pub use order::order_of_names;
 pub use restore::{Restored, RestoredJob, RestoredProcess};
-use rules::{Concurrency, JobRules, Rules};
+use rules::{JobRules, Rules};
 pub use run::{End, Process, RunRecord, RunState, StopCause, Waiting};
 use timers::{Timer, Timers};
+use timing::Concurrency;
 pub use view::{JobState, JobView};
 use wall::WallState;
-pub use wall::{MadeUp, Timeline};
+pub use wall::{CaughtUp, Timeline};
 
 /// Waiting runs of one job that are kept in memory. The others wait in the store and are loaded when half are gone.
-pub const WINDOW: usize = 1_000;
+pub const MAX_IN_MEMORY: usize = 1_000;
 
 /// The earliest deadline of each clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,7 +143,7 @@ impl NextDue {
 /// The runs of one job that have not ended.
 #[derive(Clone, Debug)]
 struct Queue {
-    /// Runs that wait for their dependencies or their turn, oldest first; at most [`WINDOW`].
+    /// Runs that wait for their dependencies or their turn, oldest first; at most [`MAX_IN_MEMORY`].
     waiting: VecDeque<RunId>,
     /// Waiting runs that only the store holds, and a number that none of them lies below.
     stored: u64,
@@ -226,7 +230,7 @@ impl Engine {
             Event::Started { run, pid } => self.started(run, pid),
             Event::NotStarted { run, reason } => self.not_started(now, run, reason),
             Event::Exited { run, exit, reason } => self.exited(now, run, exit, reason),
-            Event::Vanished { run } => self.vanished(now, run),
+            Event::ExitUnknown { run } => self.vanished(now, run),
             Event::Loaded { job, runs } => self.loaded(job, runs),
             Event::Ask(request) => self.ask(now, request),
         }
@@ -267,8 +271,8 @@ impl Engine {
         self.out.push(Effect::Record(change));
     }
 
-    fn tell(&mut self, story: Story) {
-        self.out.push(Effect::Tell(story));
+    fn tell(&mut self, story: Notice) {
+        self.out.push(Effect::Notify(story));
     }
 
     /// Marks a run for the store; what is written is how it stands when the event is dealt with.
@@ -283,7 +287,7 @@ impl Engine {
 
     /// Drains the queues, then writes down each run that changed.
     /// Gives back what was only needed to arm everything at once.
-    pub fn give_back(&mut self) {
+    pub fn trim(&mut self) {
         self.moving.shrink_to_fit();
         self.ended.shrink_to_fit();
         self.dirty.shrink_to_fit();
@@ -408,7 +412,7 @@ mod tests {
             engine.handle(now, Event::Started { run, pid: Pid { pid: 9, start_ticks: 9 } }, &mut effects);
             engine.handle(now, Event::Exited { run, exit, reason: Some("memory".into()) }, &mut effects);
             effects.into_iter().find_map(|effect| match effect {
-                Effect::Tell(Story::Ended { reason, .. }) => Some(reason.map(|reason| reason.to_string())),
+                Effect::Notify(Notice::Ended { reason, .. }) => Some(reason.map(|reason| reason.to_string())),
                 _ => None,
             })
         };

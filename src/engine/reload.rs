@@ -9,11 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::event::{Change, Effect};
-use super::rules::{JobRules, Policy, Rules, Timing};
+use super::rules::{JobRules, Policy, Rules};
 use super::run::{RunState, Waiting};
 use super::timers::Timer;
+use super::timing::Timing;
 use super::wall::WallState;
-use super::{ClockMode, Engine, JobMemory, MadeUp, Mode, NextDue};
+use super::{CaughtUp, ClockMode, Engine, JobMemory, Mode, NextDue};
 use crate::dag::Credits;
 use crate::model::{JobId, Now, Outcome, TriggerWord};
 
@@ -191,7 +192,7 @@ impl Engine {
         match rules.timing {
             Timing::Wall(_) => {
                 if self.clock == ClockMode::Trusted {
-                    self.memory(job).due = NextDue::Wall(WallState::new(now.wall, MadeUp::default()));
+                    self.memory(job).due = NextDue::Wall(WallState::new(now.wall, CaughtUp::default()));
                     self.record(Change::Cursor { job, at: now.wall });
                 }
             }

@@ -4,7 +4,7 @@ use super::event::{Change, Effect};
 use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{ClockMode, Engine, MadeUp, NextDue, Timeline, Tracked};
+use super::{CaughtUp, ClockMode, Engine, NextDue, Timeline, Tracked};
 use crate::model::{Attempt, Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 use crate::planted::{self, Bug};
 
@@ -27,14 +27,14 @@ pub struct RestoredJob {
     /// Wall deadlines up to here were dealt with.
     pub cursor: Option<WallTime>,
     /// Those that were made up for.
-    pub made_up: MadeUp,
+    pub caught_up: CaughtUp,
     /// Nanoseconds since the interval's last grid point, by the best clock there is; negative if it lies ahead.
     pub anchor_age: Option<i128>,
     /// Whether it was paused.
     pub paused: bool,
     /// The ends of dependencies that no run has taken in.
     pub credits: Vec<(JobId, Outcome)>,
-    /// Its pending runs, oldest first, at most [`super::WINDOW`] that wait for their turn.
+    /// Its pending runs, oldest first, at most [`super::MAX_IN_MEMORY`] that wait for their turn.
     pub pending: Vec<RunRecord>,
     /// How many more are pending in the store.
     pub stored: u64,
@@ -92,8 +92,8 @@ impl Engine {
                 None => of_nobody.push(upstream),
             }
         }
-        if matches!(rules.timing, super::rules::Timing::Wall(_)) {
-            memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.made_up)));
+        if matches!(rules.timing, super::timing::Timing::Wall(_)) {
+            memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.caught_up)));
         }
         let enabled = rules.enabled;
         for upstream in of_nobody {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::event::{Change, Effect, Event, Spawn, StopSignal, Story};
+use super::event::{Change, Effect, Event, Notice, Spawn, StopSignal};
 use super::restore::{Restored, RestoredJob};
 use super::rules::Rules;
 use super::run::{RunRecord, RunState};
@@ -157,7 +157,7 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
                     self.handle(Event::Loaded { job, runs });
                 }
                 Effect::CheckClock => self.handle(Event::ClockSynced),
-                Effect::Tell(story) => self.tell(story),
+                Effect::Notify(story) => self.tell(story),
                 Effect::Triggered { .. } | Effect::Stopped => {}
             }
         }
@@ -201,23 +201,23 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
         }
     }
 
-    fn tell(&mut self, story: Story) {
+    fn tell(&mut self, story: Notice) {
         let at = self.now.wall;
         let step = match story {
-            Story::Triggered { run, job, .. } => {
+            Notice::Triggered { run, job, .. } => {
                 Step { at, job, run: Some(run), what: What::Scheduled, state: StateWord::Pending, reason: None }
             }
-            Story::Started { run, job, .. } => {
+            Notice::Started { run, job, .. } => {
                 Step { at, job, run: Some(run), what: What::Started, state: StateWord::Running, reason: None }
             }
-            Story::Ended { run, job, outcome, reason, .. } => {
+            Notice::Ended { run, job, outcome, reason, .. } => {
                 let what = if outcome == Outcome::Skipped { What::Skipped } else { What::Ended };
                 Step { at, job, run: Some(run), what, state: outcome.word(), reason: reason.as_deref().map(str::to_owned) }
             }
-            Story::Missed { job, reason, .. } => {
+            Notice::Missed { job, reason, .. } => {
                 Step { at, job, run: None, what: What::Missed, state: StateWord::Missed, reason: Some(reason) }
             }
-            Story::WillRetry { .. } | Story::ClockSet { .. } | Story::ClockReady { .. } | Story::Paused { .. } => return,
+            Notice::WillRetry { .. } | Notice::ClockSet { .. } | Notice::ClockReady { .. } | Notice::Paused { .. } => return,
         };
         if self.open {
             self.open = (self.step)(step);

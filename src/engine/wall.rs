@@ -2,13 +2,13 @@
 //!
 //! Three records decide whether a deadline was dealt with: the job's cursor (the last one, as long as the clock only
 //! goes forward), the [`Timeline`] (spans of wall time that were lived through before the clock was set), and the
-//! [ranges](MadeUp) that catch-ups made up. So a clock set back fires nothing twice, and a clock that was wrong for a moment
+//! [ranges](CaughtUp) that catch-ups made up. So a clock set back fires nothing twice, and a clock that was wrong for a moment
 //! (a board without an RTC, a typing error of ten years) does not silence a schedule until that moment comes again.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::rules::{CATCH_UP_LIMIT, CatchUp, WallTiming};
+use super::timing::{CATCH_UP_LIMIT, CatchUp, WallTiming};
 use crate::model::WallTime;
 use crate::planted::{self, Bug};
 
@@ -103,15 +103,15 @@ impl Timeline {
 
 /// The deadlines of one job that catch-ups ran after the fact: ranges with both ends included, the latest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MadeUp {
+pub struct CaughtUp {
     ranges: Vec<(WallTime, WallTime)>,
 }
 
-impl MadeUp {
+impl CaughtUp {
     /// From what was stored.
     #[must_use]
-    pub fn from_ranges(ranges: Vec<(WallTime, WallTime)>) -> MadeUp {
-        MadeUp { ranges }
+    pub fn from_ranges(ranges: Vec<(WallTime, WallTime)>) -> CaughtUp {
+        CaughtUp { ranges }
     }
 
     /// For the store.
@@ -146,7 +146,7 @@ pub(super) struct WallState {
     /// The deadline that is armed.
     pub next: Option<WallTime>,
     /// Few jobs have any.
-    made_up: Option<Box<MadeUp>>,
+    caught_up: Option<Box<CaughtUp>>,
 }
 
 /// What is to be done about the deadlines of one job that have passed.
@@ -155,7 +155,7 @@ pub(super) struct Due {
     /// Deadlines to run as if on time, oldest first.
     pub on_time: Vec<WallTime>,
     /// Deadlines to make up, oldest first.
-    pub made_up: Vec<WallTime>,
+    pub caught_up: Vec<WallTime>,
     /// Deadlines to tell as missed, oldest first.
     pub missed: Vec<WallTime>,
     /// The first of more missed ones that are older than those in `missed` and `made_up`.
@@ -174,13 +174,13 @@ impl WallTiming {
 
 impl WallState {
     /// With nothing armed yet.
-    pub fn new(cursor: WallTime, made_up: MadeUp) -> WallState {
-        WallState { cursor, next: None, made_up: Some(made_up).filter(|made_up| !made_up.is_empty()).map(Box::new) }
+    pub fn new(cursor: WallTime, caught_up: CaughtUp) -> WallState {
+        WallState { cursor, next: None, caught_up: Some(caught_up).filter(|caught_up| !caught_up.is_empty()).map(Box::new) }
     }
 
     /// What was made up, latest last.
-    pub fn made_up(&self) -> MadeUp {
-        self.made_up.as_deref().cloned().unwrap_or_default()
+    pub fn caught_up(&self) -> CaughtUp {
+        self.caught_up.as_deref().cloned().unwrap_or_default()
     }
 
     /// The first deadline after `after` that has not been dealt with.
@@ -189,8 +189,8 @@ impl WallState {
         // Each turn leaves a span or a range behind for good, so there are at most SPANS + RANGES + 1.
         loop {
             let deadline = timing.next_after(after)?;
-            let made_up = self.made_up.as_deref().and_then(|made_up| made_up.made_until(deadline));
-            match timeline.lived_until(deadline).max(made_up) {
+            let caught_up = self.caught_up.as_deref().and_then(|caught_up| caught_up.made_until(deadline));
+            match timeline.lived_until(deadline).max(caught_up) {
                 Some(end) => after = end.max(deadline),
                 None => return Some(deadline),
             }
@@ -218,13 +218,13 @@ impl WallState {
         }
         match timing.catch_up {
             CatchUp::None => {}
-            CatchUp::All => due.made_up = std::mem::take(&mut due.missed),
+            CatchUp::All => due.caught_up = std::mem::take(&mut due.missed),
             // The latest deadline of all is run once; if one is still on time, that is it.
-            CatchUp::Last if due.on_time.is_empty() => due.made_up.extend(due.missed.pop()),
+            CatchUp::Last if due.on_time.is_empty() => due.caught_up.extend(due.missed.pop()),
             CatchUp::Last => {}
         }
-        if let (Some(from), Some(to)) = (due.made_up.first(), due.made_up.last()) {
-            self.made_up.get_or_insert_default().add(*from, *to);
+        if let (Some(from), Some(to)) = (due.caught_up.first(), due.caught_up.last()) {
+            self.caught_up.get_or_insert_default().add(*from, *to);
         }
         due
     }
@@ -307,16 +307,20 @@ mod tests {
 
     #[test]
     fn each_range_that_was_made_up_is_remembered_up_to_a_limit() {
-        let mut made_up = MadeUp::default();
-        made_up.add(t(100), t(200));
-        made_up.add(t(900_000), t(900_000));
-        made_up.add(t(300), t(300));
-        assert_eq!(made_up.made_until(t(150)), Some(t(200)));
-        assert_eq!(made_up.made_until(t(900_000)), Some(t(900_000)));
-        assert_eq!((made_up.made_until(t(250)), made_up.made_until(t(500_000))), (None, None), "what is between runs on time");
-        (0..20).for_each(|step| made_up.add(t(1_000 + step), t(1_000 + step)));
-        assert_eq!(made_up.ranges().len(), RANGES);
-        assert_eq!(made_up.made_until(t(1_019)), Some(t(1_019)), "the latest stay");
+        let mut caught_up = CaughtUp::default();
+        caught_up.add(t(100), t(200));
+        caught_up.add(t(900_000), t(900_000));
+        caught_up.add(t(300), t(300));
+        assert_eq!(caught_up.made_until(t(150)), Some(t(200)));
+        assert_eq!(caught_up.made_until(t(900_000)), Some(t(900_000)));
+        assert_eq!(
+            (caught_up.made_until(t(250)), caught_up.made_until(t(500_000))),
+            (None, None),
+            "what is between runs on time"
+        );
+        (0..20).for_each(|step| caught_up.add(t(1_000 + step), t(1_000 + step)));
+        assert_eq!(caught_up.ranges().len(), RANGES);
+        assert_eq!(caught_up.made_until(t(1_019)), Some(t(1_019)), "the latest stay");
     }
 
     #[test]

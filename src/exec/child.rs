@@ -7,7 +7,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid as UnixPid;
 
-use super::{proc, sys};
+use super::processes::proc;
+use super::sys;
 use crate::model::{Exit, Pid};
 
 /// What a process group can be sent.

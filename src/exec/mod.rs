@@ -8,68 +8,26 @@
 //! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
 //! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
 //!
-//! Nothing here waits, but for a child that executes its program ([`Begun::settle`]): descriptors become readable and the
+//! Nothing here waits, but for a child that executes its program ([`PendingSpawn::wait_for_exec`]): descriptors become readable and the
 //! reactor calls. `reactor` is the only caller; `config` reads into [`spec`]. Unsafe code lives in `clone`, `detach`,
 //! `posix` and `sys` alone.
 
-mod adopted;
 mod cgroup;
 mod child;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-mod clone;
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-#[path = "no_clone.rs"]
-mod clone;
 mod detach;
-mod env;
-mod environment;
 mod event;
-mod leftovers;
 mod log;
 mod output;
-mod plan;
-mod posix;
-mod proc;
-mod search;
+mod processes;
+mod spawn;
 pub mod spec;
-mod start;
-mod strays;
 mod sys;
 
-pub use adopted::Adopted;
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use child::{Child, GroupSignal};
 pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path};
-pub use leftovers::{Daemon, PLUGIN, kill_plugins};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
-pub use search::find_leader;
-pub use start::{Apart, Begun, Launch, SpawnError, begin, spawn, spawn_apart};
-pub use strays::{Known, Stray, Swept, sweep};
+pub use processes::{Adopted, Daemon, EscapedProcess, Known, PLUGIN, Swept, find_leader, kill_plugins, sweep};
+pub use spawn::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};
 pub use sys::{become_subreaper, has_pidfd, terminal_size};
-
-/// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.
-#[must_use]
-pub fn signal_name(number: i32) -> String {
-    if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
-        return signal.as_str().to_owned();
-    }
-    let first = nix::libc::SIGRTMIN();
-    if (first..=nix::libc::SIGRTMAX()).contains(&number) {
-        return if number == first { "SIGRTMIN".into() } else { format!("SIGRTMIN+{}", number - first) };
-    }
-    format!("signal {number}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::signal_name;
-
-    #[test]
-    fn signals_are_named_as_people_know_them() {
-        assert_eq!(signal_name(15), "SIGTERM");
-        assert_eq!(signal_name(9), "SIGKILL");
-        assert_eq!(signal_name(nix::libc::SIGRTMIN() + 3), "SIGRTMIN+3");
-        assert_eq!(signal_name(99), "signal 99");
-    }
-}

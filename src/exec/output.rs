@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{Mode, fstat};
 
-use super::proc;
+use super::processes::proc;
 
 /// The variable by which a run's pipe is told from others that its processes have.
 pub(super) const OUTPUT: &str = "FIRELINK_OUTPUT";

@@ -1,4 +1,4 @@
-//! How a job's process is made, as plain data: what `config` reads and [`super::spawn`] carries out.
+//! How a job's process is made, as plain data: what `config` reads and [`super::spawn()`] carries out.
 
 use std::path::PathBuf;
 

@@ -14,7 +14,7 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 
-use super::proc::exit_from_status;
+use super::processes::proc::exit_from_status;
 use crate::model::Exit;
 
 /// What a child does between fork and exec, besides what [`Command`] does itself. Numbers only, so that nothing is

@@ -5,15 +5,15 @@
 //! Every room may import this one; it imports none.
 
 mod ids;
-mod nearest;
-mod order;
 mod run;
+mod seen;
+mod signal;
 mod time;
 mod units;
 
 pub use ids::{Attempt, JobId, Pid, RunId};
-pub use nearest::nearest;
-pub use order::order_of_names;
 pub use run::{Exit, Outcome, RunView, StateWord, TriggerWord};
+pub use seen::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
+pub use signal::signal_name;
 pub use time::{Elapsed, Now, WallTime};
 pub use units::{UnitError, format_duration, format_size, parse_duration, parse_size};

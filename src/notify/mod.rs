@@ -23,9 +23,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Calls, Hook, Tell};
 use crate::control::commands::status;
+use crate::cron::Zone;
 use crate::model::{Elapsed, StateWord, WallTime};
 use crate::triggers::Mailbox;
-use crate::triggers::cron::Zone;
 use client::Client;
 pub use letter::Letter;
 use post::Post;

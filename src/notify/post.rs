@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use super::Letter;
 use crate::config::{Calls, Hook};
 use crate::control::commands::status;
+use crate::cron::Zone;
 use crate::model::WallTime;
-use crate::triggers::cron::Zone;
 
 /// Letters that wait for one hook. At 16 KiB at most each, a hook that is down costs 4 MiB.
 const QUEUE: usize = 256;

@@ -3,10 +3,9 @@
 use crate::config::{Config, Job};
 use crate::control::commands::reload::Reloaded;
 use crate::engine::rules::Rules;
-use crate::engine::{Effect, Engine, Event, Restored, RunRecord, Spawn, StopSignal, Story};
-use crate::model::{Elapsed, Exit, JobId, Now, Pid, RunId, StateWord};
+use crate::engine::{Effect, Engine, Event, Notice, Restored, RunRecord, Spawn, StopSignal};
+use crate::model::{Batch, Elapsed, Exit, JobId, Now, Pid, RunId, StateWord};
 use crate::store::StoredRun;
-use crate::triggers::Batch;
 
 use super::ledger::{Acts, Written};
 use super::turn::Core;
@@ -137,7 +136,7 @@ pub trait Host {
     fn written(&mut self, core: &mut Core, written: Written) -> Result<(), Self::Halt>;
 
     /// Observers are notified. Nothing that they do makes anything happen to a run.
-    fn notify(&mut self, core: &mut Core, story: &Story, ended: &[EndedRun]) -> Result<(), Self::Halt>;
+    fn notify(&mut self, core: &mut Core, story: &Notice, ended: &[EndedRun]) -> Result<(), Self::Halt>;
 
     /// Starts what follows an attempt or a run, and answers those that wait for its end.
     fn follow_up(&mut self, core: &mut Core, follow_up: FollowUp<'_>) -> Result<(), Self::Halt>;

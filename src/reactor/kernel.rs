@@ -19,7 +19,7 @@ use crate::config::{Config, Job, OnStop};
 use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};
 use crate::control::protocol::{ErrorCode, Reply, Request};
-use crate::engine::{self, Event, RunRecord, Spawn, StopSignal, Story};
+use crate::engine::{self, Event, Notice, RunRecord, Spawn, StopSignal};
 use crate::model::{Elapsed, Pid, RunId, format_size};
 use crate::triggers::Readiness;
 
@@ -202,7 +202,7 @@ impl<C: Clocks> KernelHost<C> {
                 let reason = out_of_memory.then(|| memory_reason(core, run)).flatten();
                 core.push(Event::Exited { run, exit, reason });
             }
-            Some(RunExit::Unknown) => core.push(Event::Vanished { run }),
+            Some(RunExit::Unknown) => core.push(Event::ExitUnknown { run }),
             None => {}
         }
     }
@@ -314,7 +314,7 @@ impl<C: Clocks> Host for KernelHost<C> {
         Ok(())
     }
 
-    fn notify(&mut self, core: &mut Core, story: &Story, ended: &[EndedRun]) -> Done {
+    fn notify(&mut self, core: &mut Core, story: &Notice, ended: &[EndedRun]) -> Done {
         self.publish(core, &Report::of_story(story, ended));
         Ok(())
     }

@@ -86,7 +86,7 @@ Anonymous:             0 kB
 
     #[test]
     fn everything_works_as_before_when_all_of_it_is_dropped() {
-        trim();
+        trim_heap();
         assert_eq!(crate::model::format_size(1 << 20), "1MiB");
     }
 }

@@ -72,7 +72,7 @@ fn a_trigger_type_of_one_file_and_one_line_makes_a_run() {
     ask(dir.path(), r#"{"v":1,"cmd":"stop"}"#);
     daemon.join().expect("a daemon that ends well");
     assert_eq!(std::fs::read_to_string(dir.path().join("ran")).unwrap(), "hello\n");
-    let Opened { mut store, .. } = Store::open(dir.path(), crate::config::Durability::Normal, String::new()).unwrap();
+    let Opened { mut store, .. } = Store::open(dir.path(), crate::store::Durability::Normal, String::new()).unwrap();
     let run = store.run(crate::model::RunId(1)).unwrap().expect("its run");
     assert_eq!((run.state, run.event.as_deref(), run.trigger.as_str()), (StateWord::Succeeded, Some("\"hello\""), "watch"));
     assert!(store.run(crate::model::RunId(2)).unwrap().is_none(), "one event, one run");

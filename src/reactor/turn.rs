@@ -138,7 +138,7 @@ impl Core {
 
     /// Releases the memory that the start needed.
     pub(super) fn trim(&mut self) {
-        self.engine.give_back();
+        self.engine.trim();
         self.ledger.trim();
     }
 
@@ -252,7 +252,7 @@ impl Core {
             host.answer_source(self, source, true)?;
         }
         for effect in &rest {
-            if let Effect::Tell(story) = effect {
+            if let Effect::Notify(story) = effect {
                 host.notify(self, story, &ended)?;
             }
         }
@@ -272,7 +272,7 @@ impl Core {
 
     fn act<H: Host>(&mut self, host: &mut H, effect: Effect, ended: &[EndedRun]) -> Result<(), H::Halt> {
         match effect {
-            Effect::Record(_) | Effect::Tell(_) => {}
+            Effect::Record(_) | Effect::Notify(_) => {}
             Effect::Spawn(spawn) => host.spawn(self, spawn)?,
             Effect::Signal { run, signal } => host.signal(self, run, signal)?,
             Effect::Load { job, from, limit } => {

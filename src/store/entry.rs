@@ -33,7 +33,9 @@ pub(super) enum Entry {
         job: i64,
         at: WallTime,
     },
-    MadeUp {
+    /// The name in the journal is that of format 1.
+    #[serde(rename = "MadeUp")]
+    CaughtUp {
         job: i64,
         ranges: Vec<(WallTime, WallTime)>,
     },
@@ -66,14 +68,14 @@ pub(super) enum Entry {
 
 /// What turns a change into an entry.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms<'a> {
+pub(super) struct RowIds<'a> {
     /// The row of each job of the configuration.
     pub job_rows: &'a [i64],
     /// The boot by whose clock elapsed instants are meant.
     pub boot: &'a str,
 }
 
-impl Terms<'_> {
+impl RowIds<'_> {
     pub fn row_of(&self, job: JobId) -> i64 {
         self.job_rows.get(job.index()).copied().unwrap_or_default()
     }
@@ -96,7 +98,7 @@ impl Terms<'_> {
             },
             Change::Missed { job, at, reason } => Entry::Missed { job: row(job), at: *at, reason: reason.clone() },
             Change::Cursor { job, at } => Entry::Cursor { job: row(job), at: *at },
-            Change::MadeUp { job, made_up } => Entry::MadeUp { job: row(job), ranges: made_up.ranges().to_vec() },
+            Change::CaughtUp { job, caught_up } => Entry::CaughtUp { job: row(job), ranges: caught_up.ranges().to_vec() },
             Change::Anchor { job, at } => {
                 Entry::Anchor { job: row(job), wall: at.wall, elapsed: at.elapsed, boot: self.boot.into() }
             }
@@ -116,7 +118,7 @@ impl Terms<'_> {
 }
 
 /// What of several turns need be written: about one run, one dependency or one job's deadlines the last word holds.
-pub(super) fn last_words(entries: Vec<Entry>) -> Vec<Entry> {
+pub(super) fn coalesce(entries: Vec<Entry>) -> Vec<Entry> {
     #[derive(PartialEq, Eq, Hash)]
     enum About {
         Run(RunId),
@@ -144,7 +146,7 @@ pub(super) fn last_words(entries: Vec<Entry>) -> Vec<Entry> {
             }
         };
         match places.get(&about).and_then(|place| kept.get_mut(*place)) {
-            Some(earlier) => overtake(earlier, entry),
+            Some(earlier) => supersede(earlier, entry),
             None => {
                 places.insert(about, kept.len());
                 kept.push(entry);
@@ -155,10 +157,10 @@ pub(super) fn last_words(entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// A later entry about the same takes the place of an earlier one.
-pub(super) fn overtake(earlier: &mut Entry, mut later: Entry) {
+pub(super) fn supersede(earlier: &mut Entry, mut later: Entry) {
     if let (Entry::Run { new: was_new, row: was }, Entry::Run { new, row }) = (&*earlier, &mut later) {
         *new |= *was_new;
-        row.keep_from(was);
+        row.merge_missing_from(was);
     }
     *earlier = later;
 }
@@ -198,7 +200,7 @@ mod tests {
             Entry::Run { new: false, row: run(1, StateWord::Succeeded, None) },
             credit(None),
         ];
-        let kept = last_words(entries);
+        let kept = coalesce(entries);
         let ended = Entry::Run { new: true, row: run(1, StateWord::Succeeded, Some(5)) };
         assert_eq!(kept, [ended, credit(None), Entry::Run { new: true, row: run(2, StateWord::Pending, None) }]);
     }
@@ -211,6 +213,25 @@ mod tests {
             skip,
             Entry::Run { new: false, row: run(1, StateWord::Running, Some(3)) },
         ];
-        assert_eq!(last_words(entries.clone()), entries);
+        assert_eq!(coalesce(entries.clone()), entries);
+    }
+
+    #[test]
+    fn the_names_in_the_journal_are_those_of_its_format() {
+        let at = WallTime::from_secs(1);
+        let entries = [
+            (Entry::Cursor { job: 1, at }, "Cursor"),
+            (Entry::CaughtUp { job: 1, ranges: vec![(at, at)] }, "MadeUp"),
+            (Entry::Missed { job: 1, at, reason: String::new() }, "Missed"),
+            (Entry::Anchor { job: 1, wall: at, elapsed: Elapsed::default(), boot: String::new() }, "Anchor"),
+            (Entry::Credit { job: 1, upstream: 2, outcome: None }, "Credit"),
+            (Entry::SkipStored { job: 1, from: RunId(1), at, reason: String::new() }, "SkipStored"),
+            (Entry::Paused { job: 1, paused: true }, "Paused"),
+            (Entry::Timeline { closed: Vec::new(), since: at }, "Timeline"),
+        ];
+        for (entry, name) in entries {
+            let text = serde_json::to_string(&entry).unwrap();
+            assert!(text.starts_with(&format!("{{\"{name}\":")), "{text}");
+        }
     }
 }

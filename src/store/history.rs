@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params_from_iter};
 
-use super::entry::{Entry, last_words};
+use super::entry::{Entry, coalesce};
 use super::journal::{self, read_mark};
 use super::row::{COLUMNS, StoredRun, integer};
 use super::schema::StoreError;
@@ -76,11 +76,11 @@ impl Newer {
             }
         };
         let mut newer = Newer::default();
-        for entry in last_words(found.entries) {
+        for entry in coalesce(found.entries) {
             match entry {
                 Entry::Run { new, mut row } => {
                     if !new && let Some(stored) = run(&tx, row.id)? {
-                        row.keep_from(&stored);
+                        row.merge_missing_from(&stored);
                     }
                     newer.runs.insert(row.id, row);
                 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension as _};
 use siphasher::sip::SipHasher13;
 
-use super::entry::{Entry, last_words};
+use super::entry::{Entry, coalesce};
 use super::schema::StoreError;
 use super::write::{apply, in_transaction};
 use crate::planted::{self, Bug};
@@ -149,7 +149,7 @@ pub(super) fn replay(conn: &Connection, dir: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     log::info!("{} has {} changes that the database lacks", path.display(), found.entries.len());
-    let entries = last_words(found.entries);
+    let entries = coalesce(found.entries);
     in_transaction(conn, |conn| {
         entries.iter().try_for_each(|entry| apply(conn, entry))?;
         set_mark(conn, found.last)

@@ -10,15 +10,15 @@
 //! command line import it.
 
 mod blocks;
+mod compact;
 mod copy;
 mod entry;
-mod fold;
 mod history;
 mod inspect;
 mod journal;
 mod lock;
+mod maintenance;
 mod prune;
-mod rest;
 mod restore;
 mod row;
 mod schema;
@@ -31,10 +31,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::config::Durability;
 use crate::engine::rules::JobRules;
+use crate::model::Batch;
 use crate::model::JobId;
-use crate::triggers::Batch;
 
 pub use copy::bring_back;
 pub use history::{AttemptRow, Filter, History, MissedRow};
@@ -61,12 +60,22 @@ pub struct WatchRecord {
     pub batch: Batch,
 }
 
+/// How much of the state a power cut may cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives any crash of the process; a power cut may cost the last transactions.
+    #[default]
+    Normal,
+    /// Fsyncs every transaction.
+    Full,
+}
+
 /// What tells a job's rows from those of others.
 #[derive(Clone, Debug)]
 pub struct JobKey {
     /// Its name.
     pub name: Arc<str>,
-    /// [`Timing::mark`](crate::engine::rules::Timing::mark) of its wall deadlines.
+    /// [`Timing::mark`](crate::engine::timing::Timing::mark) of its wall deadlines.
     pub timing: i64,
 }
 
@@ -97,11 +106,11 @@ pub struct Store {
     /// How long the logs of what was seen are.
     seen_lengths: seen::Lengths,
     /// The one that is being folded.
-    folding: Option<fold::Folding>,
+    folding: Option<compact::Folding>,
     /// Runs written since the bound on active ones was moved.
     since_bound: u32,
     /// Something was written since the log of the database was last emptied.
-    unrested: bool,
+    checkpoint_due: bool,
     /// What a person should hear and has not been handed over.
     warnings: Vec<String>,
 }
@@ -117,7 +126,7 @@ pub struct Opened {
 
 impl Store {
     /// Gives back what the start has read and asked, which SQLite would keep for another time.
-    pub fn give_back(&mut self) {
+    pub fn trim(&mut self) {
         self.journal.forget();
         self.conn.flush_prepared_statement_cache();
         if let Err(error) = self.conn.release_memory() {
@@ -158,7 +167,7 @@ impl Store {
             seen_lengths: seen::Lengths::new(),
             folding: None,
             since_bound: 0,
-            unrested: true,
+            checkpoint_due: true,
             warnings: Vec::new(),
         };
         Ok(Opened { store, warnings })

@@ -125,7 +125,7 @@ impl Store {
         let tx = self.conn.transaction().map_err(wrap)?;
         let done = act(&tx).map_err(wrap)?;
         tx.commit().map_err(wrap)?;
-        self.unrested = true;
+        self.checkpoint_due = true;
         Ok(done)
     }
 }

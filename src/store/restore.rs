@@ -9,8 +9,9 @@ use super::row::{COLUMNS, StoredRun, integer, outcome};
 use super::schema::StoreError;
 use super::write::{read_spans, spans_text};
 use super::{JobKey, Store};
-use crate::engine::{MadeUp, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline, WINDOW};
-use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime, order_of_names};
+use crate::engine::order_of_names;
+use crate::engine::{CaughtUp, MAX_IN_MEMORY, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline};
+use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime};
 
 /// How many jobs are added by one statement.
 const AT_ONCE: usize = 64;
@@ -59,7 +60,7 @@ impl Store {
                 job.cursor = row.get::<_, Option<i64>>(2)?.map(WallTime::from_nanos);
                 if row.get(4)? {
                     job.paused = row.get(5)?;
-                    job.made_up = MadeUp::from_ranges(row.get_ref(6)?.as_str_or_null()?.map(read_spans).unwrap_or_default());
+                    job.caught_up = CaughtUp::from_ranges(row.get_ref(6)?.as_str_or_null()?.map(read_spans).unwrap_or_default());
                     let same_boot = row.get_ref(9)?.as_str_or_null()? == Some(&self.boot_id);
                     job.anchor_age = match (row.get::<_, Option<i64>>(7)?, row.get::<_, Option<i64>>(8)?) {
                         (_, Some(elapsed)) if same_boot => Some(i128::from(now.elapsed.as_nanos()) - i128::from(elapsed)),
@@ -72,20 +73,21 @@ impl Store {
                     // A database of version 1 does not know: what was missed counts.
                     if timing.is_some() {
                         job.cursor = cursor;
-                        job.made_up = MadeUp::default();
+                        job.caught_up = CaughtUp::default();
                     }
                     retimed.push(index);
                 }
             }
             for index in retimed {
                 let cursor = jobs[index].cursor.map(WallTime::as_nanos);
-                let made_up =
-                    Some(&jobs[index].made_up).filter(|made_up| !made_up.is_empty()).map(|made_up| spans_text(made_up.ranges()));
+                let caught_up = Some(&jobs[index].caught_up)
+                    .filter(|caught_up| !caught_up.is_empty())
+                    .map(|caught_up| spans_text(caught_up.ranges()));
                 tx.prepare_cached("UPDATE jobs SET timing = ?2, cursor = ?3, made_up = ?4 WHERE id = ?1")?.execute(params![
                     self.job_rows[index],
                     keys[index].timing,
                     cursor,
-                    made_up
+                    caught_up
                 ])?;
             }
             let missing: Vec<usize> = names.in_order().filter(|index| self.job_rows[*index] == 0).collect();
@@ -253,7 +255,7 @@ fn read_active(
             } else if run.forced || run.attempt != Attempt::default() {
                 // Those have their turn; the window is for those that wait for it.
                 jobs[index].pending.push(run.into_record(job_id(index)));
-            } else if waiting[index] < WINDOW {
+            } else if waiting[index] < MAX_IN_MEMORY {
                 waiting[index] += 1;
                 jobs[index].pending.push(run.into_record(job_id(index)));
             } else {

@@ -72,7 +72,7 @@ mod payload {
 
 impl StoredRun {
     /// Takes over what this later record of a run does not tell and the database keeps.
-    pub(super) fn keep_from(&mut self, earlier: &StoredRun) {
+    pub(super) fn merge_missing_from(&mut self, earlier: &StoredRun) {
         self.attempt_at = self.attempt_at.or(earlier.attempt_at);
     }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::Durability;
 use super::blocks;
-use crate::config::Durability;
-use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
+use crate::model::{ObjectKey, ObjectVersion, SeenObject};
 
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
 pub(super) const VERSION: i64 = 8;
@@ -187,7 +187,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     conn.pragma_update(None, "page_size", PAGE_SIZE).map_err(wrap)?;
     conn.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
     set_durability(&conn, durability).map_err(wrap)?;
-    conn.pragma_update(None, "wal_autocheckpoint", super::rest::NET).map_err(wrap)?;
+    conn.pragma_update(None, "wal_autocheckpoint", super::maintenance::NET).map_err(wrap)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB).map_err(wrap)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(wrap)?;
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;

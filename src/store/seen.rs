@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 use super::Store;
 use super::schema::StoreError;
 use crate::model::JobId;
-use crate::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
+use crate::model::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
 
 /// A key of 16 bytes and a version of 8, both big-endian.
 const RECORD: usize = 24;

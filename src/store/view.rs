@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::history::{AttemptRow, MissedRow};
 use super::row::StoredRun;
-use crate::exec::signal_name;
+use crate::cron::Zone;
+use crate::model::signal_name;
 use crate::model::{Attempt, Exit, RunId, RunView, StateWord, TriggerWord};
-use crate::triggers::cron::Zone;
 
 /// Where the output of a run is, or would be.
 #[must_use]

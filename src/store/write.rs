@@ -2,12 +2,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::entry::{Entry, Terms, last_words};
+use super::Durability;
+use super::entry::{Entry, RowIds, coalesce};
 use super::journal;
 use super::row::{StoredRun, integer};
 use super::schema::StoreError;
 use super::{BACKLOG, Store, WatchRecord, blocks, seen};
-use crate::config::Durability;
 use crate::engine::Change;
 use crate::model::{Exit, WallTime};
 use crate::planted::{self, Bug};
@@ -37,11 +37,11 @@ impl Store {
         if entries.is_empty() && watches.is_empty() {
             return Ok(());
         }
-        let mut entries = last_words(entries);
+        let mut entries = coalesce(entries);
         match self.write(&entries, &watches) {
             Ok(()) => {
                 self.trouble = None;
-                self.unrested = true;
+                self.checkpoint_due = true;
                 self.journal.folded();
                 for watch in &watches {
                     let row = self.row_of(watch.job);
@@ -77,7 +77,7 @@ impl Store {
     /// [`Store::catch_up`], the next [`Store::commit`], and each reading see to it. False if it has to be a commit: with
     /// [`Durability::Full`], while the disk refuses, and now and then.
     #[must_use]
-    pub fn jot(&mut self, changes: &[Change]) -> bool {
+    pub fn append(&mut self, changes: &[Change]) -> bool {
         let is_plain = |change: &Change| {
             // What else there is, is rare, and History::query would have to know it.
             matches!(
@@ -109,7 +109,7 @@ impl Store {
 
     /// Bytes that were jotted down and are not in the database yet.
     #[must_use]
-    pub fn jotted(&self) -> u64 {
+    pub fn journal_bytes(&self) -> u64 {
         self.journal.size()
     }
 
@@ -127,8 +127,8 @@ impl Store {
         &self.conn
     }
 
-    fn terms(&self) -> Terms<'_> {
-        Terms { job_rows: &self.job_rows, boot: &self.boot_id }
+    fn terms(&self) -> RowIds<'_> {
+        RowIds { job_rows: &self.job_rows, boot: &self.boot_id }
     }
 
     fn write(&mut self, entries: &[Entry], watches: &[WatchRecord]) -> rusqlite::Result<()> {
@@ -211,7 +211,7 @@ pub(super) fn apply(tx: &Connection, entry: &Entry) -> rusqlite::Result<()> {
             Ok(())
         }
         Entry::Cursor { .. } if planted::is(Bug::CursorNotWritten) => Ok(()),
-        Entry::MadeUp { job, ranges } => {
+        Entry::CaughtUp { job, ranges } => {
             tx.prepare_cached("UPDATE jobs SET made_up = ?2 WHERE id = ?1")?.execute(params![job, spans_text(ranges)])?;
             Ok(())
         }

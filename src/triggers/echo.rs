@@ -5,10 +5,10 @@
 //! trigger: { type: echo, text: hello }
 //! ```
 
-use super::{Batch, JobContext, Keys, Readiness, Source, SourceHost, Trigger, TriggerType};
+use super::{JobContext, Keys, Readiness, Source, SourceHost, Trigger, TriggerType};
 use std::ffi::OsString;
 
-use crate::model::TriggerWord;
+use crate::model::{Batch, TriggerWord};
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: "echo", keys: &["text"], build };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{JobContext, Keys, Trigger, TriggerType, stable_offset};
-use crate::engine::rules::{Concurrency, Grid, Timing};
+use crate::engine::timing::{Concurrency, Grid, Timing};
 use crate::model::{TriggerWord, format_duration};
 
 /// The type's line for the registry.

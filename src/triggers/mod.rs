@@ -13,13 +13,10 @@
 //! This room imports `model`, `engine::rules` and `exec::spec`; `config` and `reactor` import it.
 
 mod after_deps;
-pub mod cron;
-mod cron_trigger;
+mod cron;
 #[cfg(test)]
 mod echo;
 mod files;
-mod filter;
-mod hash;
 mod interval;
 mod keys;
 mod manual;
@@ -27,11 +24,11 @@ mod plugin;
 pub mod s3;
 #[doc(hidden)]
 pub mod seams;
-mod seen;
 mod source;
 pub mod sqs;
 mod startup;
 mod watch;
+mod watch_trigger;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -39,21 +36,19 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::engine::rules::{Concurrency, Timing};
+use crate::cron::Zone;
+use crate::engine::timing::{Concurrency, Timing};
 use crate::model::TriggerWord;
-use cron::Zone;
 
 pub use keys::{Keys, Place, Text};
-pub use source::{
-    Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
-};
+pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
 /// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
 pub static REGISTRY: &[&TriggerType] = &[
-    &cron_trigger::TYPE,
+    &cron::TYPE,
     &interval::TYPE,
     &startup::TYPE,
-    &watch::TYPE,
+    &watch_trigger::TYPE,
     &plugin::TYPE,
     &after_deps::TYPE,
     &manual::TYPE,

@@ -1,7 +1,7 @@
 //! `startup`: a run once per start of the daemon, like `@reboot` in a crontab.
 
 use super::{JobContext, Keys, Trigger, TriggerType};
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::model::TriggerWord;
 
 /// The type's line for the registry.

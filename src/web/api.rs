@@ -19,9 +19,9 @@ use super::{Ask, Shared};
 use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, status, trigger};
 use crate::control::object::{self, Object};
 use crate::control::protocol::Request;
+use crate::cron::{Zone, parse_rfc3339};
 use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
 use crate::store::{AttemptView, Filter, History, StoredRun};
-use crate::triggers::cron::{Zone, parse_rfc3339};
 
 /// The longest body of a request. The largest honest one has two flags.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -190,7 +190,7 @@ mod tests {
             token: token.then(|| TOKEN.to_owned()),
             allowed_hosts: vec!["box.example".into()],
             state_dir: "/".into(),
-            zone: crate::triggers::cron::Zone::utc(),
+            zone: crate::cron::Zone::utc(),
         }
     }
 

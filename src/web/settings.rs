@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::triggers::cron::Zone;
+use crate::cron::Zone;
 
 /// The largest token file that is read.
 const LARGEST_TOKEN: u64 = 4096;

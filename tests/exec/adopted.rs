@@ -127,15 +127,15 @@ fn what_an_adopted_run_leaves_behind_is_ended_in_its_group_or_out_of_it_and_noth
     };
     let leader = ended.child.pid().pid;
     let adopted = Adopted::open(ended.child.pid()).unwrap();
-    assert_eq!(adopted.kill_rest().unwrap(), 0, "it has not ended");
+    assert_eq!(adopted.kill_remaining().unwrap(), 0, "it has not ended");
     // Only the leader, as if it had ended by itself; nobody reaps it here, as init would.
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(leader), nix::sys::signal::Signal::SIGKILL).unwrap();
     wait_any(&[adopted.as_fd()]);
-    assert_eq!(adopted.kill_rest().unwrap(), 2);
+    assert_eq!(adopted.kill_remaining().unwrap(), 2);
     for pid in pids(&ended) {
         wait_gone(pid);
     }
-    assert_eq!(adopted.kill_rest().unwrap(), 0);
+    assert_eq!(adopted.kill_remaining().unwrap(), 0);
     for pid in pids(&other) {
         assert!(!matches!(state_of(pid), None | Some('Z')), "another run's");
     }

@@ -6,13 +6,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use firelink::exec::spec::{Action, Capture, ExecSpec};
-use firelink::exec::{Begun, Launch, SpawnError, begin};
+use firelink::exec::{Launch, PendingSpawn, SpawnError, begin};
 use firelink::model::Exit;
 
 use crate::own_process::in_own_process;
 use crate::support::{Run, argv, pidfd, shell, state_of, wait_any};
 
-fn begin_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result<Begun, SpawnError> {
+fn begin_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result<PendingSpawn, SpawnError> {
     let vars: Vec<(&str, Cow<'_, OsStr>)> = vars.iter().map(|(name, value)| (*name, Cow::from(OsStr::new(*value)))).collect();
     begin(&Launch { action, exec: spec, start_dir: Path::new("/"), vars: &vars, cgroup: None })
 }
@@ -20,11 +20,11 @@ fn begin_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result
 #[test]
 fn many_that_come_up_at_once_have_each_its_own_words_and_pipe() {
     let action = shell("echo $NUMBER; echo $NUMBER >&2; exit $NUMBER");
-    let begun: Vec<(u8, Begun)> = (0..100)
+    let begun: Vec<(u8, PendingSpawn)> = (0..100)
         .map(|number| (number, begin_with(&action, &ExecSpec::default(), &[("NUMBER", &number.to_string())]).unwrap()))
         .collect();
     for (number, begun) in begun {
-        let finished = Run::of(begun.settle().unwrap(), Capture::All, None).finish();
+        let finished = Run::of(begun.wait_for_exec().unwrap(), Capture::All, None).finish();
         assert_eq!(finished.exit, Exit::Code(number.into()));
         assert_eq!(finished.text(), format!("{number}\n{number}\n"));
     }
@@ -40,10 +40,10 @@ fn one_that_cannot_execute_says_so_when_it_is_settled_and_leaves_no_zombie() {
     let there = begin_with(&argv(&["/bin/true"]), &there, &[]).unwrap();
     let big = ("BIG", "x".repeat(1 << 20));
     let big = begin_with(&argv(&["/bin/true"]), &ExecSpec::default(), &[(big.0, &big.1)]).unwrap();
-    assert_eq!(here.settle().unwrap_err().to_string(), "`/no/such/program` does not exist");
-    let told = there.settle().unwrap_err().to_string();
+    assert_eq!(here.wait_for_exec().unwrap_err().to_string(), "`/no/such/program` does not exist");
+    let told = there.wait_for_exec().unwrap_err().to_string();
     assert!(told.starts_with("the working directory /no/such/place can't be used: No such file"), "{told}");
-    let told = big.settle().unwrap_err().to_string();
+    let told = big.wait_for_exec().unwrap_err().to_string();
     assert_eq!(told, "`/bin/true` can't be started: its arguments and environment are too large");
     let children = std::fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
     assert_eq!(children, "", "no child is left");
@@ -66,9 +66,9 @@ fn one_that_is_dropped_is_killed_and_reaped() {
 #[test]
 fn nothing_of_the_caller_is_open_in_one_while_another_comes_up() {
     let action = shell("for fd in /proc/$$/fd/*; do readlink $fd; done");
-    let begun: Vec<Begun> = (0..8).map(|_| begin_with(&action, &ExecSpec::default(), &[]).unwrap()).collect();
+    let begun: Vec<PendingSpawn> = (0..8).map(|_| begin_with(&action, &ExecSpec::default(), &[]).unwrap()).collect();
     for begun in begun {
-        let finished = Run::of(begun.settle().unwrap(), Capture::All, None).finish();
+        let finished = Run::of(begun.wait_for_exec().unwrap(), Capture::All, None).finish();
         let text = finished.text();
         let open: Vec<&str> = text.lines().filter(|line| line.starts_with("pipe:") || line.starts_with("socket:")).collect();
         assert!(open.len() == 2 && open[0] == open[1], "its two outputs, which are one pipe, and no other: {open:?}");

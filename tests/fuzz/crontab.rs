@@ -4,8 +4,8 @@ use std::path::Path;
 
 use firelink::cli::import::{Around, Imported, convert};
 use firelink::config::{Config, Surroundings, load_text};
+use firelink::cron::Schedule;
 use firelink::exec::spec::Action;
-use firelink::triggers::cron::Schedule;
 
 use super::fuzz;
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use firelink::config::{Config, Surroundings, load_text};
+use firelink::cron::parse_rfc3339;
 use firelink::model::WallTime;
-use firelink::triggers::cron::parse_rfc3339;
 
 use super::random::Random;
 

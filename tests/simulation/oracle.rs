@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use firelink::dag::Condition;
-use firelink::engine::rules::{Concurrency, JobRules, Rules, Timing};
-use firelink::engine::{Change, Effect, Engine, Event, Request, RunState, Spawn, StopSignal, Story, Waiting};
+use firelink::engine::rules::{JobRules, Rules};
+use firelink::engine::timing::{Concurrency, Timing};
+use firelink::engine::{Change, Effect, Engine, Event, Notice, Request, RunState, Spawn, StopSignal, Waiting};
 use firelink::model::{Elapsed, Exit, JobId, Now, Outcome, StateWord, TriggerWord, WallTime};
 
 /// A run, as far as the world outside the engine can know it.
@@ -160,18 +161,18 @@ impl Oracle {
                     self.watch_spawn(now, rules, spawn)?;
                 }
                 Effect::Signal { run, signal } => self.watch_signal(now, engine, run.0, *signal)?,
-                Effect::Tell(Story::Triggered { run, job, trigger, scheduled_at }) => {
+                Effect::Notify(Notice::Triggered { run, job, trigger, scheduled_at }) => {
                     let repeated = std::mem::take(&mut repeats);
                     self.watch_triggered(now, job_of(rules, *job), run.0, *trigger, *scheduled_at, repeated)?;
                     if let (true, Some(run)) = (std::mem::take(&mut forces), self.runs.get_mut(&run.0)) {
                         run.forced = true;
                     }
                 }
-                Effect::Tell(Story::Ended { run, job, outcome, reason, .. }) => {
+                Effect::Notify(Notice::Ended { run, job, outcome, reason, .. }) => {
                     ended.push(*job);
                     self.watch_end(rules, *job, run.0, *outcome, reason.as_deref().unwrap_or_default(), event)?;
                 }
-                Effect::Tell(Story::WillRetry { run, job, attempt, delay, .. }) => {
+                Effect::Notify(Notice::WillRetry { run, job, attempt, delay, .. }) => {
                     let Some(retry) = &job_of(rules, *job).policy.retry else {
                         return Err(format!("run {run} is retried, its job has no retry"));
                     };
@@ -190,7 +191,7 @@ impl Oracle {
                         (run.state, run.retry_due) = (StateWord::Pending, Some(now.elapsed + *delay));
                     }
                 }
-                Effect::Stopped | Effect::Load { .. } | Effect::CheckClock | Effect::Triggered { .. } | Effect::Tell(_) => {}
+                Effect::Stopped | Effect::Load { .. } | Effect::CheckClock | Effect::Triggered { .. } | Effect::Notify(_) => {}
             }
         }
         ended.sort_unstable();
@@ -405,7 +406,7 @@ impl Oracle {
                     run.state = StateWord::Skipped;
                 }
             }
-            Change::Cursor { .. } | Change::MadeUp { .. } | Change::Anchor { .. } => {}
+            Change::Cursor { .. } | Change::CaughtUp { .. } | Change::Anchor { .. } => {}
             Change::Paused { .. } | Change::Timeline(_) | Change::AttemptFailed { .. } => {}
         }
         Ok(())

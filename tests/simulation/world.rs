@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use firelink::config::Job;
 use firelink::engine::{Event, Request, RunRecord};
-use firelink::model::{Elapsed, Exit, JobId, Now, Pid, RunId, WallTime};
+use firelink::model::{Batch, Elapsed, Exit, JobId, Now, Pid, RunId, WallTime};
 use firelink::reactor::{Core, Host};
-use firelink::triggers::{Batch, Trigger};
+use firelink::triggers::Trigger;
 
 use super::case::{Case, Death, Step};
 use super::oracle::{Broken, Oracle};

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use firelink::config::Durability;
 use firelink::model::{Outcome, RunId, StateWord};
+use firelink::store::Durability;
 use firelink::store::{DATABASE, Opened, Store, StoreError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use firelink::cron::Zone;
 use firelink::engine::Change;
 use firelink::model::{JobId, Outcome, RunId, StateWord, TriggerWord};
 use firelink::store::{Filter, Gone, History, Keep, Lock, LockError, Pruned, Store, log_path};
-use firelink::triggers::cron::Zone;
 
 use crate::support::{at, ended, names, new, open, pending, running};
 
@@ -323,7 +323,7 @@ fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
             for job in [JobId(0), JobId(1)] {
                 store.prune(job, Keep { runs: 20, since: None }, 200).unwrap();
             }
-            store.rest(Duration::from_secs(600));
+            store.idle_maintenance(Duration::from_secs(600));
         }
         if id == 2 * 144 {
             after_a_day = size();

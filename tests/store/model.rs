@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use firelink::engine::{Change, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, JobId, Outcome, RunId, StateWord, WallTime};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{Filter, History, WatchRecord, inspect};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use proptest::prelude::*;
 
 use crate::support::{at, ended, new, open, pending, running, update};
@@ -151,7 +151,7 @@ proptest! {
         for step in steps.iter().chain([&Step::Restart { jot: true }]) {
             model.apply(step, &mut changes, &mut watches);
             if let Step::EndOfTurn { jot } | Step::Restart { jot } = step {
-                if *jot && watches.is_empty() && store.jot(&changes) {
+                if *jot && watches.is_empty() && store.append(&changes) {
                     changes.clear();
                 } else {
                     store.commit(std::mem::take(&mut changes), std::mem::take(&mut watches)).unwrap();

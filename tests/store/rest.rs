@@ -34,21 +34,21 @@ fn a_rest_is_used_once_the_log_is_long_enough_for_how_long_it_is() {
     let (path, mut next) = (dir.path(), 1);
     fill(&mut store, path, &mut next, 900);
     let before = log(path);
-    store.rest(Duration::MAX);
+    store.idle_maintenance(Duration::MAX);
     assert_eq!((log(path), before.1), (before, 0), "it is not worth it");
     fill(&mut store, path, &mut next, 1_000);
-    store.rest(SECOND - Duration::from_nanos(1));
+    store.idle_maintenance(SECOND - Duration::from_nanos(1));
     assert_eq!(log(path).1, 0, "for a longer rest");
-    store.rest(SECOND);
+    store.idle_maintenance(SECOND);
     let (pages, done) = log(path);
     assert!(pages < 5 && done == 0, "the log has begun anew, and not in the next commit: {pages} pages");
     fill(&mut store, path, &mut next, 2_000);
-    store.rest(FIFTH - Duration::from_nanos(1));
+    store.idle_maintenance(FIFTH - Duration::from_nanos(1));
     assert_eq!(log(path).1, 0);
-    store.rest(FIFTH);
+    store.idle_maintenance(FIFTH);
     assert!(log(path).0 < 5);
     let left = log(path);
-    store.rest(Duration::MAX);
+    store.idle_maintenance(Duration::MAX);
     assert_eq!(log(path), left, "nothing is written when nothing was");
 }
 
@@ -69,13 +69,13 @@ fn a_reader_that_holds_the_log_makes_no_rest_write_more() {
     let reader = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
     reader.execute_batch("BEGIN; SELECT * FROM runs").unwrap();
     fill(&mut store, dir.path(), &mut next, 2_000);
-    store.rest(SECOND);
+    store.idle_maintenance(SECOND);
     let (pages, done) = log(dir.path());
     assert!((500..600).contains(&done), "what the reader does not need to be as it was: {done} of {pages}");
-    store.rest(SECOND);
+    store.idle_maintenance(SECOND);
     assert_eq!(log(dir.path()), (pages, done));
     reader.execute_batch("COMMIT").unwrap();
-    store.rest(SECOND);
+    store.idle_maintenance(SECOND);
     assert!(log(dir.path()).0 < 5);
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use firelink::model::JobId;
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{DATABASE, Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::support::open;
 
@@ -40,7 +40,7 @@ fn what_was_seen_is_folded_before_its_log_outgrows_it() {
             write(&mut store, Batch { seen, baseline_done: round == 0, ..Batch::default() });
             write(&mut store, Batch { gone, ..Batch::default() });
             if rests {
-                store.rest(Duration::from_secs(1));
+                store.idle_maintenance(Duration::from_secs(1));
             }
             let records: i64 = rows(dir.path()).iter().map(|(_, length)| length).sum();
             assert!(records < most, "{records} records of a hundred objects in round {round}");
@@ -58,7 +58,7 @@ fn a_first_scan_of_new_keys_writes_nothing_anew() {
     for page in 0..150 {
         let seen = (page * 1_000..(page + 1) * 1_000).map(|key| object(key, 1)).collect();
         write(&mut store, Batch { seen, baseline_done: page == 149, ..Batch::default() });
-        store.rest(Duration::from_secs(1));
+        store.idle_maintenance(Duration::from_secs(1));
     }
     assert_eq!(rows(dir.path()), (1..=150).map(|seq| (seq, 1_000)).collect::<Vec<_>>());
 }
@@ -71,7 +71,7 @@ fn what_comes_one_by_one_is_joined_into_longer_rows() {
     write(&mut store, Batch { baseline_done: true, ..Batch::default() });
     for some in 0..900 {
         write(&mut store, Batch { seen: (some * 10..(some + 1) * 10).map(|key| object(key, 1)).collect(), ..Batch::default() });
-        store.rest(Duration::from_secs(1));
+        store.idle_maintenance(Duration::from_secs(1));
     }
     assert!(rows(dir.path()).len() < 100, "{:?}", rows(dir.path()));
     assert_eq!(store.load_seen(JobId(0), WATCH).unwrap().objects, (0..9_000).map(|key| object(key, 1)).collect::<Vec<_>>());
@@ -103,7 +103,7 @@ fn the_latest_word_on_each_key_stays_through_folds_of_many_windows_that_are_brok
             batch.gone.push(ObjectKey(key));
         }
         write(&mut store, batch);
-        (0..below(4)).for_each(|_| store.rest(Duration::from_millis(200)));
+        (0..below(4)).for_each(|_| store.idle_maintenance(Duration::from_millis(200)));
         if below(12) == 0 {
             drop(store);
             store = open(dir.path(), &["a"]).0;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, Restored, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
+use firelink::store::Durability;
 use firelink::store::{JobKey, Opened, Store};
 
 pub const BOOT: &str = "boot-1";

@@ -1,9 +1,9 @@
 //! What one turn writes, and what the next start reads.
 
-use firelink::engine::{Change, MadeUp, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
+use firelink::engine::{CaughtUp, Change, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, RunId, StateWord, TriggerWord};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use firelink::store::{History, Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};
 
@@ -224,11 +224,11 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
 fn what_was_made_up_for_is_read_back_also_from_a_database_that_knew_one_range() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
-    let made_up = MadeUp::from_ranges(vec![(at(1), at(2)), (at(50), at(50))]);
-    store.commit(vec![Change::MadeUp { job: JobId(0), made_up: made_up.clone() }], Vec::new()).unwrap();
+    let caught_up = CaughtUp::from_ranges(vec![(at(1), at(2)), (at(50), at(50))]);
+    store.commit(vec![Change::CaughtUp { job: JobId(0), caught_up: caught_up.clone() }], Vec::new()).unwrap();
     drop(store);
     let (_, restored) = open(dir.path(), &["a", "b"]);
-    assert_eq!((&restored.jobs[0].made_up, restored.jobs[1].made_up.is_empty()), (&made_up, true));
+    assert_eq!((&restored.jobs[0].caught_up, restored.jobs[1].caught_up.is_empty()), (&caught_up, true));
     let conn = rusqlite::Connection::open(dir.path().join(firelink::store::DATABASE)).unwrap();
     conn.execute_batch(&format!(
         "ALTER TABLE jobs DROP COLUMN made_up; ALTER TABLE jobs ADD COLUMN made_up_from INTEGER;
@@ -240,8 +240,8 @@ fn what_was_made_up_for_is_read_back_also_from_a_database_that_knew_one_range() 
     .unwrap();
     drop(conn);
     let (_, restored) = open(dir.path(), &["a", "b"]);
-    assert_eq!(restored.jobs[0].made_up, MadeUp::from_ranges(vec![(at(3), at(4))]));
-    assert!(restored.jobs[1].made_up.is_empty());
+    assert_eq!(restored.jobs[0].caught_up, CaughtUp::from_ranges(vec![(at(3), at(4))]));
+    assert!(restored.jobs[1].caught_up.is_empty());
 }
 
 #[test]

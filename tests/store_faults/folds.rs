@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use firelink::config::Durability;
 use firelink::model::JobId;
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
+use firelink::store::Durability;
 use firelink::store::{Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use crate::story::{begin, open};
 use crate::vfs::{self, Fault, Op};
@@ -64,7 +64,7 @@ fn a_fold_that_is_refused_between_any_two_pieces_loses_and_doubles_nothing() {
             }
             tell(&mut store, step);
             let before = vfs::refusals();
-            (0..3).for_each(|_| store.rest(REST));
+            (0..3).for_each(|_| store.idle_maintenance(REST));
             met += usize::from(vfs::refusals() > before);
         }
         let refusals = vfs::heal();
@@ -89,7 +89,7 @@ fn a_power_cut_between_any_two_pieces_loses_and_doubles_nothing() {
     for step in 0..BATCHES {
         assert!(tell(&mut store, step));
         vfs::acknowledge(step + 1);
-        (0..3).for_each(|_| store.rest(REST));
+        (0..3).for_each(|_| store.idle_maintenance(REST));
     }
     let ops = vfs::recorded();
     drop(store);

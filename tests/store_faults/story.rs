@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use firelink::config::Durability;
 use firelink::engine::{Change, End, Process, RunRecord, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
+use firelink::store::Durability;
 use firelink::store::{Filter, History, JobKey, Opened, Store, WatchRecord};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 /// The job whose runs objects make, and the one behind it.
 const MADE: JobId = JobId(0);

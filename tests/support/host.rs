@@ -13,11 +13,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use firelink::exec::spec::Action;
+use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
 use firelink::model::{Elapsed, Now, StateWord, WallTime};
 use firelink::triggers::s3::S3Watch;
-use firelink::triggers::{
-    Batch, ChildPipes, FdId, Mailbox, ObjectKey, ObjectVersion, Readiness, SeenObject, SeenSnapshot, Source, SourceHost,
-};
+use firelink::triggers::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 use serde_json::Value;
 
 /// How long a poll may take before the test is called stuck.

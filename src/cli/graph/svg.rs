@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use super::{condition, name, trigger};
 use crate::config::Config;
-use crate::dag::{Graph, Line, Place};
+use crate::dag::Graph;
+use crate::drawing::{Layout, Line, Place};
 use crate::model::JobId;
 
 /// In pixels: a row, a box in it, what a letter takes at most, and the room around and between.
@@ -31,7 +32,7 @@ const STYLE: &str = "<style>
 ";
 
 pub(super) fn draw(config: &Config, graph: &Graph) -> String {
-    let layout = graph.layout();
+    let layout = Layout::of(graph);
     let jobs = || (0..).take(config.jobs.len()).map(JobId);
     let letters = |job| name(config, job).chars().count().max(trigger(config, job).chars().count());
     let widest = jobs().map(letters).max().unwrap_or(0).clamp(8, LONGEST);

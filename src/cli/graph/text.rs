@@ -3,14 +3,15 @@
 use super::{condition, name, trigger};
 use crate::cli::terminal::{Colour, Terminal};
 use crate::config::Config;
-use crate::dag::{Cell, Graph, LANES, Row};
+use crate::dag::Graph;
+use crate::drawing::{Cell, LANES, Row, lanes};
 use crate::model::JobId;
 
 /// Narrower than this, lines are left to wrap by themselves.
 const NARROWEST: usize = 40;
 
 pub(super) fn draw(config: &Config, graph: &Graph, terminal: Terminal) -> String {
-    let rows = graph.rows();
+    let rows = lanes(graph);
     let lanes = rows.iter().map(|row| row.cells.len()).max().unwrap_or(1).min(LANES + 1);
     let names = rows.iter().map(|row| name(config, row.job).chars().count()).max().unwrap_or(0);
     let width = terminal.width.max(NARROWEST);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::crontab::{Entry, Line};
 use super::names::Names;
 use super::{Around, Imported};
-use crate::triggers::cron::{Schedule, Zone, is_reboot};
+use crate::cron::{Schedule, Zone, is_reboot};
 
 /// Longer comments stay comments.
 const LONGEST_DESCRIPTION: usize = 200;

@@ -119,7 +119,7 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::super::words;
+    use super::super::keys;
     use super::*;
     use crate::triggers::REGISTRY;
 
@@ -142,17 +142,17 @@ mod tests {
 
     #[test]
     fn the_tables_and_the_reader_know_the_same_keys() {
-        assert_eq!(names(&TOP), sorted(words::TOP));
-        assert_eq!(names(&JOB), sorted(words::JOB));
-        assert_eq!(names(&EXECUTION), sorted(words::EXECUTION));
-        assert_eq!(names(map_of(&EXECUTION, "executor")), sorted(words::EXECUTOR));
-        assert_eq!(names(map_of(&EXECUTION, "retry")), sorted(words::RETRY));
-        assert_eq!(names(map_of(&EXECUTION, "output")), sorted(words::OUTPUT));
-        assert_eq!(names(map_of(&EXECUTION, "limits")), sorted(words::LIMITS));
-        assert_eq!(names(map_of(&TOP, "state")), sorted(words::STATE));
-        assert_eq!(names(map_of(&TOP, "metrics")), sorted(words::METRICS));
-        assert_eq!(names(map_of(&TOP, "notify")), sorted(words::NOTIFY));
-        assert_eq!(names(map_of(map_of(&TOP, "notify"), "retry")), sorted(words::NOTIFY_RETRY));
+        assert_eq!(names(&TOP), sorted(keys::TOP));
+        assert_eq!(names(&JOB), sorted(keys::JOB));
+        assert_eq!(names(&EXECUTION), sorted(keys::EXECUTION));
+        assert_eq!(names(map_of(&EXECUTION, "executor")), sorted(keys::EXECUTOR));
+        assert_eq!(names(map_of(&EXECUTION, "retry")), sorted(keys::RETRY));
+        assert_eq!(names(map_of(&EXECUTION, "output")), sorted(keys::OUTPUT));
+        assert_eq!(names(map_of(&EXECUTION, "limits")), sorted(keys::LIMITS));
+        assert_eq!(names(map_of(&TOP, "state")), sorted(keys::STATE));
+        assert_eq!(names(map_of(&TOP, "metrics")), sorted(keys::METRICS));
+        assert_eq!(names(map_of(&TOP, "notify")), sorted(keys::NOTIFY));
+        assert_eq!(names(map_of(map_of(&TOP, "notify"), "retry")), sorted(keys::NOTIFY_RETRY));
     }
 
     #[test]

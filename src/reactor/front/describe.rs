@@ -7,13 +7,13 @@ use super::requests::find_job;
 use super::status::{job_status, job_word};
 use crate::control::commands::{graph, health, job};
 use crate::control::protocol::{ErrorCode, Reply};
+use crate::cron::Upcoming;
 use crate::engine::RunRecord;
-use crate::engine::rules::Timing;
+use crate::engine::timing::Timing;
 use crate::exec::spec::Action;
 use crate::model::{JobId, Now};
 use crate::reactor::turn::Core;
 use crate::store::StoreError;
-use crate::triggers::cron::Upcoming;
 
 /// How many of a job's next deadlines are shown.
 const NEXT: usize = 10;

@@ -23,7 +23,7 @@ fn unreadable(error: StoreError) -> Reply {
 pub(super) fn find_job(core: &Core, name: &str) -> Result<JobId, Reply> {
     let found = core.jobs().find(|job| &*core.config.jobs[job.index()].name == name);
     found.ok_or_else(|| {
-        let hint = crate::model::nearest(name, core.config.jobs.iter().map(|job| &*job.name))
+        let hint = crate::text::nearest(name, core.config.jobs.iter().map(|job| &*job.name))
             .map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
         not_found(format!("there is no job `{name}`{hint}"))
     })

@@ -114,7 +114,7 @@ impl Ledger {
     /// Bytes of journal entries that are not in the database yet.
     #[must_use]
     pub fn journaled(&self) -> u64 {
-        self.store.jotted()
+        self.store.journal_bytes()
     }
 
     /// Writes a turn's changes and batches, or holds the changes back if they can be.
@@ -129,7 +129,7 @@ impl Ledger {
         if let Some(sync) = &config.sync {
             self.copy.changed(now + sync.every);
         }
-        if records.is_empty() && !self.throttle.allows(now) && self.store.jot(&changes) {
+        if records.is_empty() && !self.throttle.allows(now) && self.store.append(&changes) {
             self.throttle.appended(now);
             return Written::Journaled;
         }
@@ -155,12 +155,12 @@ impl Ledger {
 
     /// Nothing is due for so long: the time for a checkpoint.
     pub fn idle_maintenance(&mut self, quiet: Duration) {
-        self.store.rest(quiet);
+        self.store.idle_maintenance(quiet);
     }
 
     /// Releases the memory that a start or a busy time needed.
     pub fn trim(&mut self) {
-        self.store.give_back();
+        self.store.trim();
     }
 
     /// The last copy and the end of the database's log, at the daemon's end.

@@ -3,7 +3,7 @@
 use super::{Context, Observer, Report};
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
-use crate::engine::Story;
+use crate::engine::Notice;
 use crate::model::{JobId, Outcome, StateWord, WallTime, format_duration};
 use crate::store::split_exit;
 
@@ -19,18 +19,18 @@ impl Observer for Log {
 }
 
 /// One `info` line a run, at its end; the rest is `debug`, or `warn` where a person may want to look.
-fn log_story(config: &Config, story: &Story) {
+fn log_story(config: &Config, story: &Notice) {
     let name = |job: &JobId| &*config.jobs[job.index()].name;
     match story {
-        Story::Triggered { run, job, trigger, scheduled_at } => {
+        Notice::Triggered { run, job, trigger, scheduled_at } => {
             log::debug!("{}: run {run} triggered by {trigger}, due {}", name(job), show(config, *job, *scheduled_at));
         }
-        Story::Started { run, job, attempt } => log::debug!("{}: run {run} starts attempt {attempt}", name(job)),
-        Story::WillRetry { run, job, attempt, delay, reason, .. } => {
+        Notice::Started { run, job, attempt } => log::debug!("{}: run {run} starts attempt {attempt}", name(job)),
+        Notice::WillRetry { run, job, attempt, delay, reason, .. } => {
             let delay = format_duration(*delay);
             log::warn!("{}: run {run} attempt {attempt} failed ({reason}); the next one starts in {delay}", name(job));
         }
-        Story::Ended { run, job, outcome, exit, reason, .. } => {
+        Notice::Ended { run, job, outcome, exit, reason, .. } => {
             let (code, signal) = split_exit(*exit);
             let mut line = format!("{}: run {run} {}", name(job), outcome.word());
             match (code, signal) {
@@ -46,62 +46,62 @@ fn log_story(config: &Config, story: &Story) {
                 Outcome::Failed | Outcome::TimedOut | Outcome::Lost => log::warn!("{line}"),
             }
         }
-        Story::Missed { job, at, count, reason } => {
+        Notice::Missed { job, at, count, reason } => {
             log::warn!("{}: {count} missed, the latest was due {}: {reason}", name(job), show(config, *job, *at));
         }
-        Story::ClockSet { by } => {
+        Notice::ClockSet { by } => {
             let step = format_duration(std::time::Duration::from_nanos(by.unsigned_abs()));
             let way = if *by < 0 { "back" } else { "forward" };
             log::warn!("the wall clock was set {way} by {step}; every wall deadline was computed again");
         }
-        Story::Paused { job, paused } => {
+        Notice::Paused { job, paused } => {
             let jobs = job.as_ref().map_or("all jobs", name);
             log::info!("{jobs}: {}", if *paused { "paused" } else { "resumed" });
         }
-        Story::ClockReady { synchronized: true } => log::info!("the clock is synchronized: wall deadlines are armed"),
-        Story::ClockReady { synchronized: false } => {
+        Notice::ClockReady { synchronized: true } => log::info!("the clock is synchronized: wall deadlines are armed"),
+        Notice::ClockReady { synchronized: false } => {
             log::warn!("the clock is still not synchronized after wait_for_clock: wall deadlines are armed all the same");
         }
     }
 }
 
 /// The event of the stream.
-pub(super) fn event_of(config: &Config, at: WallTime, story: &Story) -> Happened {
+pub(super) fn event_of(config: &Config, at: WallTime, story: &Notice) -> Happened {
     let name = |job: &JobId| Some(config.jobs[job.index()].name.to_string());
     let mut happened = Happened::new(config.zone.rfc3339(at), What::Ended);
     match story {
-        Story::Triggered { run, job, trigger, .. } => {
+        Notice::Triggered { run, job, trigger, .. } => {
             happened.what = What::Triggered;
             (happened.job, happened.run, happened.trigger) = (name(job), Some(*run), Some(*trigger));
             happened.state = Some(StateWord::Pending);
         }
-        Story::Started { run, job, attempt } => {
+        Notice::Started { run, job, attempt } => {
             happened.what = What::Started;
             (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
             happened.state = Some(StateWord::Running);
         }
-        Story::WillRetry { run, job, attempt, reason, .. } => {
+        Notice::WillRetry { run, job, attempt, reason, .. } => {
             happened.what = What::WillRetry;
             (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
             (happened.state, happened.reason) = (Some(StateWord::Pending), Some(reason.clone()));
         }
-        Story::Ended { run, job, outcome, attempt, reason, .. } => {
+        Notice::Ended { run, job, outcome, attempt, reason, .. } => {
             (happened.job, happened.run, happened.attempt) = (name(job), Some(*run), Some(*attempt));
             (happened.state, happened.reason) = (Some(outcome.word()), reason.as_deref().map(Into::into));
         }
-        Story::Missed { job, reason, .. } => {
+        Notice::Missed { job, reason, .. } => {
             happened.what = What::Missed;
             (happened.job, happened.state, happened.reason) = (name(job), Some(StateWord::Missed), Some(reason.clone()));
         }
-        Story::ClockSet { by } => {
+        Notice::ClockSet { by } => {
             happened.what = What::ClockSet;
             happened.reason = Some(format!("by {:+.3} s", *by as f64 / 1e9));
         }
-        Story::Paused { job, paused } => {
+        Notice::Paused { job, paused } => {
             happened.what = if *paused { What::Paused } else { What::Resumed };
             happened.job = job.as_ref().and_then(name);
         }
-        Story::ClockReady { synchronized } => {
+        Notice::ClockReady { synchronized } => {
             happened.what = What::ClockReady;
             happened.reason = (!synchronized).then(|| "not synchronized, but wait_for_clock is over".into());
         }

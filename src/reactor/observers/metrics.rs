@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, Handled, Observer, Report};
 use crate::config;
-use crate::engine::{Spawn, Story};
+use crate::engine::{Notice, Spawn};
 use crate::metrics::{Counts, Format, Snapshot, Standing};
 use crate::model::{Attempt, Elapsed, JobId, Outcome, StateWord, TriggerWord, format_duration};
 use crate::reactor::front::warnings;
@@ -63,7 +63,7 @@ impl Observer for Metrics {
     fn on_notice(&mut self, report: &Report<'_>, _cx: &mut Context<'_>) {
         let (Some(counts), Some(story)) = (&mut self.counts, report.story) else { return };
         match story {
-            Story::Ended { run, job, outcome, .. } => {
+            Notice::Ended { run, job, outcome, .. } => {
                 let row = report.row_of(*run).map(|ended| &ended.row);
                 let span = row.and_then(|row| Some((row.started_at?, row.ended_at?)));
                 counts.ended(*job, *outcome, span.map(|(from, to)| to.since(from)));
@@ -71,8 +71,8 @@ impl Observer for Metrics {
                     counts.succeeded(*job, at);
                 }
             }
-            Story::WillRetry { job, .. } => counts.retried(*job),
-            Story::Missed { job, count, .. } => counts.missed(*job, *count),
+            Notice::WillRetry { job, .. } => counts.retried(*job),
+            Notice::Missed { job, count, .. } => counts.missed(*job, *count),
             _ => {}
         }
     }

@@ -22,14 +22,14 @@ use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
 use crate::control::commands::status;
 use crate::control::protocol::Request;
-use crate::engine::{Spawn, Story};
+use crate::cron::Zone;
+use crate::engine::{Notice, Spawn};
 use crate::model::{Elapsed, JobId, RunId, WallTime};
-use crate::triggers::cron::Zone;
 
 /// Something that happened, with its text, made once and only if an observer needs it.
 pub(super) struct Report<'a> {
     /// What the engine says of it; `None` for what the daemon itself does.
-    pub story: Option<&'a Story>,
+    pub story: Option<&'a Notice>,
     /// The runs that ended in this turn.
     pub ended: &'a [EndedRun],
     event: OnceCell<Happened>,
@@ -37,7 +37,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub fn of_story(story: &'a Story, ended: &'a [EndedRun]) -> Report<'a> {
+    pub fn of_story(story: &'a Notice, ended: &'a [EndedRun]) -> Report<'a> {
         Report { story: Some(story), ended, event: OnceCell::new(), line: OnceCell::new() }
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::{Context, Handled, Observer, Report};
 use crate::config::Tell;
 use crate::control::commands::status;
-use crate::engine::Story;
+use crate::cron::Zone;
+use crate::engine::Notice;
 use crate::model::{Elapsed, StateWord};
 use crate::notify::{Letter, Notifier};
 use crate::reactor::show::view;
 use crate::reactor::sources::OBSERVERS;
-use crate::triggers::cron::Zone;
 
 /// How long deliveries get at the daemon's end, if `shutdown_timeout` is not less.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,8 +58,8 @@ impl Observer for Webhooks {
     fn on_notice(&mut self, report: &Report<'_>, cx: &mut Context<'_>) {
         let Some(notifier) = &mut self.notifier else { return };
         let (job, state, run) = match report.story {
-            Some(Story::Ended { run, job, outcome, .. }) => (*job, outcome.word(), Some(*run)),
-            Some(Story::Missed { job, .. }) => (*job, StateWord::Missed, None),
+            Some(Notice::Ended { run, job, outcome, .. }) => (*job, outcome.word(), Some(*run)),
+            Some(Notice::Missed { job, .. }) => (*job, StateWord::Missed, None),
             _ => return,
         };
         let name = Arc::clone(&cx.core.config.jobs[job.index()].name);

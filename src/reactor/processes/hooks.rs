@@ -158,7 +158,7 @@ impl Hooks {
                 log::warn!("{}: run {}: {} ended with exit code {code}", hook.job, hook.run, hook.which.word())
             }
             Ok(Some(Exit::Signal(signal))) => {
-                let signal = exec::signal_name(signal);
+                let signal = crate::model::signal_name(signal);
                 log::warn!("{}: run {}: {} was ended by {signal}", hook.job, hook.run, hook.which.word());
             }
             Err(error) => log::error!("{}: run {}: the exit of {} can't be read: {error}", hook.job, hook.run, hook.which.word()),

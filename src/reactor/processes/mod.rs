@@ -21,7 +21,7 @@ use super::io::{HookId, Io};
 use crate::config::Job;
 use crate::engine::{RunRecord, RunState, Spawn, StopSignal};
 use crate::exec::spec::Limits;
-use crate::exec::{self, Adopted, Begun, EventDelivery, Known, Launch};
+use crate::exec::{self, Adopted, EventDelivery, Known, Launch, PendingSpawn};
 use crate::model::{Attempt, Elapsed, Exit, Pid, RunId, StateWord};
 use environment::About;
 pub(super) use environment::{Environment, borrowed};
@@ -151,7 +151,7 @@ impl Processes {
         }
     }
 
-    fn begin(&self, job: &Job, vars: &[(String, std::ffi::OsString)], group: Option<&RunGroup>) -> Result<Begun, String> {
+    fn begin(&self, job: &Job, vars: &[(String, std::ffi::OsString)], group: Option<&RunGroup>) -> Result<PendingSpawn, String> {
         let vars = borrowed(vars);
         let launch = Launch {
             action: &job.action,
@@ -172,7 +172,7 @@ impl Processes {
 
     fn watch_started(&mut self, io: &mut Io, pending: Pending) -> (Box<Spawn>, Result<Pid, String>) {
         let Pending { spawn, begun, mut group } = pending;
-        let started = begun.settle().map_err(|error| error.to_string()).and_then(|child| {
+        let started = begun.wait_for_exec().map_err(|error| error.to_string()).and_then(|child| {
             let watched = self.running.add(io, spawn.run, child, &mut group);
             watched.map_err(|error| format!("its process can't be watched: {error}"))
         });

@@ -221,7 +221,7 @@ impl Running {
 fn kill_remaining(run: RunId, adopted: &Adopted) {
     const LOOKS: usize = 3;
     for _ in 0..LOOKS {
-        match adopted.kill_rest() {
+        match adopted.kill_remaining() {
             Ok(0) => return,
             Ok(count) => log::warn!("run {run}: {count} of its processes had outlived it and were killed"),
             Err(error) => return log::warn!("run {run}: what it left behind can't be found: {error}"),

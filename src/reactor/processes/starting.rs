@@ -2,7 +2,7 @@
 
 use super::groups::RunGroup;
 use crate::engine::Spawn;
-use crate::exec::{Begun, Cgroup};
+use crate::exec::{Cgroup, PendingSpawn};
 use crate::model::RunId;
 
 /// How many processes start at once: more than any of these machines has processors. Each takes a stack meanwhile.
@@ -11,7 +11,7 @@ const AT_ONCE: usize = 32;
 /// One of them.
 pub(super) struct Pending {
     pub spawn: Box<Spawn>,
-    pub begun: Begun,
+    pub begun: PendingSpawn,
     pub group: Option<Cgroup>,
 }
 
@@ -20,7 +20,7 @@ pub(super) struct Pending {
 pub(super) struct Starting(Vec<Pending>);
 
 impl Starting {
-    pub fn add(&mut self, spawn: Box<Spawn>, begun: Begun, group: Option<RunGroup>) {
+    pub fn add(&mut self, spawn: Box<Spawn>, begun: PendingSpawn, group: Option<RunGroup>) {
         self.0.push(Pending { spawn, begun, group: group.map(|group| group.group) });
     }
 
@@ -39,6 +39,6 @@ impl Starting {
 
     /// Those that have executed their programs; with `wait`, all.
     pub fn take(&mut self, wait: bool) -> Vec<Pending> {
-        self.0.extract_if(.., |pending| wait || pending.begun.is_up()).collect()
+        self.0.extract_if(.., |pending| wait || pending.begun.has_execed()).collect()
     }
 }

@@ -7,11 +7,11 @@ use mio::Interest;
 
 use super::child::{ChildOwner, SourceChild};
 use super::{Asked, Owner, SourceContext};
-use crate::engine::WINDOW;
+use crate::engine::MAX_IN_MEMORY;
 use crate::exec::spec::Action;
-use crate::model::{Elapsed, Now, StateWord};
+use crate::model::{Batch, Elapsed, Now, SeenSnapshot, StateWord};
 use crate::reactor::io::What;
-use crate::triggers::{Batch, ChildPipes, FdId, Mailbox, SeenSnapshot, SourceHost};
+use crate::triggers::{ChildPipes, FdId, Mailbox, SourceHost};
 
 /// One call of a source.
 pub(super) struct Host<'a, 'b> {
@@ -93,7 +93,7 @@ impl SourceHost for Host<'_, '_> {
     }
 
     fn room(&mut self) -> usize {
-        let room = WINDOW.saturating_sub(self.cx.engine.unended(self.owner.job));
+        let room = MAX_IN_MEMORY.saturating_sub(self.cx.engine.unended(self.owner.job));
         self.asked.wants_room = room == 0;
         room
     }

@@ -18,12 +18,12 @@ use super::observers::Observers;
 use super::processes::Environment;
 use crate::config::{Config, Job};
 use crate::engine::rules::JobRules;
-use crate::engine::{Engine, WINDOW};
+use crate::engine::{Engine, MAX_IN_MEMORY};
 use crate::exec::Known;
 use crate::exec::spec::ExecSpec;
-use crate::model::{Elapsed, JobId, Now, TriggerWord};
+use crate::model::{Batch, Elapsed, JobId, Now, TriggerWord};
 use crate::store::Store;
-use crate::triggers::{Batch, FdId, Readiness, Source, SourceHost};
+use crate::triggers::{FdId, Readiness, Source, SourceHost};
 pub(super) use bridge::{Bridge, OBSERVERS};
 use child::SourceChild;
 pub(super) use child::end_leftovers;
@@ -31,7 +31,7 @@ use host::Host;
 
 /// How many runs must have ended before a source that waits for room is called: one at a time would cost a transaction
 /// for each.
-const ENOUGH_ROOM: usize = WINDOW / 10;
+const ENOUGH_ROOM: usize = MAX_IN_MEMORY / 10;
 
 /// The part of a job that its source's calls need.
 struct Owner {
@@ -212,7 +212,7 @@ impl Sources {
     pub fn give_room(&mut self, cx: &mut SourceContext<'_>) {
         for id in self.ids() {
             let Watch { owner, asked, .. } = &mut self.watches[id as usize];
-            if asked.wants_room && cx.engine.unended(owner.job) + ENOUGH_ROOM <= WINDOW {
+            if asked.wants_room && cx.engine.unended(owner.job) + ENOUGH_ROOM <= MAX_IN_MEMORY {
                 asked.wants_room = false;
                 self.ready(id, Readiness::Room, cx);
             }

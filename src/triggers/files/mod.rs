@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Source;
-use super::filter::NameFilter;
 use super::s3::Existing;
+use super::watch::NameFilter;
 use crate::model::format_duration;
 use source::FileSource;
 

@@ -16,11 +16,12 @@ use serde_json::{Value, json};
 
 use super::walk::{Item, Walk};
 use super::{FileWatch, YOUNG};
+use crate::model::{Batch, ObjectKey, ObjectVersion, SeenObject};
 use crate::model::{Elapsed, Now, WallTime};
-use crate::triggers::hash::{object_key, object_version};
 use crate::triggers::s3::Existing;
-use crate::triggers::seen::{SeenSet, Sight};
-use crate::triggers::{Batch, FdId, ObjectKey, ObjectVersion, Readiness, SeenObject, Source, SourceHost};
+use crate::triggers::watch::hash::{object_key, object_version};
+use crate::triggers::watch::seen::{SeenSet, Sight};
+use crate::triggers::{FdId, Readiness, Source, SourceHost};
 
 /// Entries read in one turn, events in one batch, keys that leave in one batch.
 const PIECE: usize = 1_000;

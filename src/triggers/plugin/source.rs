@@ -16,8 +16,9 @@ use serde_json::Value;
 use super::Plugin;
 use super::lines::Lines;
 use super::supervision::{Admission, BadLines, Ends, LIVED_WELL, LogShare, Verdict};
+use crate::model::Batch;
 use crate::model::{Elapsed, Exit};
-use crate::triggers::{Batch, FdId, Readiness, Source, SourceHost};
+use crate::triggers::{FdId, Readiness, Source, SourceHost};
 
 /// The longest line, which is also the longest payload that a run gets in its environment.
 pub(super) const LONGEST_LINE: usize = 64 * 1024;

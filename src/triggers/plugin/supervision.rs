@@ -43,7 +43,7 @@ impl Ends {
         let how = match exit {
             Exit::Code(code) => format!("ended with exit code {code}"),
             Exit::Signal(0) => "ended, nobody knows how".to_owned(),
-            Exit::Signal(signal) => format!("was ended by {}", crate::exec::signal_name(signal)),
+            Exit::Signal(signal) => format!("was ended by {}", crate::model::signal_name(signal)),
         };
         if lived >= LIVED_WELL {
             self.in_a_row = 0;

@@ -11,8 +11,9 @@ use serde_json::json;
 use super::super::{Restart, Spread};
 use super::*;
 use crate::exec::spec::Action;
+use crate::model::SeenSnapshot;
 use crate::model::{Now, StateWord, WallTime};
-use crate::triggers::{ChildPipes, Mailbox, SeenSnapshot};
+use crate::triggers::{ChildPipes, Mailbox};
 
 struct Host {
     now: Elapsed,

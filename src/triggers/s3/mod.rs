@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use crate::model::format_duration;
 
-pub use super::filter::NameFilter;
+pub use super::watch::NameFilter;
 pub use address::{Address, Mistake, check_endpoint};
 
 /// What the first scan of a bucket does with the objects that it finds.

@@ -14,9 +14,10 @@ use super::client::{Connected, SharedClient};
 use super::listing::{Begin, Listed, PAGE_SIZE, Page, load_page};
 use super::trouble::Trouble;
 use super::{Existing, S3Watch};
-use crate::triggers::hash;
-use crate::triggers::seen::{SeenSet, Sight};
-use crate::triggers::{Batch, Mailbox, SeenObject, SeenSnapshot};
+use crate::model::{Batch, SeenObject, SeenSnapshot};
+use crate::triggers::Mailbox;
+use crate::triggers::watch::hash;
+use crate::triggers::watch::seen::{SeenSet, Sight};
 
 /// Objects in one event of a watch with `batch`, and keys that leave in one batch: a page's worth.
 const BATCH_SIZE: usize = PAGE_SIZE as usize;

@@ -2,7 +2,7 @@
 
 use super::{Ack, QueueUrl, SqsWatch};
 use crate::triggers::s3::{ClientSettings, Spread, check_endpoint};
-use crate::triggers::watch::{SOURCE_KEYS, read_filter, read_timeout, read_word};
+use crate::triggers::watch_trigger::{SOURCE_KEYS, read_filter, read_timeout, read_word};
 use crate::triggers::{Keys, Text};
 
 const SOURCE_HELP: &str = "for example `source: \"sqs://sqs.eu-central-1.amazonaws.com/123456789012/inbox\"`";

@@ -10,10 +10,11 @@ use super::link::{AT_ONCE, Answer, Link, Message, Note, Slip};
 use super::message::{self, Told};
 use super::taken::{self, Fate, Taken};
 use super::{Ack, HIDDEN, MOST_AT_WORK, SqsWatch};
+use crate::model::{Batch, ObjectKey};
 use crate::model::{Elapsed, StateWord, format_duration};
-use crate::triggers::hash::object_key;
 use crate::triggers::s3::trouble::Trouble;
-use crate::triggers::{Batch, ObjectKey, Readiness, Source, SourceHost};
+use crate::triggers::watch::hash::object_key;
+use crate::triggers::{Readiness, Source, SourceHost};
 
 /// How soon a queue that can't be reached is tried again; twice that the next time, and so on.
 const FIRST_RETRY: Duration = Duration::from_secs(5);

@@ -6,8 +6,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::model::WallTime;
-use crate::triggers::hash::{SPARE_BIT, object_key};
-use crate::triggers::{ObjectKey, ObjectVersion, SeenObject};
+use crate::model::{ObjectKey, ObjectVersion, SeenObject};
+use crate::triggers::watch::hash::{SPARE_BIT, object_key};
 
 /// How many ids are kept.
 const KEPT: usize = 10_000;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use firelink::config::{Config, Job};
 use firelink::control::commands::reload::Reloaded;
 use firelink::engine::rules::Rules;
-use firelink::engine::{Change, Effect, Engine, Event, Restored, RunRecord, RunState, Spawn, StopSignal, Story};
-use firelink::model::{Elapsed, Exit, JobId, Now, Pid, RunId, StateWord, TriggerWord};
+use firelink::engine::{Change, Effect, Engine, Event, Notice, Restored, RunRecord, RunState, Spawn, StopSignal};
+use firelink::model::{
+    Batch, Elapsed, Exit, JobId, Now, ObjectKey, ObjectVersion, Pid, RunId, SeenObject, StateWord, TriggerWord,
+};
 use firelink::planted::{self, Bug};
 use firelink::reactor::{Acts, Core, EndedRun, FollowUp, FoundBatch, Host, Written};
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun};
-use firelink::triggers::{Batch, ObjectKey, ObjectVersion, SeenObject};
 
 use super::super::case::Death;
 use super::{Halt, Outside, Pressed, Process, Source, hash, watch_event};
@@ -120,7 +121,7 @@ impl Host for Outside<'_> {
         Ok(())
     }
 
-    fn notify(&mut self, _core: &mut Core, _story: &Story, _ended: &[EndedRun]) -> Done {
+    fn notify(&mut self, _core: &mut Core, _story: &Notice, _ended: &[EndedRun]) -> Done {
         self.act()
     }
 
@@ -405,7 +406,7 @@ impl Outside<'_> {
             let run = RunId(process.run);
             let is_adopted = |record: &RunRecord| matches!(&record.state, RunState::Running(process) if process.adopted);
             core.push(match core.engine.run(run).is_some_and(is_adopted) {
-                true => Event::Vanished { run },
+                true => Event::ExitUnknown { run },
                 false => Event::Exited { run, exit: process.exit, reason: None },
             });
         }

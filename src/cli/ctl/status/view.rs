@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::cli::terminal::{Colour, Terminal};
 use crate::control::commands::status::{Hook, Job, JobWord, Status};
+use crate::cron::parse_rfc3339;
 use crate::model::{RunView, StateWord, WallTime};
-use crate::triggers::cron::parse_rfc3339;
 
 /// Columns of a job's name at most, where all of them must fit 80.
 const NAME: usize = 22;

@@ -1,0 +1,519 @@
+//! YAML events into a tree of values that know their places.
+//!
+//! The tree is flat: values are numbers into one list, texts are ranges of the file. An alias is the number of the
+//! value that it names, so that nothing is copied and an alias bomb costs no memory; it still costs the time of
+//! whoever walks through it, which is what the budget of [`MAX_VALUES`] bounds.
+//!
+//! The parser below serde_yaml's deserializer is used directly: it tells the exact bytes of each value, and a
+//! deserializer would stop at the first mistake.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use serde_yaml::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag, options};
+
+use super::fast;
+use crate::config::findings::Findings;
+use crate::config::render::quoted;
+use crate::triggers::Place;
+
+/// How many values a file may hold, those behind each use of an alias included: 10,000 jobs that use every key are a
+/// million. A value takes 24 bytes while the file is read.
+pub(in crate::config) const MAX_VALUES: usize = 2_000_000;
+
+/// How deep lists and maps may nest. The deepest that a configuration asks for is 5.
+pub(in crate::config) const MAX_DEPTH: usize = 32;
+
+/// A value of a [`Document`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) struct NodeId(pub(super) u32);
+
+/// A scalar as it was written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Scalar<'a> {
+    /// Its text, unquoted.
+    pub(in crate::config) value: &'a str,
+    /// Where it stands, quotes included.
+    pub(in crate::config) place: Place,
+    /// Where the first character of `value` stands, if `value` stands in the file as it is.
+    pub(in crate::config) verbatim_at: Option<usize>,
+    /// True if it has no quotes, and so may mean null.
+    plain: bool,
+}
+
+impl Scalar<'_> {
+    /// True for nothing at all, `~` and `null`, unquoted.
+    pub(in crate::config) fn is_null(&self) -> bool {
+        self.plain && matches!(self.value, "" | "~" | "null" | "Null" | "NULL")
+    }
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) enum Value<'a> {
+    Scalar(Scalar<'a>),
+    List(&'a [NodeId]),
+    Map(Pairs<'a>),
+}
+
+/// The keys and values of a map, in the order of the file.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Pairs<'a>(&'a [NodeId]);
+
+impl<'a> Pairs<'a> {
+    pub(in crate::config) fn iter(self) -> impl Iterator<Item = (NodeId, NodeId)> + 'a {
+        self.0.chunks_exact(2).map(|pair| (pair[0], pair[1]))
+    }
+
+    pub(in crate::config) fn len(self) -> usize {
+        self.0.len() / 2
+    }
+}
+
+/// 20 bytes a value: large files are read on small boxes.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::config) struct Node {
+    pub(in crate::config) start: u32,
+    pub(in crate::config) end: u32,
+    pub(in crate::config) shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Shape {
+    /// The text is this range of the file.
+    Verbatim { at: u32, len: u32, plain: bool },
+    /// The text had to be put together (escapes, folding).
+    Made { index: u32, plain: bool },
+    /// Its items are this range of the links.
+    List { first: u32, len: u32 },
+    /// Its keys and values, in turn, are this range of the links.
+    Map { first: u32, len: u32 },
+}
+
+/// One YAML document.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::config) struct Document<'t> {
+    pub(in crate::config) text: &'t str,
+    pub(in crate::config) nodes: Vec<Node>,
+    pub(in crate::config) links: Vec<NodeId>,
+    pub(in crate::config) made: Vec<String>,
+    pub(in crate::config) root: NodeId,
+}
+
+impl<'t> Document<'t> {
+    /// Reads a text of at most 4 GiB. `None` if it is not one YAML document, which is reported.
+    pub(in crate::config) fn parse(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
+        fast::read(text).or_else(|| Self::parse_all_of_yaml(text, findings))
+    }
+
+    /// As [`Document::parse`], always by the parser.
+    pub(in crate::config) fn parse_all_of_yaml(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
+        let mut options: Options = options! { flow_nesting_limit: 2 * MAX_DEPTH, block_nesting_limit: 2 * MAX_DEPTH };
+        options.set_emit_comments(false);
+        let mut builder = Builder::new(text, findings);
+        for event in Parser::new_from_str_with_options(text, options) {
+            match event {
+                Ok((event, span)) => builder.take(event, span)?,
+                Err(error) => {
+                    builder.report_syntax(&error);
+                    return None;
+                }
+            }
+        }
+        builder.finish()
+    }
+
+    pub(in crate::config) fn root(&self) -> NodeId {
+        self.root
+    }
+
+    pub(in crate::config) fn value(&self, id: NodeId) -> Value<'_> {
+        let node = self.node(id);
+        let links = |first: u32, len: u32| &self.links[first as usize..(first + len) as usize];
+        match node.shape {
+            Shape::Verbatim { at, len, plain } => Value::Scalar(Scalar {
+                value: &self.text[at as usize..(at + len) as usize],
+                place: node.place(),
+                verbatim_at: Some(at as usize),
+                plain,
+            }),
+            Shape::Made { index, plain } => {
+                Value::Scalar(Scalar { value: &self.made[index as usize], place: node.place(), verbatim_at: None, plain })
+            }
+            Shape::List { first, len } => Value::List(links(first, len)),
+            Shape::Map { first, len } => Value::Map(Pairs(links(first, len))),
+        }
+    }
+
+    pub(in crate::config) fn scalar(&self, id: NodeId) -> Option<Scalar<'_>> {
+        match self.value(id) {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// True if both are written alike, wherever they stand.
+    pub(in crate::config) fn are_same(&self, one: NodeId, other: NodeId) -> bool {
+        let all = |one: &[NodeId], other: &[NodeId]| {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| self.are_same(*one, *other))
+        };
+        one == other
+            || match (self.value(one), self.value(other)) {
+                (Value::Scalar(one), Value::Scalar(other)) => one.value == other.value && one.plain == other.plain,
+                (Value::List(one), Value::List(other)) | (Value::Map(Pairs(one)), Value::Map(Pairs(other))) => all(one, other),
+                _ => false,
+            }
+    }
+
+    /// Where to point when a value is meant as a whole: at a scalar, or at a list or map on one line; else at the
+    /// first thing in it.
+    pub(in crate::config) fn place(&self, id: NodeId) -> Place {
+        let (node, place) = (self.node(id), self.node(id).place());
+        match node.shape {
+            Shape::List { first, len } | Shape::Map { first, len } if self.text[place.start..place.end].contains('\n') => {
+                match len {
+                    0 => place,
+                    // A list's `-` is part of it and stands before its first item.
+                    _ if matches!(node.shape, Shape::List { .. }) => Place { start: place.start, end: place.start + 1 },
+                    _ => self.place(self.links[first as usize]),
+                }
+            }
+            _ => place,
+        }
+    }
+
+    fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+}
+
+impl Node {
+    fn place(&self) -> Place {
+        Place { start: self.start as usize, end: self.end as usize }
+    }
+}
+
+/// A list or map whose end has not come yet.
+struct Open {
+    is_map: bool,
+    /// Its anchor, 0 for none.
+    anchor: usize,
+    start: usize,
+    /// Where its children begin on the stack of children.
+    children: usize,
+    /// How many values it holds, behind aliases too; itself included.
+    weight: usize,
+}
+
+/// A value that an anchor names, and how many values that is.
+#[derive(Clone, Copy)]
+struct Anchored {
+    node: NodeId,
+    weight: usize,
+}
+
+struct Builder<'t, 'f> {
+    text: &'t str,
+    findings: &'f Findings,
+    nodes: Vec<Node>,
+    links: Vec<NodeId>,
+    made: Vec<String>,
+    open: Vec<Open>,
+    /// The children so far of all that is open.
+    children: Vec<NodeId>,
+    /// Indexed by the parser's numbers for anchors.
+    anchors: Vec<Option<Anchored>>,
+    /// Values behind uses of aliases.
+    aliased: usize,
+    root: Option<NodeId>,
+    documents: usize,
+    sound: bool,
+}
+
+impl<'t, 'f> Builder<'t, 'f> {
+    fn new(text: &'t str, findings: &'f Findings) -> Builder<'t, 'f> {
+        // A value every 12 bytes is what plain jobs have; growing by doubling would hold the list twice.
+        let nodes = Vec::with_capacity((text.len() / 12).min(MAX_VALUES));
+        let links = Vec::with_capacity(nodes.capacity());
+        Builder {
+            text,
+            findings,
+            nodes,
+            links,
+            made: Vec::new(),
+            open: Vec::new(),
+            children: Vec::new(),
+            anchors: Vec::new(),
+            aliased: 0,
+            root: None,
+            documents: 0,
+            sound: true,
+        }
+    }
+
+    /// Takes the parser's next event; `None` if there is no sense in going on.
+    fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
+        let place = span.byte_range().map_or(Place::default(), |range| Place { start: range.start, end: range.end });
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let message = "a second YAML document begins here";
+                    self.findings.error(place, message, "a configuration is one document: remove the `---`");
+                    return None;
+                }
+            }
+            Event::Scalar(value, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && !self.is_text_tag(tag.as_deref(), &span);
+                let end = place.start + self.text[place.start..place.end].trim_end().len();
+                let shape = self.text_shape(&value, plain, place);
+                let id = self.add(place.start, end, shape)?;
+                self.name(anchor, id, 1);
+                self.attach(id, 1);
+            }
+            Event::SequenceStart(_, anchor, tag) => self.open(false, anchor, tag.as_deref(), &span, place)?,
+            Event::MappingStart(_, anchor, tag) => self.open(true, anchor, tag.as_deref(), &span, place)?,
+            Event::SequenceEnd | Event::MappingEnd => self.close(place)?,
+            Event::Alias(anchor) => self.alias(anchor, place)?,
+            _ => {}
+        }
+        Some(())
+    }
+
+    fn finish(self) -> Option<Document<'t>> {
+        let Some(root) = self.root else {
+            let help = "a configuration begins with `jobs:`, see `examples/`";
+            self.findings.error(Place::default(), "the file is empty", help);
+            return None;
+        };
+        self.sound.then_some(Document { text: self.text, nodes: self.nodes, links: self.links, made: self.made, root })
+    }
+
+    fn add(&mut self, start: usize, end: usize, shape: Shape) -> Option<NodeId> {
+        let too_many = self.nodes.len() >= MAX_VALUES;
+        match u32::try_from(self.nodes.len()) {
+            Ok(id) if !too_many => {
+                self.nodes.push(Node { start: small(start), end: small(end.max(start)), shape });
+                Some(NodeId(id))
+            }
+            _ => {
+                let message = format!("the file has more than {MAX_VALUES} values");
+                self.findings.error(
+                    Place { start, end: start + 1 },
+                    message,
+                    "split the jobs over several daemons, each with a file",
+                );
+                None
+            }
+        }
+    }
+
+    /// A child for what is open, or the root.
+    fn attach(&mut self, id: NodeId, weight: usize) {
+        match self.open.last_mut() {
+            Some(open) => {
+                open.weight = open.weight.saturating_add(weight);
+                self.children.push(id);
+            }
+            None => self.root = Some(id),
+        }
+    }
+
+    fn name(&mut self, anchor: usize, node: NodeId, weight: usize) {
+        if anchor > 0 {
+            if self.anchors.len() <= anchor {
+                self.anchors.resize(anchor + 1, None);
+            }
+            self.anchors[anchor] = Some(Anchored { node, weight });
+        }
+    }
+
+    fn text_shape(&mut self, value: &str, plain: bool, place: Place) -> Shape {
+        let written = &self.text[place.start..place.end];
+        let inner = written.strip_prefix(['"', '\'']).filter(|_| !plain);
+        let verbatim = match inner {
+            Some(inner) if inner.starts_with(value) && inner.len() == value.len() + 1 => Some(place.start + 1),
+            _ if written == value => Some(place.start),
+            // What stands nowhere: the value of `key:`.
+            _ if written.is_empty() => return Shape::Verbatim { at: small(place.start), len: 0, plain },
+            _ => None,
+        };
+        match verbatim {
+            Some(at) => Shape::Verbatim { at: small(at), len: small(value.len()), plain },
+            None => {
+                self.made.push(value.to_owned());
+                Shape::Made { index: small(self.made.len() - 1), plain }
+            }
+        }
+    }
+
+    fn open(&mut self, is_map: bool, anchor: usize, tag: Option<&Tag>, span: &Span, place: Place) -> Option<()> {
+        self.is_text_tag(tag, span);
+        if self.open.len() >= MAX_DEPTH {
+            self.report_depth(place);
+            return None;
+        }
+        self.open.push(Open { is_map, anchor, start: place.start, children: self.children.len(), weight: 1 });
+        Some(())
+    }
+
+    fn close(&mut self, place: Place) -> Option<()> {
+        let Some(open) = self.open.pop() else { return Some(()) };
+        // The end of a block is told where the next token begins; what is blank before it is not part of the block.
+        let end = open.start + self.text[open.start..place.end.max(open.start)].trim_end().len();
+        let first = self.links.len();
+        if open.is_map && self.has_merge(open.children) {
+            self.merge(open.children);
+        } else {
+            self.links.extend(&self.children[open.children..]);
+        }
+        self.children.truncate(open.children);
+        let (first, len) = (small(first), small(self.links.len() - first));
+        let shape = if open.is_map { Shape::Map { first, len } } else { Shape::List { first, len } };
+        let id = self.add(open.start, end, shape)?;
+        self.name(open.anchor, id, open.weight);
+        self.attach(id, open.weight);
+        Some(())
+    }
+
+    fn alias(&mut self, anchor: usize, place: Place) -> Option<()> {
+        let Some(Anchored { node, weight }) = self.anchors.get(anchor).copied().flatten() else {
+            let message =
+                format!("the alias {} stands inside the very value that it names", quoted(&self.text[place.start..place.end]));
+            self.findings.error(place, message, "an alias stands behind the value of its anchor: write the value out here");
+            return None;
+        };
+        self.aliased = self.aliased.saturating_add(weight);
+        if self.aliased > MAX_VALUES {
+            let message = format!("the aliases up to here stand for more than {MAX_VALUES} values");
+            self.findings.error(place, message, "write fewer aliases of aliases");
+            return None;
+        }
+        self.attach(node, weight);
+        Some(())
+    }
+
+    fn key_text(&self, id: NodeId) -> Option<&str> {
+        match self.nodes[id.0 as usize].shape {
+            Shape::Verbatim { at, len, .. } => Some(&self.text[at as usize..(at + len) as usize]),
+            Shape::Made { index, .. } => Some(&self.made[index as usize]),
+            _ => None,
+        }
+    }
+
+    fn has_merge(&self, children: usize) -> bool {
+        self.children[children..].iter().step_by(2).any(|key| self.key_text(*key) == Some("<<"))
+    }
+
+    /// Links a map that has `<<` keys: its own keys, then those of the maps that it merges and that it has not itself
+    /// (<https://yaml.org/type/merge.html>).
+    fn merge(&mut self, children: usize) {
+        let pairs = self.children[children..].chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+        let (merges, own): (Vec<_>, Vec<_>) = pairs.partition(|[key, _]| self.key_text(*key) == Some("<<"));
+        let mut sound = true;
+        let mut merged: Vec<[NodeId; 2]> = Vec::new();
+        let mut known: HashSet<&str> = own.iter().filter_map(|[key, _]| self.key_text(*key)).collect();
+        for [_, value] in merges {
+            let maps = match self.nodes[value.0 as usize].shape {
+                Shape::List { first, len } => &self.links[first as usize..(first + len) as usize],
+                _ => std::slice::from_ref(&value),
+            };
+            for map in maps {
+                let node = &self.nodes[map.0 as usize];
+                let Shape::Map { first, len } = node.shape else {
+                    let place = Place { start: node.start as usize, end: node.end as usize };
+                    self.findings.error(place, "`<<` takes a map, or a list of maps", "for example `<<: *base`");
+                    sound = false;
+                    continue;
+                };
+                for pair in self.links[first as usize..(first + len) as usize].chunks_exact(2) {
+                    if self.key_text(pair[0]).is_none_or(|key| known.insert(key)) {
+                        merged.push([pair[0], pair[1]]);
+                    }
+                }
+            }
+        }
+        self.links.extend(own.iter().flatten());
+        self.links.extend(merged.iter().flatten());
+        self.sound &= sound;
+    }
+
+    /// True for `!!str`. Other tags of YAML itself say nothing new; foreign ones are reported.
+    fn is_text_tag(&mut self, tag: Option<&Tag>, span: &Span) -> bool {
+        let Some(tag) = tag else { return false };
+        match tag.core_suffix() {
+            Some("str") => return true,
+            Some("int" | "float" | "bool" | "null" | "seq" | "map") => return false,
+            _ => {}
+        }
+        let span = span.tag_span().unwrap_or(*span);
+        let place = span.byte_range().map_or(Place::default(), |range| Place { start: range.start, end: range.end });
+        let message = format!("the tag {} means nothing here", quoted(span.slice(self.text).unwrap_or_default()));
+        self.findings.error(place, message, "remove it, or quote the value if the `!` belongs to it");
+        self.sound = false;
+        false
+    }
+
+    fn report_depth(&self, place: Place) {
+        let message = format!("lists and maps nest deeper than {MAX_DEPTH} levels here");
+        let help = "no key needs more than a few: look for brackets or spaces that are too many";
+        self.findings.error(Place { start: place.start, end: place.start + 1 }, message, help);
+    }
+
+    fn report_syntax(&self, error: &ScanError) {
+        let start = error.marker().byte_offset().unwrap_or(0).min(self.text.len());
+        let rest = &self.text[self.text.floor_char_boundary(start)..];
+        let end = start + rest.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        let place = Place { start, end };
+        let (message, help): (Cow<'_, str>, &str) = match error.kind() {
+            ErrorKind::RecursionLimitExceeded => return self.report_depth(place),
+            ErrorKind::UnknownAnchor => {
+                let word = rest.split([' ', '\t', '\n', '\r', ',', ']', '}']).next().unwrap_or_default();
+                let place = Place { start, end: start + word.len() };
+                let message = format!("{} is an alias of YAML, and nothing has that name", quoted(word));
+                let help = "quote a value that begins with `*`, like `\"*/5 * * * *\"`";
+                return self.findings.error(place, message, help);
+            }
+            ErrorKind::MissingAnchorOrAliasName => {
+                ("a value can't begin with this character".into(), "quote it, like `\"* * * * *\"`")
+            }
+            ErrorKind::TabNotAllowed
+            | ErrorKind::TabInBlockIndentation
+            | ErrorKind::TabInPlainScalar
+            | ErrorKind::TabInIndentation
+            | ErrorKind::TabAtBlockScalarStart => ("a tab can't indent YAML".into(), "use spaces"),
+            ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
+                format!("the control character U+{:04X} can't stand in YAML", u32::from(*character)).into(),
+                "remove it, or write it as an escape in double quotes",
+            ),
+            ErrorKind::UnexpectedCharacter { character } => {
+                (format!("a value can't begin with `{character}`").into(), "quote the value")
+            }
+            ErrorKind::MappingValueNotAllowed => (
+                "`:` makes a key here, and a key can't stand here".into(),
+                "look at the indentation; quote a value that holds `: `",
+            ),
+            ErrorKind::UnclosedFlowCollection { open } => (
+                format!("this `{open}` is never closed").into(),
+                "close it where its list or map ends; quote a value that begins with a bracket",
+            ),
+            ErrorKind::UnclosedQuotedScalar => {
+                ("this quote is never closed".into(), "close it; within double quotes `\\\"` is one that does not count")
+            }
+            ErrorKind::BlockSequenceEntryNotAllowed => ("a list can't begin here".into(), "begin it on a line of its own"),
+            ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey => {
+                ("the indentation fits nothing above it".into(), "keys of one map, and items of one list, begin in one column")
+            }
+            _ => (
+                format!("this is not YAML: {}", error.info()).into(),
+                "look at the indentation, and quote what is not a plain word",
+            ),
+        };
+        self.findings.error(place, message, help);
+    }
+}
+
+/// Offsets and counts fit 32 bits: the file does.
+pub(in crate::config) fn small(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

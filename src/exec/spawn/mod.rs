@@ -1,0 +1,25 @@
+//! Starting a process: from a [`Launch`] to a child that has executed its program.
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `start` | the door: which way a launch takes, and its errors |
+//! | `plan` | everything that can be prepared before the child exists: argv, envp, account, directory |
+//! | `clone`, `posix` | the two ways that share the daemon's memory |
+//! | `environment` | the daemon's own environment, read once |
+//! | `env_file` | the parser of `env_file` |
+//!
+//! Imports `model` and the files of [`super`]; the reactor is the only caller.
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod clone;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[path = "no_clone.rs"]
+mod clone;
+mod env_file;
+mod environment;
+mod plan;
+mod posix;
+mod start;
+
+pub(in crate::exec) use plan::DAEMON_PID;
+pub use start::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};

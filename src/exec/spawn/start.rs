@@ -1,0 +1,286 @@
+//! Making a child.
+
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::libc;
+
+use super::plan::{self, Account, Named, Plan};
+use super::{clone, posix};
+use crate::exec::child::Child;
+use crate::exec::spec::{Action, Capture, ExecSpec, Limits};
+use crate::exec::{output, sys};
+
+/// One attempt, ready to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// What.
+    pub action: &'a Action,
+    /// In which surroundings.
+    pub exec: &'a ExecSpec,
+    /// Where the daemon was started: the `cwd` of jobs that name none.
+    pub start_dir: &'a Path,
+    /// The run's own variables; they win over all others.
+    pub vars: &'a [(&'a str, Cow<'a, OsStr>)],
+    /// The control group that it enters, and what of its limits that one does not keep.
+    pub cgroup: Option<(BorrowedFd<'a>, &'a Limits)>,
+}
+
+/// Why nothing was started: a sentence with what was tried, on what, the OS's word and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// A program that is not there, or not in `PATH`.
+    NotFound(String),
+    /// A script that is not there.
+    NoScript(PathBuf),
+    /// A file that is not executable.
+    NotExecutable(String),
+    /// A directory where a program should be.
+    IsDirectory(String),
+    /// A program that this user may not execute.
+    Forbidden(String, String),
+    /// A working directory that can't be entered.
+    Directory(PathBuf, String),
+    /// A user or group that does not exist, or can't be become.
+    Account(String),
+    /// A variable or argument that can't be passed, or an `env_file` that can't be read.
+    Environment(String),
+    /// Anything else that the OS said.
+    Os(String, String),
+    /// A milestone has nothing to start.
+    Nothing,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SpawnError::NotFound(program) if program.contains('/') => write!(f, "`{program}` does not exist"),
+            SpawnError::NotFound(program) => write!(f, "`{program}` was not found in PATH; install it or name its full path"),
+            SpawnError::NoScript(path) => write!(f, "the script {} does not exist", path.display()),
+            SpawnError::NotExecutable(program) => write!(f, "`{program}` is not executable; chmod +x, or name its interpreter"),
+            SpawnError::IsDirectory(program) => write!(f, "`{program}` is a directory, not a program"),
+            SpawnError::Forbidden(program, user) => write!(f, "`{program}` may not be executed by the user `{user}`"),
+            SpawnError::Directory(path, said) => write!(f, "the working directory {} can't be used: {said}", path.display()),
+            SpawnError::Account(said) | SpawnError::Environment(said) => f.write_str(said),
+            SpawnError::Os(program, said) => write!(f, "`{program}` can't be started: {said}"),
+            SpawnError::Nothing => f.write_str("there is no command to start"),
+        }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// Begins to start a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptor,
+/// no blocked and no ignored signal. It comes up while the caller goes on; with `user`, `group`, `umask`, `nice`, `limits`
+/// or a control group it has come up when this returns.
+///
+/// # Errors
+/// Why nothing was started.
+pub fn begin(launch: &Launch<'_>) -> Result<PendingSpawn, SpawnError> {
+    let mut plan = Plan::of(launch)?;
+    let (mut reader, mut writer) = (None, None);
+    if launch.exec.capture != Capture::None {
+        let pipe = output::Pipe::new().map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
+        plan::set(&mut plan.env, output::OUTPUT, OsStr::new(&pipe.name))?;
+        (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
+    }
+    let made = start(&mut plan, launch, Outputs::Together(writer))?;
+    Ok(PendingSpawn { made, reader, named: plan.named() })
+}
+
+/// A process that may not have executed its program yet.
+#[must_use = "dropped, it is killed"]
+pub struct PendingSpawn {
+    made: Made,
+    reader: Option<OwnedFd>,
+    named: Named,
+}
+
+enum Made {
+    Starting(clone::Starting),
+    Started(Child),
+}
+
+impl PendingSpawn {
+    /// True if [`PendingSpawn::wait_for_exec`] would not wait.
+    #[must_use]
+    pub fn has_execed(&self) -> bool {
+        match &self.made {
+            Made::Starting(starting) => starting.has_execed(),
+            Made::Started(_) => true,
+        }
+    }
+
+    /// Waits until the program is executed, which by now it mostly is.
+    ///
+    /// # Errors
+    /// Why it could not be.
+    pub fn wait_for_exec(self) -> Result<Child, SpawnError> {
+        let mut child = self.made.wait_for_exec(&self.named)?;
+        child.give_output(self.reader);
+        Ok(child)
+    }
+}
+
+impl Made {
+    fn wait_for_exec(self, named: &Named) -> Result<Child, SpawnError> {
+        match self {
+            Made::Starting(starting) => starting.wait_for_exec().map_err(|error| explain(&error, named, None)),
+            Made::Started(child) => Ok(child),
+        }
+    }
+}
+
+/// Starts a process as [`begin`] does, and waits until it has executed its program.
+///
+/// # Errors
+/// Why nothing was started.
+pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
+    begin(launch)?.wait_for_exec()
+}
+
+/// A child whose stdout and stderr are two pipes.
+#[derive(Debug)]
+pub struct Apart {
+    /// The process.
+    pub child: Child,
+    /// The read end of its stdout, non-blocking.
+    pub stdout: OwnedFd,
+    /// The read end of its stderr, non-blocking.
+    pub stderr: OwnedFd,
+}
+
+/// Starts a process like [`spawn`], but with each output in a pipe of its own, whatever `output.capture` says: for one
+/// that talks to the daemon.
+///
+/// # Errors
+/// Why nothing was started.
+pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
+    let mut plan = Plan::of(launch)?;
+    let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
+    let (stdout, out) = output::pipe().map_err(os)?;
+    let (stderr, err) = output::pipe().map_err(os)?;
+    let child = start(&mut plan, launch, Outputs::Apart(out, err))?.wait_for_exec(&plan.named())?;
+    Ok(Apart { child, stdout, stderr })
+}
+
+/// Where a process writes to: the write ends of pipes.
+enum Outputs {
+    /// Both into one, or to `/dev/null`.
+    Together(Option<OwnedFd>),
+    Apart(OwnedFd, OwnedFd),
+}
+
+impl Outputs {
+    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        match self {
+            Outputs::Together(writer) => [writer.as_ref().map(AsFd::as_fd); 2],
+            Outputs::Apart(out, err) => [Some(out.as_fd()), Some(err.as_fd())],
+        }
+    }
+
+    /// One pipe is given to the process for reading, too.
+    fn both_ways(self) -> Outputs {
+        match self {
+            Outputs::Together(writer) => Outputs::Together(writer.map(output::both_ways)),
+            apart @ Outputs::Apart(..) => apart,
+        }
+    }
+}
+
+fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made, SpawnError> {
+    // A library may have opened something without close-on-exec, and so may whoever started the daemon.
+    sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
+    let settings = settings(launch.exec, launch.cgroup.map_or(&launch.exec.limits, |(_, limits)| limits));
+    let started = match launch.cgroup {
+        None if settings == sys::ChildSettings::default() && plan.account == Account::default() => {
+            match clone::start(plan.program()?, outputs.fds(), matches!(outputs, Outputs::Together(_))) {
+                Ok(starting) => return Ok(Made::Starting(starting)),
+                // A sandbox that does not know this way, or a machine whose calls are not written down.
+                Err((_, program)) => posix::spawn(&program, outputs.both_ways().fds()),
+            }
+        }
+        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.both_ways().fds()),
+    };
+    match started {
+        Ok(pid) => Ok(Made::Started(Child::new(pid, None, None))),
+        Err(error) => Err(explain(&error, &plan.named(), launch.exec.user.as_deref())),
+    }
+}
+
+/// std's way, which can run code in the child.
+fn fork_and_exec(
+    plan: &Plan,
+    settings: sys::ChildSettings,
+    door: Option<BorrowedFd<'_>>,
+    outputs: [Option<BorrowedFd<'_>>; 2],
+) -> io::Result<i32> {
+    let mut command = Command::new(&plan.path);
+    command.arg0(&plan.program).args(&plan.args).env_clear().envs(plan.env.pairs());
+    command.current_dir(&plan.cwd).process_group(0).stdin(Stdio::null());
+    let stdio = |output: Option<BorrowedFd<'_>>| match output {
+        Some(writer) => writer.try_clone_to_owned().map(Stdio::from),
+        None => Ok(Stdio::null()),
+    };
+    command.stdout(stdio(outputs[0])?).stderr(stdio(outputs[1])?);
+    if let Some(door) = door {
+        sys::enter_group(&mut command, door);
+    }
+    // Limits and niceness first: another account may have no right to them.
+    sys::apply_in_child(&mut command, settings);
+    let Account { uid, gid, groups } = &plan.account;
+    sys::become_account(&mut command, *uid, *gid, groups.clone());
+    i32::try_from(command.spawn()?.id()).map_err(io::Error::other)
+}
+
+fn settings(exec: &ExecSpec, limits: &Limits) -> sys::ChildSettings {
+    let limit = |value: Option<u64>| value.map(|value| libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY));
+    sys::ChildSettings {
+        umask: exec.umask.map(|mask| mask as libc::mode_t),
+        nice: exec.nice,
+        memory: limit(limits.memory),
+        pids: limit(limits.pids),
+        cpu_secs: limit(limits.cpu_secs),
+        open_files: limit(limits.open_files),
+    }
+}
+
+/// What the OS meant. ENOENT may be the program's, its interpreter's or the directory's.
+fn explain(error: &io::Error, named: &Named, user: Option<&str>) -> SpawnError {
+    let Named { program, cwd, path } = named;
+    // By what chdir(2) needs, which is the right to search it and not the right to list it.
+    if let Err(said) = std::fs::metadata(cwd.join(".")) {
+        return SpawnError::Directory(cwd.to_owned(), said.to_string());
+    }
+    match error.raw_os_error() {
+        Some(libc::ENOENT) if path.exists() => {
+            SpawnError::Os(program.to_owned(), "the interpreter that its first line names does not exist".into())
+        }
+        Some(libc::ENOENT) => SpawnError::NotFound(program.to_owned()),
+        Some(libc::EACCES) if path.is_dir() => SpawnError::IsDirectory(program.to_owned()),
+        Some(libc::EACCES) if is_file_without_x(path) => SpawnError::NotExecutable(program.to_owned()),
+        Some(libc::EACCES) if let Some(user) = user => SpawnError::Forbidden(program.to_owned(), user.to_owned()),
+        Some(libc::ENOEXEC) => {
+            SpawnError::Os(program.to_owned(), "it is neither a program for this machine nor a script with a `#!` line".into())
+        }
+        Some(libc::E2BIG) => {
+            SpawnError::Environment(format!("`{program}` can't be started: its arguments and environment are too large"))
+        }
+        Some(libc::EPERM) => {
+            SpawnError::Account(format!("`{program}` can't be started as another user or group, or with these limits: {error}"))
+        }
+        _ => SpawnError::Os(program.to_owned(), error.to_string()),
+    }
+}
+
+fn is_file_without_x(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 == 0)
+}

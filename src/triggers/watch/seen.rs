@@ -1,0 +1,313 @@
+//! The objects that a watch has seen, in 24 bytes each.
+//!
+//! Two sorted arrays: a large one and a tail of at most a thirty-second part of it, where new records go. A full tail
+//! is merged into the large array, from the back and in place, so that neither a rehash nor a doubling ever needs
+//! twice the memory: a million objects take 24 MB and never more than 25. Each record has a mark, which says that the
+//! listing under way contained it.
+
+use super::hash::SPARE_BIT;
+use crate::model::{ObjectKey, SeenObject};
+
+/// The tail may always grow to this size: two pages.
+const SMALL_TAIL: usize = 2_048;
+
+/// The tail's share of the large array. More of it is slower to search, less is merged more often.
+const TAIL_SHARE: usize = 32;
+
+const MARK: u64 = SPARE_BIT;
+
+/// A key in two halves (a `u128` would align the record to 16 bytes and so make it 32), and the version with the mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Record {
+    high: u64,
+    low: u64,
+    version_and_mark: u64,
+}
+
+impl Record {
+    fn new(seen: SeenObject, mark: u64) -> Record {
+        let bytes = seen.key.0;
+        debug_assert_eq!(seen.version.0 & MARK, 0, "a version leaves the mark's bit alone");
+        #[expect(clippy::cast_possible_truncation, reason = "the halves of the key, on purpose")]
+        let (high, low) = ((bytes >> 64) as u64, bytes as u64);
+        Record { high, low, version_and_mark: (seen.version.0 & !MARK) | mark }
+    }
+
+    fn key(&self) -> u128 {
+        (u128::from(self.high) << 64) | u128::from(self.low)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.version_and_mark & MARK != 0
+    }
+}
+
+/// What a listed object is to the seen-set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::triggers) enum Sight {
+    /// Its key was never seen.
+    New,
+    /// It was seen in another version.
+    Changed,
+    /// It was seen as it is.
+    Known,
+    /// This very listing contained it before.
+    Repeated,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::triggers) struct SeenSet {
+    main: Vec<Record>,
+    tail: Vec<Record>,
+}
+
+impl SeenSet {
+    /// Takes over what the store knows, and its memory with it: both kinds of record have one layout, and on a small
+    /// box two arrays would not fit side by side.
+    pub(in crate::triggers) fn from_snapshot(objects: Vec<SeenObject>) -> SeenSet {
+        let mut main: Vec<Record> = objects.into_iter().map(|seen| Record::new(seen, 0)).collect();
+        if !main.is_sorted_by(|a, b| a.key() < b.key()) {
+            main.sort_unstable_by_key(Record::key);
+            main.dedup_by_key(|record| record.key());
+        }
+        SeenSet { main, tail: Vec::new() }
+    }
+
+    /// How many objects are in it.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.main.len() + self.tail.len()
+    }
+
+    /// Starts a listing: no object is listed yet.
+    pub(in crate::triggers) fn begin_listing(&mut self) {
+        for record in self.main.iter_mut().chain(&mut self.tail) {
+            record.version_and_mark &= !MARK;
+        }
+    }
+
+    /// Looks a listed object up, and marks it if its key is there.
+    pub(in crate::triggers) fn sight(&mut self, seen: SeenObject) -> Sight {
+        let Some(record) = self.find(seen.key) else { return Sight::New };
+        if record.is_marked() {
+            return Sight::Repeated;
+        }
+        record.version_and_mark |= MARK;
+        if record.version_and_mark & !MARK == seen.version.0 { Sight::Known } else { Sight::Changed }
+    }
+
+    /// True if the object was seen as it is now.
+    pub(in crate::triggers) fn knows(&mut self, seen: SeenObject) -> bool {
+        self.find(seen.key).is_some_and(|record| record.version_and_mark & !MARK == seen.version.0)
+    }
+
+    /// Takes in objects that the store has recorded, as listed.
+    pub(in crate::triggers) fn insert(&mut self, objects: &[SeenObject]) {
+        let mut fresh = Vec::with_capacity(objects.len());
+        for seen in objects {
+            match self.find(seen.key) {
+                Some(record) => *record = Record::new(*seen, MARK),
+                None => fresh.push(Record::new(*seen, MARK)),
+            }
+        }
+        fresh.sort_unstable_by_key(Record::key);
+        fresh.dedup_by_key(|record| record.key());
+        merge(&mut self.tail, &fresh);
+        if self.tail.len() > SMALL_TAIL.max(self.main.len() / TAIL_SHARE) {
+            self.settle();
+        }
+    }
+
+    /// After a listing that was read to its end: the keys that it did not contain, `limit` at most, starting at the
+    /// place `cursor`, which moves on. Nothing leaves before [`SeenSet::remove_unlisted`].
+    pub(in crate::triggers) fn next_unlisted(&mut self, cursor: &mut usize, limit: usize) -> Vec<ObjectKey> {
+        self.settle();
+        let mut gone = Vec::new();
+        while *cursor < self.main.len() && gone.len() < limit {
+            let record = &self.main[*cursor];
+            if !record.is_marked() {
+                gone.push(ObjectKey(record.key()));
+            }
+            *cursor += 1;
+        }
+        gone
+    }
+
+    /// Removes the keys that the listing did not contain and that stand before `cursor`.
+    #[cfg(any(test, feature = "s3"))]
+    pub(in crate::triggers) fn remove_unlisted(&mut self, cursor: usize) {
+        debug_assert!(self.tail.is_empty(), "next_unlisted has settled the tail");
+        let mut place = 0;
+        self.main.retain(|record| {
+            place += 1;
+            record.is_marked() || place > cursor
+        });
+        if self.main.capacity() > self.main.len() + self.main.len() / TAIL_SHARE + SMALL_TAIL {
+            self.main.shrink_to_fit();
+        }
+    }
+
+    /// Removes these keys.
+    pub(in crate::triggers) fn remove(&mut self, keys: &[ObjectKey]) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut keys: Vec<u128> = keys.iter().map(|key| key.0).collect();
+        keys.sort_unstable();
+        for records in [&mut self.main, &mut self.tail] {
+            records.retain(|record| keys.binary_search(&record.key()).is_err());
+        }
+    }
+
+    fn find(&mut self, key: ObjectKey) -> Option<&mut Record> {
+        let key = key.0;
+        for records in [&mut self.main, &mut self.tail] {
+            if let Ok(at) = records.binary_search_by_key(&key, Record::key) {
+                return records.get_mut(at);
+            }
+        }
+        None
+    }
+
+    fn settle(&mut self) {
+        merge(&mut self.main, &self.tail);
+        self.tail.clear();
+        // An empty bucket that was full for a while must not keep its tail for ever.
+        self.tail.shrink_to(SMALL_TAIL);
+    }
+}
+
+/// Merges sorted `from` into sorted `into`, which share no key: from the back, so that each record moves once and no
+/// second array is needed.
+fn merge(into: &mut Vec<Record>, from: &[Record]) {
+    let (mut left, mut right) = (into.len(), from.len());
+    // Exact: growing by half would waste more than the tail's whole share.
+    into.reserve_exact(right);
+    into.resize(left + right, Record::default());
+    while right > 0 {
+        if left > 0 && into[left - 1].key() > from[right - 1].key() {
+            into[left + right - 1] = into[left - 1];
+            left -= 1;
+        } else {
+            into[left + right - 1] = from[right - 1];
+            right -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::ObjectVersion;
+
+    fn seen(key: u128, version: u64) -> SeenObject {
+        SeenObject { key: ObjectKey(key), version: ObjectVersion(version) }
+    }
+
+    /// Spreads small numbers over the whole range, as hashes are.
+    fn spread(n: u128) -> u128 {
+        n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    }
+
+    #[test]
+    fn a_record_takes_24_bytes() {
+        assert_eq!(size_of::<Record>(), 24);
+    }
+
+    #[test]
+    fn a_hundred_thousand_objects_take_less_than_32_bytes_each_at_every_size() {
+        let mut set = SeenSet::default();
+        let mut worst = 0.0_f64;
+        for page in 0..100 {
+            let objects: Vec<SeenObject> = (0..1000).map(|n| seen(spread(page * 1000 + n), 1)).collect();
+            set.insert(&objects);
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let per_object = ((set.main.capacity() + set.tail.capacity()) * 24) as f64 / set.len() as f64;
+            if page >= 10 {
+                worst = worst.max(per_object);
+            }
+        }
+        assert_eq!(set.len(), 100_000);
+        assert!(worst <= 32.0, "{worst} bytes");
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_over_where_it_lies() {
+        assert_eq!((size_of::<SeenObject>(), align_of::<SeenObject>()), (size_of::<Record>(), align_of::<Record>()));
+        let objects: Vec<SeenObject> = (1..=1_000).map(|n| seen(n, 1)).collect();
+        let (place, room) = (objects.as_ptr().cast::<Record>(), objects.capacity());
+        let set = SeenSet::from_snapshot(objects);
+        assert_eq!((set.main.as_ptr(), set.main.capacity(), set.len()), (place, room, 1_000));
+    }
+
+    #[test]
+    fn a_snapshot_out_of_order_is_put_in_order() {
+        let mut set = SeenSet::from_snapshot(vec![seen(9, 1), seen(3, 2), seen(3, 2), seen(5, 3)]);
+        assert_eq!(set.len(), 3);
+        set.begin_listing();
+        assert_eq!(set.sight(seen(3, 2)), Sight::Known);
+        assert_eq!(set.sight(seen(3, 2)), Sight::Repeated);
+        assert_eq!(set.sight(seen(5, 4)), Sight::Changed);
+        assert_eq!(set.sight(seen(4, 4)), Sight::New);
+    }
+
+    #[test]
+    fn only_what_stands_before_the_cursor_leaves() {
+        let mut set = SeenSet::from_snapshot((1..=10).map(|n| seen(n, 1)).collect());
+        set.begin_listing();
+        set.sight(seen(2, 1));
+        let mut cursor = 0;
+        let first = set.next_unlisted(&mut cursor, 3);
+        assert_eq!(first, [ObjectKey(1), ObjectKey(3), ObjectKey(4)]);
+        set.remove_unlisted(cursor);
+        assert_eq!(set.len(), 7);
+        set.begin_listing();
+        assert_eq!(set.sight(seen(5, 1)), Sight::Known);
+        assert_eq!(set.sight(seen(4, 1)), Sight::New);
+    }
+
+    proptest! {
+        /// Listings of random objects against a plain map.
+        #[test]
+        fn it_agrees_with_a_plain_map(listings in prop::collection::vec(prop::collection::vec((0u128..6000, 0u64..3), 0..1500), 1..12)) {
+            let mut set = SeenSet::default();
+            let mut model: BTreeMap<u128, u64> = BTreeMap::new();
+            for listing in listings {
+                set.begin_listing();
+                let mut listed: BTreeMap<u128, u64> = BTreeMap::new();
+                for (n, version) in listing {
+                    let key = spread(n);
+                    let expected = match (listed.contains_key(&key), model.get(&key)) {
+                        (true, _) => Sight::Repeated,
+                        (false, None) => Sight::New,
+                        (false, Some(known)) if *known == version => Sight::Known,
+                        (false, Some(_)) => Sight::Changed,
+                    };
+                    let sight = set.sight(seen(key, version));
+                    prop_assert_eq!(sight, expected);
+                    if sight != Sight::Repeated {
+                        listed.insert(key, version);
+                        set.insert(&[seen(key, version)]);
+                    }
+                }
+                let mut cursor = 0;
+                let mut gone = Vec::new();
+                loop {
+                    let chunk = set.next_unlisted(&mut cursor, 100);
+                    if chunk.is_empty() { break }
+                    gone.extend(chunk.into_iter().map(|key| key.0));
+                }
+                set.remove_unlisted(cursor);
+                let expected: Vec<u128> = model.keys().copied().filter(|key| !listed.contains_key(key)).collect();
+                prop_assert_eq!(gone, expected);
+                model = listed;
+                prop_assert_eq!(set.len(), model.len());
+            }
+        }
+    }
+}
