@@ -7,8 +7,8 @@ use crate::engine::{Effect, Engine, Event, Notice, Restored, RunRecord, Spawn, S
 use crate::model::{Batch, Elapsed, Exit, JobId, Now, Pid, RunId, StateWord};
 use crate::store::StoredRun;
 
+use super::core::Core;
 use super::ledger::{Acts, Written};
-use super::turn::Core;
 
 /// A run that ended in this turn, as it is stored. The number that the store has for its job is not filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]

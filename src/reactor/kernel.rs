@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use nix::sys::signal::Signal;
 
 use super::clocks::Clocks;
+use super::core::Core;
 use super::front::{Asker, Command, Front, View};
 use super::host::{EndedRun, FollowUp, FoundBatch, Host};
 use super::io::{Io, PeerId};
@@ -14,7 +15,6 @@ use super::memory;
 use super::observers::{Context, Observers, Report};
 use super::processes::{Processes, RunExit};
 use super::sources::{self, Bridge, OBSERVERS, SourceContext, Sources};
-use super::turn::Core;
 use crate::config::{Config, Job, OnStop};
 use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};
@@ -98,11 +98,8 @@ impl<C: Clocks> KernelHost<C> {
                 log::info!("asked to stop now: running jobs are killed");
                 self.stop_now(core);
             }
-            Some(Command::Stop { now: false }) => {
-                if !core.engine.is_stopping() {
-                    self.stop(core, "asked to");
-                }
-            }
+            Some(Command::Stop { now: false }) if core.engine.is_stopping() => {}
+            Some(Command::Stop { now: false }) => self.stop(core, "asked to"),
             Some(Command::Reload(asker, request)) => self.reload(core, asker, &request),
         }
     }

@@ -5,12 +5,12 @@
 //! eventfd from the thread of S3 and the web UI, and the descriptors that sources asked for. While nothing is due there is
 //! no wake-up and no system call.
 //!
-//! The loop reads both clocks once, turns what is ready into events, and has a [turn](turn::Core::turn) handle them. Nothing
+//! The loop reads both clocks once, turns what is ready into events, and has a [turn](Core::turn) handle them. Nothing
 //! acts in the middle of a decision. A process starts while the loop goes on, and is waited for when there is nothing else
 //! to do.
 //!
-//! * `turn`, `reload`: one turn, and another configuration, for any host; [`Core`] has the engine and the `ledger`, which
-//!   writes the state;
+//! * `core`: the engine, the configuration and the `ledger`, which writes the state;
+//! * `turn`, `reload`: one turn, and another configuration, for any host;
 //! * `host`: what a turn needs of the world; `kernel`: that of the daemon, which connects its parts:
 //! * `processes`: runs and hooks; `sources`: watches and the other thread; `front`: requests and replies; `observers`: the
 //!   log, metrics, webhooks, the web UI; `lifecycle`: supervisor, log file, replacement.
@@ -20,6 +20,7 @@
 //! This room imports everything; `main` starts it. Only it and `exec` make syscalls that could block.
 
 pub mod clocks;
+mod core;
 mod front;
 mod host;
 mod io;
@@ -59,10 +60,10 @@ use observers::Observers;
 use processes::Processes;
 use sources::{Bridge, Sources};
 
+pub use self::core::{Core, OpenedCore};
 pub use host::{EndedRun, FollowUp, FoundBatch, Host};
 pub use ledger::{Acts, CommitLimits, Ledger, TurnChanges, Written};
 pub use lifecycle::{LogFile, Notify, Service, exec, passed_socket};
-pub use turn::{Core, OpenedCore};
 
 /// Events of one epoll_wait.
 const EVENTS: usize = 256;

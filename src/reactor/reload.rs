@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::core::Core;
 use super::host::Host;
-use super::turn::Core;
 use crate::config::{Config, Job};
 use crate::control::commands::reload::Reloaded;
 use crate::engine::rules::Rules;

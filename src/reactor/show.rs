@@ -1,7 +1,7 @@
 //! Runs as they are shown: to peers, and to observers.
 
+use super::core::Core;
 use super::host::EndedRun;
-use super::turn::Core;
 use crate::model::{JobId, RunId, RunView};
 use crate::store::StoredRun;
 

@@ -12,7 +12,7 @@ use crate::engine::RunRecord;
 use crate::engine::timing::Timing;
 use crate::exec::spec::Action;
 use crate::model::{JobId, Now};
-use crate::reactor::turn::Core;
+use crate::reactor::core::Core;
 use crate::store::StoreError;
 
 /// How many of a job's next deadlines are shown.

@@ -10,6 +10,7 @@ mod warnings;
 use std::collections::{BTreeSet, HashMap};
 
 use super::clocks::Clocks;
+use super::core::Core;
 use super::host::EndedRun;
 use super::io::{Io, PeerId};
 use super::lifecycle::Lifecycle;
@@ -17,7 +18,6 @@ use super::observers::Observers;
 use super::processes::Processes;
 use super::show::view;
 use super::sources::Sources;
-use super::turn::Core;
 use crate::control::Bound;
 use crate::control::commands::{logs, reload, stop, trigger};
 use crate::control::protocol::{Reply, Request};

@@ -4,8 +4,8 @@ use crate::control::commands::{cancel, logs, pause, retry, trigger};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::engine::Request;
 use crate::model::{JobId, RunId, RunView, StateWord};
+use crate::reactor::core::Core;
 use crate::reactor::show::{current, view};
-use crate::reactor::turn::Core;
 use crate::store::{StoreError, log_path};
 
 fn not_found(text: String) -> Reply {

@@ -5,9 +5,9 @@ use crate::control::commands::status::{Job, JobWord, Request, Status};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::engine::JobState;
 use crate::model::{JobId, Now};
+use crate::reactor::core::Core;
 use crate::reactor::observers::Observers;
 use crate::reactor::show::{current, show};
-use crate::reactor::turn::Core;
 use crate::store::{StoreError, StoredRun};
 
 pub(super) fn status(core: &mut Core, request: &Request, view: View<'_>, observers: &Observers) -> Result<Reply, Reply> {

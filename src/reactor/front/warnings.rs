@@ -2,7 +2,7 @@
 
 use super::View;
 use crate::model::JobId;
-use crate::reactor::turn::Core;
+use crate::reactor::core::Core;
 
 /// Warnings about the daemon and these jobs; `troubles` are those of the observers.
 pub(in crate::reactor) fn warnings<'a>(

@@ -7,7 +7,7 @@ mod sockets;
 
 use std::path::PathBuf;
 
-use super::turn::Core;
+use super::core::Core;
 use crate::config::{self, Config, Refused, load};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::model::Now;

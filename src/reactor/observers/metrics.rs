@@ -3,13 +3,12 @@
 //! The file is written by the loop: it is small, and lies on the disk that the logs lie on, too. Its timer is armed by
 //! what happens, and by nothing else: a daemon with nothing to do writes nothing.
 
-use std::any::Any;
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Context, Handled, Observer, Report};
+use super::{Context, Observer, Report};
 use crate::config;
 use crate::engine::{Notice, Spawn};
 use crate::metrics::{Counts, Format, Snapshot, Standing};
@@ -116,7 +115,8 @@ impl Observer for Metrics {
     }
 
     #[cfg(feature = "web")]
-    fn on_message(&mut self, message: Box<dyn Any + Send>, cx: &mut Context<'_>) -> Handled {
+    fn on_message(&mut self, message: Box<dyn std::any::Any + Send>, cx: &mut Context<'_>) -> super::Handled {
+        use super::Handled;
         match message.downcast::<crate::web::Scrape>() {
             Ok(scrape) => {
                 // The connection may be closed by now.

@@ -3,6 +3,11 @@
 //! Nothing that an observer does makes anything happen to a run; what follows from an effect is in the turn. What is
 //! compiled out is not registered in [`Observers::new`], and nothing else knows of it.
 
+#![cfg_attr(
+    not(all(feature = "metrics", feature = "notify", feature = "web")),
+    allow(dead_code, reason = "what an observer may use, whichever of them are compiled in")
+)]
+
 mod log;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -14,10 +19,10 @@ mod webhooks;
 use std::any::Any;
 use std::cell::OnceCell;
 
+use super::core::Core;
 use super::front::{Answer, View};
 use super::host::EndedRun;
 use super::sources::Bridge;
-use super::turn::Core;
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
 use crate::control::commands::status;
@@ -86,7 +91,6 @@ pub(super) enum Handled {
     /// It was meant for this observer.
     Done,
     /// It is a request, and the reply goes there.
-    #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "requests come from the web UI alone"))]
     Request(Request, Answer),
     /// It is meant for another one.
     Other(Box<dyn Any + Send>),
@@ -150,15 +154,18 @@ pub(super) struct Observers(Vec<Box<dyn Observer>>);
 impl Observers {
     /// Registers what this build has.
     pub fn new() -> Observers {
-        let mut all: Vec<Box<dyn Observer>> = Vec::with_capacity(4);
-        all.push(Box::new(log::Log));
-        #[cfg(feature = "notify")]
-        all.push(Box::new(webhooks::Webhooks::default()));
-        #[cfg(feature = "web")]
-        all.push(Box::new(web::WebUi::default()));
-        #[cfg(feature = "metrics")]
-        all.push(Box::new(metrics::Metrics::default()));
-        Observers(all)
+        fn boxed(observer: impl Observer + 'static) -> Box<dyn Observer> {
+            Box::new(observer)
+        }
+        Observers(Vec::from([
+            boxed(log::Log),
+            #[cfg(feature = "notify")]
+            boxed(webhooks::Webhooks::default()),
+            #[cfg(feature = "web")]
+            boxed(web::WebUi::default()),
+            #[cfg(feature = "metrics")]
+            boxed(metrics::Metrics::default()),
+        ]))
     }
 
     pub fn configure(&mut self, cx: &mut Context<'_>) {
@@ -221,8 +228,12 @@ impl Observers {
 
     /// Nothing runs any more: true once everything is reported, or the time for that is over.
     pub fn are_finished(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut finished = true;
         // Each of them has to be asked: their times begin together.
-        self.0.iter_mut().fold(true, |all, observer| observer.is_finished(cx) && all)
+        for observer in &mut self.0 {
+            finished &= observer.is_finished(cx);
+        }
+        finished
     }
 
     pub fn close(&mut self, cx: &mut Context<'_>) {
