@@ -1,5 +1,5 @@
-//! The bridge to the other thread: one with a tokio current-thread runtime, for S3, the window and the hooks, started when the first
-//! of them asks; and the way back: a queue and an eventfd that wakes the loop.
+//! The bridge to the other thread: one with a tokio current-thread runtime, for S3, the web UI and the webhooks, started when
+//! the first of them asks; and the way back: a queue and an eventfd that wakes the loop.
 
 use std::any::Any;
 use std::io;
@@ -10,27 +10,22 @@ use mio::{Registry, Token, Waker};
 
 use crate::triggers::Mailbox;
 
-/// What stands for the window where a message says which watch it is for.
-#[cfg(feature = "web")]
-pub(super) const WINDOW: u32 = u32::MAX;
+/// The address of the observers' messages; sources are addressed by their numbers.
+pub(in crate::reactor) const OBSERVERS: u32 = u32::MAX;
 
-/// What stands for the hooks there.
-#[cfg(feature = "notify")]
-pub(super) const HOOKS: u32 = u32::MAX - 1;
-
-/// A message from the other thread and the watch that it is for.
-pub(super) type Parcel = (u32, Box<dyn Any + Send>);
+/// A message from the other thread and its address.
+pub(in crate::reactor) type Addressed = (u32, Box<dyn Any + Send>);
 
 #[derive(Debug)]
-pub(super) struct Bridge {
+pub(in crate::reactor) struct Bridge {
     waker: Arc<Waker>,
-    sender: Sender<Parcel>,
-    receiver: Receiver<Parcel>,
+    sender: Sender<Addressed>,
+    receiver: Receiver<Addressed>,
     #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
     runtime: Option<Runtime>,
 }
 
-/// The extra thread. Dropping it ends the thread; what is under way there is dropped at its next await.
+/// The other thread. Dropping it ends the thread; its tasks are dropped at their next await.
 #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
 #[derive(Debug)]
 struct Runtime {
@@ -40,7 +35,7 @@ struct Runtime {
 }
 
 /// The SDK's futures nest deeply: its search for credentials needs more than half a MiB without optimisation, and a
-/// stack that is too small is the daemon's end. Of what is too much, only address space is used.
+/// stack that is too small is the daemon's end. One that is too large costs address space only.
 #[cfg(any(feature = "s3", feature = "web", feature = "notify"))]
 const STACK: usize = 2 * 1024 * 1024;
 
@@ -56,17 +51,17 @@ impl Bridge {
         })
     }
 
-    pub fn mailbox(&self, watch: u32) -> Mailbox {
+    pub fn mailbox(&self, address: u32) -> Mailbox {
         let (sender, waker) = (self.sender.clone(), Arc::clone(&self.waker));
         Mailbox::new(Arc::new(move |message| {
-            // Both fail only when the loop is gone, and then nobody waits for the message.
-            if sender.send((watch, message)).is_ok() {
+            // Both fail only after the end of the loop, which reads no more messages.
+            if sender.send((address, message)).is_ok() {
                 let _ = waker.wake();
             }
         }))
     }
 
-    pub fn take(&self) -> Option<Parcel> {
+    pub fn take(&self) -> Option<Addressed> {
         self.receiver.try_recv().ok()
     }
 

@@ -1,8 +1,8 @@
 //! Commands that follow an attempt or a run: `on_success`, `on_failure`, `on_retry`.
 //!
-//! A hook has its run's environment, is told how the attempt ended, and writes into the run's log. It is no run: it
-//! takes no slot, is not tried again and has no row in the history; when it fails, the daemon's log says so. A daemon
-//! that dies takes its hooks with it, so nothing that must happen belongs into one.
+//! A hook has its run's environment, gets how the attempt ended in variables, and writes into the run's log. It is no run:
+//! it takes no slot, is not retried and has no row in the history; when it fails, the daemon's log says so. A daemon that
+//! dies takes its hooks with it, so nothing that must happen belongs in one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -11,17 +11,21 @@ use std::time::Duration;
 
 use mio::Token;
 
-use super::children::{About, Children, watch};
-use super::io::{HookId, Io, What};
+use super::environment::{About, Environment, borrowed};
+use super::logs::Logs;
+use super::running::watch;
 use crate::config::Job;
 use crate::exec::spec::{Action, Hooks as HookActions};
-use crate::exec::{Child, Drained, GroupSignal, Known};
-use crate::model::{Elapsed, Exit, Outcome, RunId, StateWord};
+use crate::exec::{self, Child, Drained, GroupSignal, Known, Launch};
+use crate::model::{Elapsed, Exit, RunId, StateWord};
+use crate::reactor::host::FollowUp;
+use crate::reactor::io::{HookId, Io, What};
+use crate::store::split_exit;
 
-/// How long a hook may take: it tells somebody something. What takes longer is a job.
+/// How long a hook may take: it reports something to somebody. What takes longer is a job.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long hooks may still take once the daemon is done with everything else.
+/// How long hooks may still take once everything else of the daemon has ended.
 const LIMIT_AT_END: Duration = Duration::from_secs(5);
 
 /// Reads of a hook's pipe in one turn.
@@ -29,23 +33,23 @@ const READS: usize = 4;
 
 /// Which of a job's hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Which {
+enum Which {
     Success,
     Failure,
     Retry,
 }
 
 impl Which {
-    /// The one that follows an end of this kind, if one does.
-    pub fn after(outcome: Outcome) -> Option<Which> {
-        match outcome {
-            Outcome::Succeeded => Some(Which::Success),
-            Outcome::Failed | Outcome::TimedOut | Outcome::Lost => Some(Which::Failure),
-            Outcome::Cancelled | Outcome::Skipped => None,
+    fn of(follow_up: &FollowUp<'_>) -> Option<Which> {
+        match follow_up.state() {
+            StateWord::Succeeded => Some(Which::Success),
+            StateWord::Failed | StateWord::TimedOut | StateWord::Lost => Some(Which::Failure),
+            StateWord::Pending => Some(Which::Retry),
+            _ => None,
         }
     }
 
-    pub fn word(self) -> &'static str {
+    fn word(self) -> &'static str {
         match self {
             Which::Success => "on_success",
             Which::Failure => "on_failure",
@@ -62,17 +66,6 @@ impl Which {
     }
 }
 
-/// What a hook follows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct How<'a> {
-    pub hook: Which,
-    /// The run's state now.
-    pub state: StateWord,
-    /// How the last attempt ended, if it was started at all.
-    pub exit: Option<Exit>,
-    pub reason: &'a str,
-}
-
 struct Hook {
     which: Which,
     job: Arc<str>,
@@ -85,7 +78,7 @@ struct Hook {
     ended: Option<bool>,
 }
 
-/// All that run.
+/// All hooks that run.
 #[derive(Default)]
 pub(super) struct Hooks {
     alive: BTreeMap<HookId, Hook>,
@@ -99,16 +92,18 @@ impl Hooks {
     pub fn start(
         &mut self,
         io: &mut Io,
-        children: &mut Children,
+        environment: &Environment,
+        logs: &mut Logs,
         job: &Job,
-        about: &About<'_>,
-        how: &How<'_>,
+        follow_up: &FollowUp<'_>,
         now: Elapsed,
     ) -> bool {
-        let Some(action) = job.hooks.as_deref().and_then(|hooks| how.hook.action(hooks)) else { return false };
-        let (run, which, id) = (about.run, how.hook, self.next);
-        let ended = how.state.is_end().then_some(how.state == StateWord::Succeeded);
-        let started = children.start_hook(job, action, about, how).and_then(|mut child| {
+        let Some(which) = Which::of(follow_up) else { return false };
+        let Some(action) = job.hooks.as_deref().and_then(|hooks| which.action(hooks)) else { return false };
+        let (run, id) = (follow_up.row().id, self.next);
+        let ended = follow_up.state().is_end().then_some(follow_up.state() == StateWord::Succeeded);
+        let started = spawn(environment, logs, job, action, follow_up).and_then(|mut child| {
+            logs.of(&environment.state_dir, job, run).sink.begin(which.word());
             let watched = watch(io, What::HookExit(id), What::HookOutput(id), &mut child);
             let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
             Ok(Hook { which, job: Arc::clone(&job.name), run, child, exit, output, until: now + LIMIT, ended })
@@ -139,10 +134,10 @@ impl Hooks {
     }
 
     /// Reads what hooks wrote, a bounded amount each.
-    pub fn pump(&mut self, io: &mut Io, children: &mut Children) {
+    pub fn pump(&mut self, io: &mut Io, logs: &mut Logs) {
         for id in std::mem::take(&mut self.readable) {
             let Some(hook) = self.alive.get_mut(&id) else { continue };
-            match hook.read(children) {
+            match hook.read(logs) {
                 Some(Drained::More) => {
                     self.readable.insert(id);
                 }
@@ -154,7 +149,7 @@ impl Hooks {
 
     /// The process of a hook may have ended. If its run had, and this was its last hook, that run's number and whether
     /// it succeeded.
-    pub fn reap(&mut self, id: HookId, io: &mut Io, children: &mut Children) -> Option<(RunId, bool)> {
+    pub fn reap(&mut self, id: HookId, io: &mut Io, logs: &mut Logs) -> Option<(RunId, bool)> {
         let hook = self.alive.get_mut(&id)?;
         match hook.child.try_reap() {
             Ok(None) => return None,
@@ -168,7 +163,7 @@ impl Hooks {
             }
             Err(error) => log::error!("{}: run {}: the exit of {} can't be read: {error}", hook.job, hook.run, hook.which.word()),
         }
-        hook.read(children);
+        hook.read(logs);
         hook.close_output(io);
         if let (Some(token), Some(fd)) = (hook.exit, hook.child.pidfd()) {
             io.forget(fd.as_raw_fd(), token);
@@ -185,7 +180,7 @@ impl Hooks {
         self.alive.values().map(|hook| Known { pid: hook.child.pid(), run: Some(hook.run) })
     }
 
-    /// Hooks whose exits only SIGCHLD tells.
+    /// Hooks whose exits only SIGCHLD reports.
     pub fn without_pidfd(&self) -> Vec<HookId> {
         self.alive.iter().filter(|(_, hook)| hook.exit.is_none()).map(|(id, _)| *id).collect()
     }
@@ -206,7 +201,7 @@ impl Hooks {
         }
     }
 
-    /// Everything else is done: what still runs must end soon.
+    /// Everything else has ended: hooks must end soon.
     pub fn hurry(&mut self, now: Elapsed) {
         for hook in self.alive.values_mut() {
             hook.until = hook.until.min(now + LIMIT_AT_END);
@@ -215,11 +210,11 @@ impl Hooks {
 }
 
 impl Hook {
-    fn read(&self, children: &mut Children) -> Option<Drained> {
+    fn read(&self, logs: &mut Logs) -> Option<Drained> {
         let (fd, _) = self.output.as_ref()?;
         let mut last = None;
         for _ in 0..READS {
-            last = children.drain_hook(self.run, fd.as_fd());
+            last = logs.drain(self.run, fd.as_fd());
             if !matches!(last, Some(Drained::More)) {
                 break;
             }
@@ -232,4 +227,18 @@ impl Hook {
             io.forget(fd.as_raw_fd(), token);
         }
     }
+}
+
+/// Starts a command that follows an attempt, in the environment of its run.
+fn spawn(environment: &Environment, logs: &Logs, job: &Job, action: &Action, follow_up: &FollowUp<'_>) -> Result<Child, String> {
+    let row = follow_up.row();
+    let mut vars = environment.run_vars(job, &About::of_row(row), logs.event_file(row.id));
+    let (code, signal) = split_exit(follow_up.exit());
+    vars.push(("FIRELINK_STATE".to_owned(), follow_up.state().as_str().into()));
+    vars.push(("FIRELINK_EXIT_CODE".to_owned(), code.map(|code| code.to_string()).unwrap_or_default().into()));
+    vars.push(("FIRELINK_SIGNAL".to_owned(), signal.unwrap_or_default().into()));
+    vars.push(("FIRELINK_REASON".to_owned(), follow_up.reason().into()));
+    let vars = borrowed(&vars);
+    let launch = Launch { action, exec: &job.exec, start_dir: &environment.start_dir, vars: &vars, cgroup: None };
+    exec::spawn(&launch).map_err(|error| error.to_string())
 }

@@ -1,17 +1,17 @@
-//! The child of a source: a plugin. It is of no run, its end is no run's end, and it never outlives the daemon.
+//! The child of a source: a plugin. It belongs to no run, its end is no run's end, and it never outlives the daemon.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use mio::{Interest, Token};
 
-use super::children::Children;
-use super::io::{Io, What};
 use crate::exec::spec::{Action, ExecSpec, Limits};
 use crate::exec::{self, Apart, Child, Daemon, GroupSignal, Known, Launch};
 use crate::model::{Elapsed, Exit, TriggerWord};
+use crate::reactor::io::{Io, What};
+use crate::reactor::processes::{Environment, borrowed};
 
-/// One that runs.
+/// A running plugin.
 pub(super) struct SourceChild {
     child: Child,
     /// The pidfd's registration; absent where the kernel has none.
@@ -20,9 +20,9 @@ pub(super) struct SourceChild {
     ending: bool,
 }
 
-/// Whose child it is.
+/// The part of a job that its source's child needs.
 #[derive(Clone, Copy)]
-pub(super) struct Whose<'a> {
+pub(super) struct ChildOwner<'a> {
     pub job: &'a str,
     pub trigger: TriggerWord,
     pub exec: &'a ExecSpec,
@@ -35,16 +35,16 @@ impl SourceChild {
     /// A sentence for a person.
     pub fn start(
         io: &mut Io,
-        children: &Children,
+        environment: &Environment,
         watch: u32,
-        whose: Whose<'_>,
+        owner: ChildOwner<'_>,
         action: &Action,
     ) -> Result<(SourceChild, OwnedFd, OwnedFd), String> {
-        let vars = children.source_vars(whose.job, whose.trigger);
-        let vars = super::children::borrowed(&vars);
+        let vars = environment.source_vars(owner.job, owner.trigger);
+        let vars = borrowed(&vars);
         // CPU time bounds a run; what lives as long as the daemon uses up any amount of it.
-        let exec = ExecSpec { limits: Limits { cpu_secs: None, ..whose.exec.limits.clone() }, ..whose.exec.clone() };
-        let launch = Launch { action, exec: &exec, start_dir: children.start_dir(), vars: &vars, cgroup: None };
+        let exec = ExecSpec { limits: Limits { cpu_secs: None, ..owner.exec.limits.clone() }, ..owner.exec.clone() };
+        let launch = Launch { action, exec: &exec, start_dir: &environment.start_dir, vars: &vars, cgroup: None };
         let Apart { child, stdout, stderr } = exec::spawn_apart(&launch).map_err(|error| error.to_string())?;
         let exit = match child.pidfd() {
             Some(fd) => {
@@ -71,7 +71,7 @@ impl SourceChild {
         self.signal(GroupSignal::Kill);
     }
 
-    /// Ends it at once, whatever it may still have to say.
+    /// Ends it at once; output that was not read is lost.
     pub fn discard(self, io: &mut Io) {
         if let (Some(fd), Some(token)) = (self.child.pidfd(), self.exit) {
             io.forget(fd.as_raw_fd(), token);
@@ -97,8 +97,8 @@ impl SourceChild {
         self.exit.is_some()
     }
 
-    /// If it has ended, everything of it is ended and released.
-    pub fn reap(&mut self, io: &mut Io, children: &Children, job: &str) -> Option<Exit> {
+    /// If it has ended, kills what is left of it and releases everything.
+    pub fn reap(&mut self, io: &mut Io, environment: &Environment, job: &str) -> Option<Exit> {
         let exit = match self.child.try_reap() {
             Ok(exit) => exit?,
             Err(error) => {
@@ -109,7 +109,7 @@ impl SourceChild {
         if let (Some(token), Some(fd)) = (self.exit.take(), self.child.pidfd()) {
             io.forget(fd.as_raw_fd(), token);
         }
-        match exec::kill_plugins(&children.source_marks(Some(job)), Daemon::This) {
+        match exec::kill_plugins(&environment.source_marks(Some(job)), Daemon::This) {
             Ok(0) => {}
             Ok(count) => log::info!("{job}: {count} processes had left the plugin's group and outlived it, and were killed"),
             Err(error) => log::warn!("{job}: what the plugin left behind can't be looked for: {error}"),
@@ -118,9 +118,9 @@ impl SourceChild {
     }
 }
 
-/// Ends the plugins of a daemon that could not do so itself.
-pub(super) fn end_leftovers(children: &Children) {
-    match exec::kill_plugins(&children.source_marks(None), Daemon::Gone) {
+/// Ends the plugins of a daemon that died without ending them.
+pub(in crate::reactor) fn end_leftovers(environment: &Environment) {
+    match exec::kill_plugins(&environment.source_marks(None), Daemon::Gone) {
         Ok(0) => {}
         Ok(count) => log::info!("{count} processes of plugins had outlived the daemon that started them, and were killed"),
         Err(error) => log::warn!("plugins that an earlier daemon left behind can't be looked for: {error}"),

@@ -1,5 +1,5 @@
-//! What must hold, by rules written down a second time and as plainly as they can be: the ledger watches what the engine
-//! wants done and what it tells, and knows nothing of how it decides.
+//! What must hold, by rules written down a second time and as plainly as they can be: the oracle watches the engine's
+//! effects, and knows nothing of how the engine decides.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -25,27 +25,27 @@ pub struct Run {
     pub cancelled: bool,
 }
 
-/// What a promise was broken by.
+/// How a promise was broken.
 pub type Broken = String;
 
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct Oracle {
     pub runs: BTreeMap<u64, Run>,
-    /// Deadlines that made a run, and those that were told as missed: of a job under one schedule.
+    /// Deadlines that made a run, and those that were recorded as missed: of a job under one schedule.
     ran: HashSet<(String, i64, WallTime)>,
     missed: HashSet<(String, i64, WallTime)>,
     /// Which run an event made.
     events: HashMap<String, u64>,
     /// For each job and dependency: whether its latest end that no run of the job has taken in was a success.
     news: BTreeMap<(String, String), bool>,
-    /// The same as it was written down.
+    /// The same as it was recorded.
     credits: BTreeMap<(String, String), bool>,
     pub paused: BTreeSet<String>,
-    /// The clock was set, or the machine slept: what was missed by one clock may come again by another.
+    /// The clock was set, or the machine slept: a deadline missed by one clock may come again by another.
     pub unsteady: bool,
     /// The last grid point of each interval that this daemon has seen.
     grid: HashMap<String, Elapsed>,
-    /// What this daemon's limits were at the most: a reload may lower them under those who have their turn.
+    /// The highest limits of this daemon: a reload may lower them below the number of runs that have their turn.
     loosest: HashMap<String, usize>,
 }
 
@@ -69,7 +69,7 @@ enum Way {
     Closed,
 }
 
-impl Ledger {
+impl Oracle {
     fn way(&self, rules: &Rules, job: &JobRules) -> Way {
         let news: Vec<Option<bool>> = job
             .depends_on
@@ -135,7 +135,7 @@ impl Ledger {
         }
     }
 
-    /// Watches what one event came to. `alive` is how many processes there are without those that are started here.
+    /// Watches the effects of one event. `alive` is how many processes there are without those that are started here.
     pub fn watch(
         &mut self,
         now: Now,
@@ -201,7 +201,7 @@ impl Ledger {
         }
         hold!(
             self.credits == self.news,
-            "the credits that are written down are not what the rules say:\n  written: {:?}\n  by the rules: {:?}",
+            "the recorded credits are not what the rules say:\n  recorded: {:?}\n  by the rules: {:?}",
             self.credits,
             self.news
         );
@@ -223,7 +223,7 @@ impl Ledger {
             let deadline = (job.name.to_string(), job.timing.mark(), at);
             hold!(
                 self.unsteady || !self.missed.contains(&deadline),
-                "{}: the deadline {at} runs and was told as missed",
+                "{}: the deadline {at} runs and was recorded as missed",
                 job.name
             );
             hold!(at <= now.wall, "{}: the deadline {at} fires before its time", job.name);
@@ -319,12 +319,12 @@ impl Ledger {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let why = overdue
+        let reason = overdue
             || run.cancelled
             || engine.is_stopping()
             || job.policy.concurrency == Concurrency::Replace
             || run.asked_to_end;
-        hold!(why, "run {id} of {} is asked to end ({signal:?}) and nobody wants that", run.job);
+        hold!(reason, "run {id} of {} is asked to end ({signal:?}) without a reason", run.job);
         run.asked_to_end = true;
         Ok(())
     }
@@ -388,7 +388,7 @@ impl Ledger {
             Change::Missed { job, at, .. } => {
                 let rules = job_of(rules, *job);
                 let deadline = (rules.name.to_string(), rules.timing.mark(), *at);
-                hold!(!self.ran.contains(&deadline), "{}: the deadline {at} is told as missed and has run", rules.name);
+                hold!(!self.ran.contains(&deadline), "{}: the deadline {at} is recorded as missed and has run", rules.name);
                 hold!(*at < now.wall, "{}: the deadline {at} is missed before its time", rules.name);
                 self.missed.insert(deadline);
             }
@@ -484,8 +484,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Another daemon, or another configuration, begins: what it has not seen itself it can't be held to.
-    pub fn begin_anew(&mut self) {
+    /// Another daemon starts: it is not held to what it has not seen itself.
+    pub fn restart(&mut self) {
         self.grid.clear();
         self.loosest.clear();
         for run in self.runs.values_mut() {
@@ -493,14 +493,14 @@ impl Ledger {
         }
     }
 
-    /// The configuration is another.
+    /// The configuration has changed.
     pub fn reload(&mut self, rules: &Rules) {
         self.grid.clear();
         self.keep_edges(rules);
         self.paused.retain(|name| rules.jobs.iter().any(|job| *job.name == *name));
     }
 
-    /// What came of dependencies that there are no more is nobody's.
+    /// Ends of dependencies that were removed count no more.
     pub fn keep_edges(&mut self, rules: &Rules) {
         let edge = |downstream: &str, upstream: &str| {
             let job = rules.jobs.iter().find(|job| &*job.name == downstream);
@@ -529,7 +529,7 @@ impl Ledger {
         self.events.contains_key(event)
     }
 
-    /// These limits end; who has their turn under them keeps it.
+    /// These limits end; runs that have their turn under them keep it.
     pub fn remember_limits(&mut self, rules: &Rules) {
         for job in &rules.jobs {
             let loosest = self.loosest.entry(job.name.to_string()).or_default();

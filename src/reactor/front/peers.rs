@@ -9,19 +9,19 @@ use mio::{Interest, Token};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
-use super::io::{Io, PeerId, What};
 use crate::control::protocol::{ErrorCode, Reply, Request, parse_request};
 use crate::control::{Bound, Connection, Input};
 use crate::model::Elapsed;
+use crate::reactor::io::{Io, PeerId, What};
 
 /// Peers at once. A person has a few; a script that leaks connections must not take the daemon's descriptors. One more
-/// takes the place of whoever has been silent longest.
+/// takes the place of the one that has been silent longest.
 const PEERS: usize = 128;
 
 /// Bytes read from one peer in one turn.
 const READ_AT_ONCE: usize = 16 * 1024;
 
-/// A peer with more unread replies than this is not listened to until it has read some.
+/// A peer with more unread bytes of replies than this is not read from until it has read some.
 const UNREAD_LIMIT: usize = 256 * 1024;
 
 struct Peer {
@@ -33,45 +33,26 @@ struct Peer {
     /// Has hung up its sending side; gone once all is written.
     closing: bool,
     /// Requests without a reply yet.
-    owed: usize,
-    /// When it last said something.
-    heard: Elapsed,
+    pending_replies: usize,
+    /// When it was last read from.
+    last_read: Elapsed,
 }
 
-/// Takes one reply to wherever it is waited for.
-#[cfg(feature = "web")]
-pub(super) type Answer = Box<dyn FnOnce(Reply) + Send>;
-
 pub(super) struct Peers {
-    /// Who asked from the other thread, by the number of its one request.
-    #[cfg(feature = "web")]
-    elsewhere: BTreeMap<PeerId, Answer>,
-    /// Replies for them, held back to the end of the turn.
-    #[cfg(feature = "web")]
-    answered: Vec<(Answer, Reply)>,
     bound: Bound,
     peers: BTreeMap<PeerId, Peer>,
     next: PeerId,
     /// Peers with more to read: notice comes once per edge, and one turn takes only so much from one peer.
-    hungry: BTreeSet<PeerId>,
+    unread_backlog: BTreeSet<PeerId>,
 }
 
 impl Peers {
     pub fn new(bound: Bound, io: &mut Io) -> std::io::Result<Peers> {
         io.watch(bound.listener.as_raw_fd(), What::Listener, Interest::READABLE)?;
-        Ok(Peers {
-            #[cfg(feature = "web")]
-            elsewhere: BTreeMap::new(),
-            #[cfg(feature = "web")]
-            answered: Vec::new(),
-            bound,
-            peers: BTreeMap::new(),
-            next: 0,
-            hungry: BTreeSet::new(),
-        })
+        Ok(Peers { bound, peers: BTreeMap::new(), next: 0, unread_backlog: BTreeSet::new() })
     }
 
-    /// Accepts whoever waits.
+    /// Accepts the peers that wait.
     pub fn accept(&mut self, now: Elapsed, io: &mut Io) {
         loop {
             let stream = match self.bound.listener.accept() {
@@ -79,7 +60,7 @@ impl Peers {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    // Out of descriptors, most likely: those who wait stay in the backlog until the next one comes.
+                    // Out of descriptors, most likely: those that wait stay in the backlog until the next one comes.
                     log::warn!("the control socket can't accept: {error}");
                     return;
                 }
@@ -110,25 +91,26 @@ impl Peers {
         self.next += 1;
         let token = io.watch(stream.as_raw_fd(), What::Peer(id), Interest::READABLE | Interest::WRITABLE)?;
         let connection = Connection::default();
-        self.peers.insert(id, Peer { stream, token, connection, follows: false, closing: false, owed: 0, heard: now });
+        self.peers
+            .insert(id, Peer { stream, token, connection, follows: false, closing: false, pending_replies: 0, last_read: now });
         Ok(())
     }
 
     /// Drops the peer that waits for nothing and has been silent longest, if there is one.
     fn make_room(&mut self, io: &mut Io) -> bool {
-        let idle = self.peers.iter().filter(|(_, peer)| peer.owed == 0 && !peer.follows);
-        let Some(id) = idle.min_by_key(|(_, peer)| peer.heard).map(|(id, _)| *id) else { return false };
+        let idle = self.peers.iter().filter(|(_, peer)| peer.pending_replies == 0 && !peer.follows);
+        let Some(id) = idle.min_by_key(|(_, peer)| peer.last_read).map(|(id, _)| *id) else { return false };
         log::debug!("dropped the peer of the control socket that was silent longest, to make room for another");
         self.drop_peer(id, io);
         true
     }
 
     /// Peers that can be read on without further notice.
-    pub fn take_hungry(&mut self) -> BTreeSet<PeerId> {
-        std::mem::take(&mut self.hungry)
+    pub fn take_unread_backlog(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.unread_backlog)
     }
 
-    /// The peer is readable or writable: moves bytes both ways and returns the requests that became whole.
+    /// The peer is readable or writable: moves bytes both ways and returns the requests that are complete.
     pub fn ready(&mut self, id: PeerId, now: Elapsed, io: &mut Io) -> Vec<Request> {
         let mut requests = Vec::new();
         let Some(peer) = self.peers.get_mut(&id) else { return requests };
@@ -138,15 +120,15 @@ impl Peers {
             match peer.stream.read(&mut chunk) {
                 Ok(0) => peer.closing = true,
                 Ok(count) => {
-                    self.hungry.insert(id);
-                    peer.heard = now;
+                    self.unread_backlog.insert(id);
+                    peer.last_read = now;
                     peer.connection.received(&chunk[..count], now);
                     alive = peer.take_requests(now, &mut requests);
-                    peer.owed += requests.len();
+                    peer.pending_replies += requests.len();
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.hungry.insert(id);
+                    self.unread_backlog.insert(id);
                 }
                 Err(_) => alive = false,
             }
@@ -159,38 +141,18 @@ impl Peers {
         requests
     }
 
-    /// Somebody on the other thread asks something; the reply goes where it says.
-    #[cfg(feature = "web")]
-    pub fn ask_from_elsewhere(&mut self, answer: Answer) -> PeerId {
-        let id = self.next;
-        self.next += 1;
-        self.elsewhere.insert(id, answer);
-        id
-    }
-
-    /// The turn is over: the other thread hears its answers. Any sooner, what it asks next could meet the state from
-    /// before the turn.
-    #[cfg(feature = "web")]
-    pub fn answer_elsewhere(&mut self) {
-        self.answered.drain(..).for_each(|(answer, reply)| answer(reply));
-    }
-
     pub fn reply(&mut self, id: PeerId, reply: &Reply, now: Elapsed, io: &mut Io) {
-        #[cfg(feature = "web")]
-        if let Some(answer) = self.elsewhere.remove(&id) {
-            return self.answered.push((answer, reply.clone()));
-        }
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.owed = peer.owed.saturating_sub(1);
+            peer.pending_replies = peer.pending_replies.saturating_sub(1);
             peer.connection.reply(&reply.to_line(), now);
             self.flush(id, now, io);
         }
     }
 
-    /// The peer wants to hear what happens.
+    /// The peer follows the events.
     pub fn follow(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.owed = peer.owed.saturating_sub(1);
+            peer.pending_replies = peer.pending_replies.saturating_sub(1);
             peer.follows = true;
         }
     }
@@ -199,7 +161,7 @@ impl Peers {
         self.peers.values().any(|peer| peer.follows)
     }
 
-    /// Tells every follower.
+    /// Sends a line to every follower.
     pub fn stream(&mut self, line: &str, now: Elapsed, io: &mut Io) {
         let followers: Vec<PeerId> = self.peers.iter().filter(|(_, peer)| peer.follows).map(|(id, _)| *id).collect();
         for id in followers {
@@ -217,15 +179,15 @@ impl Peers {
         let gone = loop {
             let unsent = peer.connection.unsent();
             if unsent.is_empty() {
-                // Whoever asked and only hung up its own side still hears the answer.
-                break peer.closing && !peer.follows && peer.owed == 0;
+                // A peer that only hung up its own side still gets its replies.
+                break peer.closing && !peer.follows && peer.pending_replies == 0;
             }
             match peer.stream.write(unsent) {
                 Ok(count) => {
                     let was_full = peer.connection.unread() > UNREAD_LIMIT;
                     peer.connection.sent(count, now);
                     if was_full && peer.connection.unread() <= UNREAD_LIMIT {
-                        self.hungry.insert(id);
+                        self.unread_backlog.insert(id);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break false,
@@ -257,7 +219,7 @@ impl Peers {
     }
 
     fn drop_peer(&mut self, id: PeerId, io: &mut Io) {
-        self.hungry.remove(&id);
+        self.unread_backlog.remove(&id);
         if let Some(peer) = self.peers.remove(&id) {
             io.forget(peer.stream.as_raw_fd(), peer.token);
         }

@@ -1,14 +1,25 @@
-//! What happened, in words: the log's lines and the `events` stream.
+//! What happened, as text: lines of the log and events of the `events` stream.
 
+use super::{Context, Observer, Report};
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
 use crate::engine::Notice;
 use crate::model::{JobId, Outcome, StateWord, WallTime, format_duration};
 use crate::store::split_exit;
 
-/// Writes one story to the log: one `info` line a run, at its end; the rest is `debug`, or `warn` where a person may
-/// want to look.
-pub(super) fn log_story(config: &Config, story: &Notice) {
+/// The daemon's log.
+pub(super) struct Log;
+
+impl Observer for Log {
+    fn on_notice(&mut self, report: &Report<'_>, cx: &mut Context<'_>) {
+        if let Some(story) = report.story {
+            log_story(&cx.core.config, story);
+        }
+    }
+}
+
+/// One `info` line a run, at its end; the rest is `debug`, or `warn` where a person may want to look.
+fn log_story(config: &Config, story: &Notice) {
     let name = |job: &JobId| &*config.jobs[job.index()].name;
     match story {
         Notice::Triggered { run, job, trigger, scheduled_at } => {
@@ -41,11 +52,11 @@ pub(super) fn log_story(config: &Config, story: &Notice) {
         Notice::ClockSet { by } => {
             let step = format_duration(std::time::Duration::from_nanos(by.unsigned_abs()));
             let way = if *by < 0 { "back" } else { "forward" };
-            log::warn!("the wall clock was set {way} by {step}; every wall deadline was computed anew");
+            log::warn!("the wall clock was set {way} by {step}; every wall deadline was computed again");
         }
         Notice::Paused { job, paused } => {
-            let whose = job.as_ref().map_or("all jobs", name);
-            log::info!("{whose}: {}", if *paused { "paused" } else { "resumed" });
+            let jobs = job.as_ref().map_or("all jobs", name);
+            log::info!("{jobs}: {}", if *paused { "paused" } else { "resumed" });
         }
         Notice::ClockReady { synchronized: true } => log::info!("the clock is synchronized: wall deadlines are armed"),
         Notice::ClockReady { synchronized: false } => {
@@ -54,7 +65,7 @@ pub(super) fn log_story(config: &Config, story: &Notice) {
     }
 }
 
-/// The same as an event of the stream.
+/// The event of the stream.
 pub(super) fn event_of(config: &Config, at: WallTime, story: &Notice) -> Happened {
     let name = |job: &JobId| Some(config.jobs[job.index()].name.to_string());
     let mut happened = Happened::new(config.zone.rfc3339(at), What::Ended);
