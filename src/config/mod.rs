@@ -85,6 +85,20 @@ pub struct Job {
     pub zone: Zone,
 }
 
+// Not derived: the derive moves `trigger` out of its `Arc`.
+impl PartialEq for Job {
+    fn eq(&self, other: &Job) -> bool {
+        let Job { name, notes, trigger, action, exec, hooks, keep_runs, keep_for, zone } = self;
+        *name == other.name
+            && *notes == other.notes
+            && **trigger == *other.trigger
+            && *action == other.action
+            && *exec == other.exec
+            && *hooks == other.hooks
+            && (*keep_runs, *keep_for, *zone) == (other.keep_runs, other.keep_for, other.zone)
+    }
+}
+
 /// What happens to running jobs when the daemon stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {

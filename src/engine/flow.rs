@@ -1,34 +1,32 @@
-//! A run's way: triggered, waiting, ready, running, ended.
+//! The life of a run: triggered, waiting, ready, running, ended.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::event::{Change, Effect, Notice, Payload, Spawn};
-use super::run::{End, Process, RunRecord, RunState, StopCause, Waiting};
+use super::event::{Effect, Notice, Spawn};
+use super::retry::Failure;
+use super::run::{End, Payload, RunRecord, RunState, StopCause, Waiting};
 use super::timers::Timer;
 use super::timing::Concurrency;
-use super::{Engine, MAX_IN_MEMORY, Mode, Tracked};
+use super::{Engine, Mode};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};
-use crate::planted::{self, Bug};
 
-/// How a run comes to be.
+/// Why a run is made.
 #[derive(Debug)]
 pub(super) struct Cause {
     pub trigger: TriggerWord,
     pub event: Option<Payload>,
     pub scheduled_at: WallTime,
-    /// Neither dependencies, a pause nor its turn hold it.
+    /// Starts without its dependencies, in spite of a pause, before its turn.
     pub forced: bool,
-    /// It waits even where `concurrency: forbid` would skip it: a made-up deadline, or a person's `--with-deps`.
-    pub patient: bool,
+    /// Waits even where `concurrency: forbid` would skip it: a deadline that is caught up, or `--with-deps`.
+    pub waits_its_turn: bool,
 }
 
 impl Cause {
-    /// Its dependencies are satisfied, or will never be.
+    /// Its dependencies are satisfied, or can no longer be.
     pub fn by_dependencies(now: Now) -> Cause {
-        Cause { trigger: TriggerWord::AfterDeps, event: None, scheduled_at: now.wall, forced: false, patient: false }
+        Cause { trigger: TriggerWord::AfterDeps, event: None, scheduled_at: now.wall, forced: false, waits_its_turn: false }
     }
 }
 
@@ -36,12 +34,12 @@ impl Engine {
     pub(super) fn fired(&mut self, now: Now, job: JobId, events: Vec<Payload>) {
         let trigger = self.rules_of(job).trigger;
         for event in events {
-            let cause = Cause { trigger, event: Some(event), scheduled_at: now.wall, forced: false, patient: false };
+            let cause = Cause { trigger, event: Some(event), scheduled_at: now.wall, forced: false, waits_its_turn: false };
             self.trigger(now, job, cause);
         }
     }
 
-    /// Makes a run, and nothing yet decides what becomes of it.
+    /// Makes a run, which the caller must place.
     pub(super) fn new_run(&mut self, job: JobId, cause: &Cause) -> RunId {
         let id = RunId(self.next_run);
         self.next_run += 1;
@@ -56,31 +54,25 @@ impl Engine {
             started_at: None,
             state: RunState::Pending(Waiting::Turn),
         };
-        self.tell(Notice::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
-        self.runs.insert(id, Tracked { record, new: true, dirty: false });
-        self.touch(id);
+        self.notify(Notice::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
+        self.queues.add(record);
         id
     }
 
-    /// Makes a run and lets `concurrency` decide what becomes of it.
+    /// Makes a run and applies `concurrency` to it.
     pub(super) fn trigger(&mut self, now: Now, job: JobId, cause: Cause) -> RunId {
-        let (forced, patient) = (cause.forced, cause.patient);
+        let (forced, waits_its_turn) = (cause.forced, cause.waits_its_turn);
         let id = self.new_run(job, &cause);
         let rules = self.rules_of(job);
         let (concurrency, limit) = (rules.policy.concurrency, rules.limit());
         if forced {
-            self.claim(job, id);
+            self.queues.claim(id);
             return id;
         }
-        if self.jobs[job.index()].active() >= limit {
+        if self.queues.active(job) >= limit {
             match concurrency {
-                Concurrency::Forbid if !patient => {
-                    let active = self.jobs[job.index()]
-                        .queue()
-                        .claimed
-                        .first()
-                        .or(self.jobs[job.index()].queue().waiting.front())
-                        .copied();
+                Concurrency::Forbid if !waits_its_turn => {
+                    let active = self.queues.first_active(job);
                     let reason = active.map_or("a run is still active".into(), |run| format!("run {run} is still active"));
                     self.end(now, id, Outcome::Skipped, None, Some(reason.into()));
                     return id;
@@ -89,178 +81,140 @@ impl Engine {
                 Concurrency::Forbid | Concurrency::Queue | Concurrency::Allow => {}
             }
         }
-        let memory = self.memory(job);
-        if memory.queue().stored > 0 || memory.queue().waiting.len() >= MAX_IN_MEMORY {
+        if let Some(change) = self.queues.enqueue(id) {
             // The store has it once this turn is committed; memory need not.
-            if memory.queue().stored == 0 {
-                memory.queue_mut().stored_from = id;
-            }
-            memory.queue_mut().stored += 1;
-            self.release_to_store(id);
-        } else {
-            memory.queue_mut().waiting.push_back(id);
+            self.record(change);
         }
-        self.moving.push_back(job);
+        self.to_advance.push_back(job);
         id
     }
 
-    fn release_to_store(&mut self, id: RunId) {
-        self.dirty.retain(|run| *run != id);
-        if let Some(tracked) = self.runs.remove(&id) {
-            self.record(Change::Run { new: tracked.new, record: Box::new(tracked.record) });
-        }
-    }
-
     fn replace_active(&mut self, now: Now, job: JobId, by: RunId) {
-        for run in std::mem::take(&mut self.memory(job).queue_mut().waiting) {
-            self.end(now, run, Outcome::Cancelled, None, Some(format!("replaced by run {by}").into()));
-        }
-        for run in self.memory(job).queue().claimed.clone() {
+        let active: Vec<RunId> = self.queues.waiting(job).iter().chain(self.queues.claimed(job)).copied().collect();
+        for run in active {
             self.cancel(now, run, StopCause::Replaced(by));
         }
     }
 
-    /// Gives waiting runs of a job their turn, as far as turns, dependencies and pauses allow.
+    /// Claims waiting runs of a job, as far as its limit, dependencies and pauses allow.
     pub(super) fn advance(&mut self, now: Now, job: JobId) {
-        self.memory(job).rest();
-        if self.jobs[job.index()].queue.is_none() {
+        if self.queues.trim_job(job) {
             return;
         }
         loop {
-            let rules = &self.rules.jobs[job.index()];
-            let memory = &mut self.jobs[job.index()];
-            if memory.queue().stored > 0 && !memory.queue().loading && memory.queue().waiting.len() <= MAX_IN_MEMORY / 2 {
-                memory.queue_mut().loading = true;
-                let (from, limit) = (memory.queue().stored_from, MAX_IN_MEMORY - memory.queue().waiting.len());
+            if let Some((from, limit)) = self.queues.start_loading(job) {
                 self.out.push(Effect::Load { job, from, limit });
             }
-            let memory = &mut self.jobs[job.index()];
-            let Some(&run) = memory.queue().waiting.front() else { return };
-            if memory.paused || memory.queue().claimed.len() >= rules.limit() {
+            let (rules, memory) = (self.rules_of(job), &self.jobs[job.index()]);
+            let (limit, milestone) = (rules.limit(), rules.milestone);
+            if memory.paused || self.queues.claimed(job).len() >= limit || self.queues.waiting(job).is_empty() {
                 return;
             }
             if !rules.depends_on.is_empty() {
-                // Starting takes the dependencies in, so only one run at a time may hold on to them.
-                let held = memory.queue().claimed.iter().any(|run| holds_credits(&self.runs, *run));
+                // A start consumes the credits, so only one run at a time may be claimed because of them.
+                let held = self.queues.credit_holder(job).is_some();
                 if held || memory.credits.verdict(rules.policy.condition) != Verdict::Satisfied {
                     return;
                 }
             }
-            memory.queue_mut().waiting.pop_front();
-            self.claim(job, run);
-            if self.rules_of(job).milestone {
+            let Some(run) = self.queues.claim_next(job, limit) else { return };
+            if milestone {
                 self.begin(now, run);
             }
         }
     }
 
-    pub(super) fn claim(&mut self, job: JobId, run: RunId) {
-        self.memory(job).queue_mut().claimed.push(run);
-        let rank = self.rank[job.index()];
-        if let Some(tracked) = self.runs.get_mut(&run) {
-            tracked.record.state = RunState::Pending(Waiting::Slot);
-            self.ready.insert((tracked.record.scheduled_at, rank, run));
-        }
-    }
-
-    /// Starts what has a slot; true if anything was started.
+    /// Starts ready runs while slots are free; true if any was started.
     pub(super) fn start_ready(&mut self, now: Now) -> bool {
         if self.mode != Mode::Open {
             return false;
         }
         let mut any = false;
-        let slots = self.rules.max_parallel + u32::from(planted::is(Bug::OneTooMany));
-        while self.alive < slots {
-            let Some((_, _, run)) = self.ready.first().copied() else { break };
+        while self.queues.alive() < self.slots() {
+            let Some(run) = self.queues.first_ready() else { break };
             self.begin(now, run);
             any = true;
-            if !self.ended.is_empty() {
-                // A milestone is over as it begins, and what starts next takes its end in.
+            if !self.to_propagate.is_empty() {
+                // A milestone ends as it begins, and its end must reach the next run's credits before that run starts.
                 break;
             }
         }
         any
     }
 
-    /// A slot is free: the run begins, and takes in its dependencies.
+    /// How many attempts may be alive at once.
+    fn slots(&self) -> u32 {
+        self.rules.max_parallel
+    }
+
+    /// A slot is free: the run's next attempt begins, the first one consumes its job's credits.
     fn begin(&mut self, now: Now, run: RunId) {
         if self.mode != Mode::Open {
             return;
         }
-        let Some(tracked) = self.runs.get_mut(&run) else { return };
-        let record = &mut tracked.record;
-        let job = record.job;
-        self.ready.remove(&(record.scheduled_at, self.rank[job.index()], run));
-        let first = record.attempt == Attempt::default();
-        let forced = record.forced;
-        record.started_at.get_or_insert(now.wall);
+        let Some(record) = self.queues.get(run) else { return };
+        let (job, forced, first) = (record.job, record.forced, record.attempt == Attempt::default());
         let rules = &self.rules.jobs[job.index()];
+        let (milestone, timeout) = (rules.milestone, rules.policy.timeout);
         if first && !rules.depends_on.is_empty() {
             if !forced && self.jobs[job.index()].credits.verdict(rules.policy.condition) != Verdict::Satisfied {
-                // A forced run of the same job took them in meanwhile: back to the head of the queue.
-                record.started_at = None;
-                record.state = RunState::Pending(Waiting::Turn);
-                let memory = &mut self.jobs[job.index()];
-                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
-                memory.queue_mut().waiting.push_front(run);
+                // A forced run of the same job consumed them meanwhile.
+                self.queues.unclaim(run);
                 return;
             }
-            if !planted::is(Bug::CreditsKept) {
-                self.take_in(job);
-            }
+            self.consume_credits(job);
         }
-        self.touch(run);
-        let rules = self.rules_of(job);
-        if rules.milestone {
+        if milestone {
+            self.queues.set_started_at(run, now.wall);
             self.end(now, run, Outcome::Succeeded, None, None);
             return;
         }
-        let timeout = rules.policy.timeout;
-        let Some(tracked) = self.runs.get_mut(&run) else { return };
-        let record = &mut tracked.record;
-        record.attempt = record.attempt.next();
-        record.state = RunState::Running(Process { pid: None, since: now.wall, begun: now.elapsed, stop: None, adopted: false });
+        let slots = self.slots();
+        let Some(record) = self.queues.start(run, now, slots) else { return };
         let attempt = record.attempt;
         let spawn =
             Spawn { run, job, attempt, trigger: record.trigger, scheduled_at: record.scheduled_at, event: record.event.clone() };
-        self.alive += 1;
         if let Some(timeout) = timeout {
             self.arm(now.elapsed + timeout, Timer::Timeout(run, attempt));
         }
         self.out.push(Effect::Spawn(Box::new(spawn)));
-        self.tell(Notice::Started { run, job, attempt });
+        self.notify(Notice::Started { run, job, attempt });
     }
 
     pub(super) fn started(&mut self, run: RunId, pid: Pid) {
-        if let Some(Tracked { record: RunRecord { state: RunState::Running(process), .. }, .. }) = self.runs.get_mut(&run) {
+        if let Some(process) = self.queues.process_mut(run) {
             process.pid = Some(pid);
-            self.touch(run);
+            self.queues.mark_changed(run);
         }
     }
 
     pub(super) fn not_started(&mut self, now: Now, run: RunId, reason: String) {
-        if self.take_process(run).is_some() {
-            self.fail(now, run, Outcome::Failed, None, Some(reason.into()));
+        if let Some(process) = self.queues.process(run) {
+            self.fail(now, run, process, Failure { outcome: Outcome::Failed, exit: None, reason: Some(reason.into()) });
         }
     }
 
     pub(super) fn exited(&mut self, now: Now, run: RunId, exit: Exit, reason: Option<String>) {
-        let Some(process) = self.take_process(run) else { return };
-        let Some(job) = self.runs.get(&run).map(|tracked| tracked.record.job) else { return };
+        let Some(process) = self.queues.process(run) else { return };
+        let Some(job) = self.queues.get(run).map(|record| record.job) else { return };
         let rules = self.rules_of(job);
         match process.stop {
             None if succeeded(exit, &rules.policy.success_exit_codes) => self.end(now, run, Outcome::Succeeded, Some(exit), None),
-            None => self.fail(now, run, Outcome::Failed, Some(exit), reason.map(Into::into)),
+            None => {
+                let failure = Failure { outcome: Outcome::Failed, exit: Some(exit), reason: reason.map(Into::into) };
+                self.fail(now, run, process, failure);
+            }
             Some(StopCause::Timeout) => {
                 let limit = rules.policy.timeout.map(format_duration).unwrap_or_default();
-                self.fail(now, run, Outcome::TimedOut, Some(exit), Some(format!("ran longer than {limit}").into()));
+                let reason = Some(format!("ran longer than {limit}").into());
+                self.fail(now, run, process, Failure { outcome: Outcome::TimedOut, exit: Some(exit), reason });
             }
             Some(cause) => self.end(now, run, Outcome::Cancelled, Some(exit), Some(cause.reason())),
         }
     }
 
-    pub(super) fn vanished(&mut self, now: Now, run: RunId) {
-        if let Some(process) = self.take_process(run) {
+    pub(super) fn exit_unknown(&mut self, now: Now, run: RunId) {
+        if let Some(process) = self.queues.process(run) {
             let (outcome, reason) = match process.stop {
                 Some(StopCause::Timeout) => (Outcome::TimedOut, "ran past its timeout".into()),
                 Some(cause) => (Outcome::Cancelled, cause.reason()),
@@ -270,36 +224,25 @@ impl Engine {
         }
     }
 
-    /// The process of a restored run is gone: it is tried again if `retry` allows, else lost.
+    /// The process of a restored run is gone: the run is retried if `retry` allows, else lost.
     pub(super) fn lost(&mut self, now: Now, run: RunId) {
-        if self.take_process(run).is_some() {
+        if let Some(process) = self.queues.process(run) {
             let reason = "the daemon died while it ran, and its process is gone: its outcome can't be known";
-            self.fail(now, run, Outcome::Lost, None, Some(reason.into()));
+            self.fail(now, run, process, Failure { outcome: Outcome::Lost, exit: None, reason: Some(reason.into()) });
         }
     }
 
-    /// The process of a running run is gone: frees its slot.
-    pub(super) fn take_process(&mut self, run: RunId) -> Option<Process> {
-        match self.runs.get(&run)?.record.state {
-            RunState::Running(process) => {
-                self.alive -= 1;
-                Some(process)
-            }
-            RunState::Pending(_) | RunState::Ended(_) => None,
-        }
-    }
-
-    /// The run has ended, and its end travels down the graph.
+    /// Ends a run and propagates its end down the graph.
     pub(super) fn end(&mut self, now: Now, run: RunId, outcome: Outcome, exit: Option<Exit>, reason: Option<Arc<str>>) {
         if let Some(job) = self.close(now, run, outcome, exit, reason)
-            // A run that its own job's concurrency skipped says nothing about the job.
+            // Skipped by its own job's `concurrency`: downstream jobs must not see that as a failure.
             && outcome != Outcome::Skipped
         {
-            self.ended.push_back((job, outcome));
+            self.to_propagate.push_back((job, outcome));
         }
     }
 
-    /// The run has ended; nobody downstream hears of it here.
+    /// Ends a run without propagation; returns its job.
     pub(super) fn close(
         &mut self,
         now: Now,
@@ -308,43 +251,19 @@ impl Engine {
         exit: Option<Exit>,
         reason: Option<Arc<str>>,
     ) -> Option<JobId> {
-        let tracked = self.runs.get_mut(&run)?;
-        let record = &mut tracked.record;
+        let end = End { outcome, at: now.wall, exit, reason: reason.clone() };
+        let record = self.queues.end(run, end)?;
         let (job, attempt) = (record.job, record.attempt);
-        self.ready.remove(&(record.scheduled_at, self.rank[job.index()], run));
-        record.state = RunState::Ended(End { outcome, at: now.wall, exit, reason: reason.clone() });
-        self.memory(job).queue_mut().claimed.retain(|claimed| *claimed != run);
-        self.touch(run);
-        self.tell(Notice::Ended { run, job, outcome, attempt, exit, reason });
-        self.moving.push_back(job);
+        self.notify(Notice::Ended { run, job, outcome, attempt, exit, reason });
+        self.to_advance.push_back(job);
         Some(job)
     }
 
-    /// Waiting runs came back from the store.
+    /// Stored runs were read.
     pub(super) fn loaded(&mut self, job: JobId, runs: Vec<RunRecord>) {
-        let memory = &mut self.jobs[job.index()];
-        memory.queue_mut().loading = false;
-        let count = u64::try_from(runs.len()).unwrap_or(u64::MAX);
-        // An empty answer means that the store has none, whatever was counted.
-        memory.queue_mut().stored = if runs.is_empty() { 0 } else { memory.queue().stored.saturating_sub(count) };
-        for record in runs {
-            let id = record.id;
-            memory.queue_mut().stored_from = RunId(id.0 + 1);
-            if let Entry::Vacant(place) = self.runs.entry(id) {
-                place.insert(Tracked { record, new: false, dirty: false });
-                memory.queue_mut().waiting.push_back(id);
-            }
-        }
-        self.moving.push_back(job);
+        self.queues.load(job, runs);
+        self.to_advance.push_back(job);
     }
-}
-
-/// True if the run waits for a slot on the strength of its job's credits, which its start will take in.
-pub(super) fn holds_credits(runs: &HashMap<RunId, Tracked>, run: RunId) -> bool {
-    runs.get(&run).is_some_and(|tracked| {
-        let record = &tracked.record;
-        !record.forced && record.attempt == Attempt::default() && record.state == RunState::Pending(Waiting::Slot)
-    })
 }
 
 fn succeeded(exit: Exit, codes: &[u8]) -> bool {

@@ -4,20 +4,21 @@ use std::collections::HashSet;
 
 use super::event::{Change, Effect, Notice, Request, StopSignal};
 use super::flow::Cause;
-use super::run::{RunState, StopCause, Waiting};
+use super::run::{RunRecord, StopCause};
 use super::timers::Timer;
 use super::{Engine, Mode};
-use crate::model::{Attempt, JobId, Now, RunId, TriggerWord};
+use crate::model::{JobId, Now, RunId, TriggerWord};
 
 impl Engine {
-    pub(super) fn ask(&mut self, now: Now, request: Request) {
+    pub(super) fn request(&mut self, now: Now, request: Request) {
         match request {
             Request::Trigger { job, force, with_deps, ticket } => {
-                let run = if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_by_hand(now, job, force, false) };
+                let run =
+                    if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_manually(now, job, force, false) };
                 self.out.push(Effect::Triggered { ticket, run });
             }
             Request::Repeat { job, trigger, event, scheduled_at, force, ticket } => {
-                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, patient: true });
+                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, waits_its_turn: true });
                 self.out.extend(ticket.map(|ticket| Effect::Triggered { ticket, run }));
             }
             Request::Cancel(run) => self.cancel(now, run, StopCause::Cancel),
@@ -36,8 +37,8 @@ impl Engine {
             }
             Request::StopNow => {
                 self.mode = Mode::Stopping { deadline: None };
-                for run in self.running() {
-                    self.mark_stopping(run, StopCause::Shutdown);
+                for run in self.queues.running() {
+                    self.set_stop_cause(run, StopCause::Shutdown);
                     self.out.push(Effect::Signal { run, signal: StopSignal::Kill });
                 }
             }
@@ -48,7 +49,7 @@ impl Engine {
         let mut jobs: Vec<JobId> = job.map_or_else(|| self.job_ids().collect(), |job| vec![job]);
         jobs.retain(|job| self.memory(*job).paused != paused);
         if !jobs.is_empty() {
-            self.tell(Notice::Paused { job, paused });
+            self.notify(Notice::Paused { job, paused });
         }
         jobs.into_iter().for_each(|job| self.set_paused(now, job, paused));
     }
@@ -57,34 +58,28 @@ impl Engine {
         self.memory(job).paused = paused;
         self.record(Change::Paused { job, paused });
         if paused {
-            self.back_to_the_queue(job);
+            self.unclaim_all(job);
         } else {
             self.consider(now, job);
         }
     }
 
-    /// What had its turn and waits for a slot for its first attempt waits for its turn again.
-    fn back_to_the_queue(&mut self, job: JobId) {
-        let rank = self.rank[job.index()];
-        for run in self.jobs[job.index()].queue().claimed.clone().into_iter().rev() {
-            let Some(record) = self.runs.get_mut(&run).map(|tracked| &mut tracked.record) else { continue };
-            if record.state == RunState::Pending(Waiting::Slot) && !record.forced && record.attempt == Attempt::default() {
-                record.state = RunState::Pending(Waiting::Turn);
-                self.ready.remove(&(record.scheduled_at, rank, run));
-                let memory = self.memory(job);
-                memory.queue_mut().claimed.retain(|claimed| *claimed != run);
-                memory.queue_mut().waiting.push_front(run);
+    /// Runs that wait for a slot for their first attempt wait for their turn again: they must not start while the job is paused.
+    fn unclaim_all(&mut self, job: JobId) {
+        // The youngest first, as each goes to the head of the queue.
+        for run in self.queues.claimed(job).to_vec().into_iter().rev() {
+            if self.queues.get(run).is_some_and(RunRecord::holds_credits) {
+                self.queues.unclaim(run);
             }
         }
     }
 
-    pub(super) fn trigger_by_hand(&mut self, now: Now, job: JobId, forced: bool, patient: bool) -> RunId {
-        let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, patient };
+    fn trigger_manually(&mut self, now: Now, job: JobId, forced: bool, waits_its_turn: bool) -> RunId {
+        let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, waits_its_turn };
         self.trigger(now, job, cause)
     }
 
-    /// A person asked for the job and all that it depends on: everything upstream runs anew, in order, and what ended
-    /// before does not count.
+    /// Triggers a job after all of its upstream jobs, in order; credits from before are discarded.
     pub(super) fn trigger_with_deps(&mut self, now: Now, job: JobId) -> RunId {
         // Dependencies before their dependents: the order in which a depth-first walk leaves them.
         let mut order: Vec<JobId> = Vec::new();
@@ -103,11 +98,11 @@ impl Engine {
             }
         }
         for job in &order {
-            self.take_in(*job);
+            self.consume_credits(*job);
         }
         let mut run = RunId(0);
         for job in order {
-            run = self.trigger_by_hand(now, job, false, true);
+            run = self.trigger_manually(now, job, false, true);
         }
         run
     }

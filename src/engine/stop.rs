@@ -5,48 +5,34 @@ use super::event::{Effect, StopSignal};
 use super::run::{RunState, StopCause};
 use super::timers::Timer;
 use crate::model::{Now, Outcome, RunId};
-use crate::planted::{self, Bug};
 
 impl Engine {
-    pub(super) fn running(&self) -> Vec<RunId> {
-        let mut runs: Vec<RunId> =
-            self.runs.iter().filter(|(_, t)| matches!(t.record.state, RunState::Running(_))).map(|(id, _)| *id).collect();
-        runs.sort_unstable();
-        runs
+    /// Notes why an attempt is to end; false if that was noted before, or none is alive.
+    pub(super) fn set_stop_cause(&mut self, run: RunId, cause: StopCause) -> bool {
+        let Some(process) = self.queues.process_mut(run) else { return false };
+        let first = process.stop.is_none();
+        process.stop.get_or_insert(cause);
+        first
     }
 
-    /// Notes why a running run is asked to end; false if it already was, or does not run.
-    pub(super) fn mark_stopping(&mut self, run: RunId, cause: StopCause) -> bool {
-        match self.runs.get_mut(&run).map(|tracked| &mut tracked.record.state) {
-            Some(RunState::Running(process)) => {
-                let first = process.stop.is_none();
-                process.stop.get_or_insert(cause);
-                first
-            }
-            _ => false,
-        }
-    }
-
-    /// Asks a running run to end: SIGTERM now, SIGKILL after its grace.
-    pub(super) fn ask_to_end(&mut self, now: Now, run: RunId, cause: StopCause) {
-        if !self.mark_stopping(run, cause) {
+    /// Terminates an attempt: SIGTERM now, SIGKILL after its grace.
+    pub(super) fn terminate(&mut self, now: Now, run: RunId, cause: StopCause) {
+        if !self.set_stop_cause(run, cause) {
             return;
         }
-        let Some(record) = self.runs.get(&run).map(|tracked| &tracked.record) else { return };
+        let Some(record) = self.queues.get(run) else { return };
         let (job, attempt) = (record.job, record.attempt);
         let grace = self.rules_of(job).policy.kill_grace;
         self.out.push(Effect::Signal { run, signal: StopSignal::Term });
         self.arm(now.elapsed + grace, Timer::Kill(run, attempt));
     }
 
+    /// Ends a run that has not ended: at once while it is pending, by terminating its attempt else.
     pub(super) fn cancel(&mut self, now: Now, run: RunId, cause: StopCause) {
-        match self.runs.get(&run).map(|tracked| (&tracked.record.state, tracked.record.job)) {
-            Some((RunState::Running(_), _)) => self.ask_to_end(now, run, cause),
-            Some((RunState::Pending(_), job)) => {
-                self.memory(job).queue_mut().waiting.retain(|waiting| *waiting != run || planted::is(Bug::CancelledStillWaits));
-                self.end(now, run, Outcome::Cancelled, None, Some(cause.reason()));
-            }
-            Some((RunState::Ended(_), _)) | None => {}
+        match self.queues.get(run).map(|record| &record.state) {
+            Some(RunState::Running(_)) => self.terminate(now, run, cause),
+            Some(RunState::Pending(_)) => self.end(now, run, Outcome::Cancelled, None, Some(cause.reason())),
+            Some(RunState::Ended(_)) | None => {}
         }
     }
 }
