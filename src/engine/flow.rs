@@ -10,7 +10,6 @@ use super::timing::Concurrency;
 use super::{Engine, Mode};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};
-use crate::planted::{self, Bug};
 
 /// Why a run is made.
 #[derive(Debug)]
@@ -145,7 +144,7 @@ impl Engine {
 
     /// How many attempts may be alive at once.
     fn slots(&self) -> u32 {
-        self.rules.max_parallel + u32::from(planted::is(Bug::OneTooMany))
+        self.rules.max_parallel
     }
 
     /// A slot is free: the run's next attempt begins, the first one consumes its job's credits.
@@ -163,9 +162,7 @@ impl Engine {
                 self.queues.unclaim(run);
                 return;
             }
-            if !planted::is(Bug::CreditsKept) {
-                self.consume_credits(job);
-            }
+            self.consume_credits(job);
         }
         if milestone {
             self.queues.set_started_at(run, now.wall);

@@ -42,7 +42,6 @@ use std::sync::Arc;
 
 use crate::dag::{Credits, Graph};
 use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
-use crate::planted::{self, Bug};
 pub use event::{Change, Effect, Event, Notice, Request, Spawn, StopSignal};
 pub use order::order_of_names;
 use queue::RunQueues;
@@ -298,7 +297,7 @@ fn timer_applies<'a>(queues: &'a RunQueues, jobs: &'a [JobMemory], clock: ClockM
         match timer {
             Timer::Interval(job) => jobs[job.index()].due.interval().is_some() && mode == Mode::Open,
             Timer::Timeout(run, attempt) => {
-                matches!(state(run), Some((RunState::Running(p), now)) if (now == *attempt || planted::is(Bug::OldTimeout)) && p.stop.is_none())
+                matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_none())
             }
             Timer::Kill(run, attempt) => {
                 matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_some())

@@ -59,7 +59,7 @@ pub enum Ack {
 }
 
 /// One watch of a queue, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SqsWatch {
     /// Which queue.
     pub queue: QueueUrl,
