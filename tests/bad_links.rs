@@ -98,8 +98,8 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
         ("broken/", Fault::Refuse(500, "InternalError"), "answered 500 InternalError"),
         ("slow/", Fault::Refuse(503, "SlowDown"), "asks to slow down"),
         ("mangled/", Fault::Malformed, "it is not the XML of a listing"),
-        ("endless/", Fault::Endless, "it goes round in a circle"),
-        ("void/", Fault::EndlessEmpty, "it goes round in a circle"),
+        ("endless/", Fault::Endless, "it repeats itself"),
+        ("void/", Fault::EndlessEmpty, "it repeats itself"),
     ];
     let prefixes: Vec<String> = cases.iter().map(|(prefix, _, _)| (*prefix).to_owned()).collect();
     let server = S3Server::start("box");

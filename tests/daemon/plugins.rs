@@ -104,9 +104,9 @@ exec sleep 1000
 fn one_that_crashes_is_started_again_and_status_says_so() {
     let place = place("echo $$\necho oh dear >&2\nexit 3\n", "");
     let mut daemon = place.start();
-    daemon.wait_for_log("each: the plugin ended with exit code 3; next start in 1s");
-    daemon.wait_for_log("each: the plugin ended with exit code 3, 2 times in a row; next start in 2s");
-    assert!(warnings(&daemon).contains("each: the plugin ended with exit code 3, 2 times in a row"), "{}", warnings(&daemon));
+    daemon.wait_for_log("each: the plugin exited with code 3; next start in 1s");
+    daemon.wait_for_log("each: the plugin exited with code 3, 2 times in a row; next start in 2s");
+    assert!(warnings(&daemon).contains("each: the plugin exited with code 3, 2 times in a row"), "{}", warnings(&daemon));
     let runs = payloads(&place);
     assert!(runs.len() == 2 && runs[0] != runs[1], "two processes, an event each: {runs:?}");
     daemon.terminate();
@@ -243,8 +243,8 @@ fn while_the_state_can_not_be_written_events_wait_and_nothing_is_lost() {
 fn one_whose_pipeline_has_ended_is_not_left_without_an_ear() {
     let place = place("echo $$\nexec >&-\nwhile :; do sleep 1000; done\n", "kill_grace: 100ms");
     let mut daemon = place.start();
-    daemon.wait_for_log("each: the plugin has closed its stdout, so nothing can come from it; it is ended");
-    daemon.wait_for_log("each: the plugin was ended by SIGTERM");
+    daemon.wait_for_log("each: the plugin has closed its stdout and can send no more events; terminating it");
+    daemon.wait_for_log("each: the plugin was killed by SIGTERM");
     daemon.terminate();
 }
 
@@ -327,8 +327,8 @@ exec sleep 1000
         let place = example(&[("mosquitto_sub", refused), ("udevadm", SILENT)]);
         let mut daemon = place.start();
         daemon.wait_for_log("door: plugin: Error: Connection refused");
-        daemon.wait_for_log("door: the plugin ended with exit code 1; next start in 1s");
-        assert!(warnings(&daemon).contains("door: the plugin ended with exit code 1"), "{}", warnings(&daemon));
+        daemon.wait_for_log("door: the plugin exited with code 1; next start in 1s");
+        assert!(warnings(&daemon).contains("door: the plugin exited with code 1"), "{}", warnings(&daemon));
         daemon.terminate();
     }
 }

@@ -192,7 +192,7 @@ fn credentials_are_renewed_before_they_expire_and_a_lender_that_fails_for_a_whil
     ];
     let report = report_of("child_polls_thrice", &env);
     assert!(report.starts_with("[None, Some(\"s3://box/: ") && report.ends_with("None] [\"a\"]"), "{report}");
-    assert!(report.contains("AWS credentials can't be had"), "{report}");
+    assert!(report.contains("AWS credentials are not available"), "{report}");
     assert_eq!(signers(&server), ["FIRST", "SECOND"]);
 }
 

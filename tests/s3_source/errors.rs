@@ -132,7 +132,7 @@ fn a_second_page_that_fails_keeps_what_the_first_brought() {
 
 #[test]
 fn a_listing_without_an_end_is_given_up() {
-    let circle = "SERVER sent a listing that can't be used: it goes round in a circle; is the endpoint an S3 server?";
+    let circle = "SERVER sent a listing that can't be used: it repeats itself; is the endpoint an S3 server?";
     let same = || Reply::ok(listing(OBJECTS, Some("again")));
     assert_eq!(warning_of([same(), same()]), circle);
     let turning = (0..200).map(|n| Reply::ok(listing(OBJECTS, Some(&format!("token-{n}")))));
@@ -150,9 +150,9 @@ fn a_listing_without_an_end_is_given_up() {
 #[test]
 fn a_listing_that_goes_on_without_saying_where_is_refused() {
     let body = listing(OBJECTS, Some("x")).replace("<NextContinuationToken>x</NextContinuationToken>", "");
-    assert!(warning_of([Reply::ok(body)]).contains("does not say where"));
+    assert!(warning_of([Reply::ok(body)]).contains("truncated without a continuation token"));
     let body = listing(OBJECTS, None).replace("<IsTruncated>false</IsTruncated>", "");
-    assert!(warning_of([Reply::ok(body)]).contains("does not say whether it is complete"));
+    assert!(warning_of([Reply::ok(body)]).contains("has no `IsTruncated`"));
 }
 
 #[test]
