@@ -1,13 +1,11 @@
-//! Packs what the binary carries: the time zones, and the pages of the window.
+//! Packs the data that the binary carries: the time zones, and the pages of the web UI.
 //!
 //! # Zones
 //!
-//! Packs the time zones of `chrono-tz` into plain arrays of numbers, written to `OUT_DIR/zones.rs`.
-//!
-//! Linked in as it is, `chrono-tz` costs a position-independent binary 1.9 MB on disk and 1.8 MB of private memory:
-//! each of its transitions carries a pointer to an abbreviation that nobody here prints, and the loader rewrites every
-//! page of them at start. The same rules as numbers take 0.4 MB that is never written to, and of which only the pages
-//! of the zones in use are ever read.
+//! The time zones of `chrono-tz` become plain arrays of numbers in `OUT_DIR/zones.rs`. Linked in as it is, `chrono-tz` costs a position-independent binary 1.9 MB on disk and 1.8 MB of private memory:
+//! each of its transitions carries a pointer to an abbreviation that firelink never prints, and the loader relocates every
+//! page of them at start. The same rules as numbers take 0.4 MB of read-only data, of which only the pages of the zones
+//! in use are ever read.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,16 +19,16 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 const FIRST: i64 = -5_000_000_000;
 /// 2101-01-01, after the last transition of the database's rules, which end with 2099.
 const LAST: i64 = 4_133_980_800;
-/// No zone has two changes within a week less an hour of each other, so offsets that are equal at both ends of four
-/// days hold all through them.
+/// No zone has two changes less than a week minus an hour apart, so offsets that are equal at both ends of four days
+/// hold throughout.
 const STEP: i64 = 4 * 86_400;
 
-/// From this year on the rules of every zone repeat yearly (Gaza's and Morocco's tables of Ramadan end before it). Eleven
-/// years show a date on each day of the week, so these twelve show each rule's earliest and latest date.
+/// From this year on the rules of every zone repeat yearly (Gaza's and Morocco's tables of Ramadan end before it). Within
+/// eleven years a date falls on each day of the week, so these twelve show each rule's earliest and latest date.
 const REPEATING: std::ops::Range<i32> = 2088..2100;
 
-/// One of the two changes of a year: on the first such day of the week that is at least so many days after 1 March, at
-/// this second of the day (all in UTC), to this offset.
+/// One of the two changes of a year, in UTC: the least number of days after 1 March, the weekday (Sunday is 0) of the first
+/// match from there on, the second of the day, and the new offset in seconds.
 type Change = (u16, u8, u32, i32);
 
 /// The starts of a zone's periods, the first at `i64::MIN`, each with its offset from UTC in seconds.

@@ -1,11 +1,13 @@
 //! firelink end to end: the real binary, real children, real signals.
 
-#![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and says why it is skipped")]
+#![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and prints its seed")]
 
 #[path = "support/own_process.rs"]
 mod own_process;
 #[path = "support/pty.rs"]
 mod pty;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/daemon.rs"]
 mod support;
 

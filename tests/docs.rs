@@ -22,6 +22,14 @@ use firelink::config::{Refused, Surroundings, load_text};
 
 #[path = "support/daemon.rs"]
 mod daemon;
+#[path = "docs/environment.rs"]
+mod environment;
+#[path = "docs/index.rs"]
+mod index;
+#[path = "docs/messages.rs"]
+mod messages;
+#[path = "docs/state_format.rs"]
+mod state_format;
 
 use daemon::PATIENCE;
 
@@ -35,6 +43,24 @@ struct Block {
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file of the source, with its text.
+fn source_files() -> Vec<(PathBuf, String)> {
+    let (mut folders, mut files) = (vec![root().join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path, text));
+            }
+        }
+    }
+    assert!(files.len() > 100);
+    files
 }
 
 fn pages() -> Vec<(String, Vec<Block>)> {

@@ -15,6 +15,8 @@ mod escaped;
 mod output;
 #[path = "support/own_process.rs"]
 mod own_process;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "exec/starting.rs"]
 mod starting;
 #[path = "exec/support.rs"]

@@ -3,7 +3,7 @@
 //! Each target takes bytes and states laws. `FIRELINK_FUZZ=seconds` goes on that long for each; without it a number of
 //! inputs is tried that takes a second or two. `FIRELINK_INPUT=n` tries one input again.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and prints the input")]
 
 #[path = "fuzz/crontab.rs"]
 mod crontab;

@@ -1,15 +1,17 @@
 //! Numbers for Prometheus, from a real daemon, and with a real Prometheus: `cargo test --test metrics`.
 //!
-//! `prometheus` and `promtool` are of Debian's package `prometheus`; `.ci/run` installs it. Where they are missing the test
-//! says so, and passes.
+//! `prometheus` and `promtool` are of Debian's package `prometheus`; `tests/setup all` installs it. Where they are missing
+//! the tests are skipped.
 
 #![cfg(all(feature = "web", feature = "metrics"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "this is a test, and says what it skips")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]
 
 #[path = "support/daemon.rs"]
 mod daemon;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/skip.rs"]
+mod skip;
 
 #[path = "metrics/prometheus.rs"]
 mod prometheus;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 
 /// Folders whose files still import each other.
-const KNOWN: &[&str] = &["cli", "config", "cron", "engine", "reactor", "store"];
+const KNOWN: &[&str] = &["cli", "config", "engine", "reactor"];
 
 /// A module's path below the crate: `["triggers", "s3", "poll"]`.
 type Module = Vec<String>;

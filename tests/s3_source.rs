@@ -11,6 +11,8 @@ mod hostile;
 mod moto_server;
 #[path = "support/s3.rs"]
 mod s3;
+#[path = "support/skip.rs"]
+mod skip;
 #[path = "support/tunnel.rs"]
 mod tunnel;
 

@@ -2,7 +2,7 @@
 //! moves, and the real daemon.
 
 #![cfg(feature = "sqs")]
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they skip")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "support/daemon.rs"]
 mod daemon;
@@ -12,6 +12,8 @@ mod host;
 mod moto_server;
 #[path = "support/sqs.rs"]
 mod server;
+#[path = "support/skip.rs"]
+mod skip;
 
 #[path = "sqs/boxes.rs"]
 mod boxes;

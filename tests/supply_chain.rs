@@ -2,7 +2,10 @@
 //!
 //! `cargo deny check` with the deny.toml beside Cargo.toml asks more (advisories, yanked versions); CI runs it.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and say why it is skipped")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "support/skip.rs"]
+mod skip;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -37,7 +40,7 @@ fn packages() -> Option<Vec<Value>> {
     cargo.args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", "x86_64-unknown-linux-gnu"]);
     let output = cargo.current_dir(root()).output().expect("cargo runs");
     if !output.status.success() {
-        println!("skipped: cargo can't tell what is built: {}", String::from_utf8_lossy(&output.stderr));
+        skip::skip(format_args!("cargo metadata fails: {}", String::from_utf8_lossy(&output.stderr)));
         return None;
     }
     let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");

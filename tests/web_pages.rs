@@ -1,7 +1,7 @@
 //! The pages, driven in a real browser: `cargo test --test web_pages`.
 //!
-//! It needs Chromium, Node and the modules of `tests/web_pages/package.json`; `.ci/run` installs them. Where one is
-//! missing the test says which, and passes.
+//! It needs Chromium, Node and the modules of `tests/web_pages/package.json`; `tests/setup all` installs them. Where
+//! one is missing the test is skipped.
 
 #![cfg(feature = "web")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "this is a test")]
@@ -15,6 +15,8 @@ use std::time::Duration;
 mod daemon;
 #[path = "support/http.rs"]
 mod http;
+#[path = "support/skip.rs"]
+mod skip;
 
 use daemon::{Place, text};
 use http::At;
@@ -90,7 +92,7 @@ fn tools() -> Option<(PathBuf, PathBuf, PathBuf)> {
     let modules = std::env::var_os("FIRELINK_TEST_WEB_MODULES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/web/node_modules"), PathBuf::from);
     let missing = |what: &str| {
-        eprintln!("skipped: {what} is not here; .ci/run installs it");
+        skip::skip(format_args!("{what} is not here; `tests/setup all` installs it"));
         None
     };
     let Some(node) = in_path(&["node", "nodejs"]) else { return missing("Node") };

@@ -134,7 +134,7 @@ mod tests {
             (_, true, false, ..) => '\'',
             (..) => '-',
         };
-        super::lanes(&graph)
+        super::lanes(graph)
             .iter()
             .map(|row| format!("{}{}", row.cells.iter().map(stroke).collect::<String>(), row.job.0))
             .collect()

@@ -360,7 +360,7 @@ mod tests {
         if sink.splices {
             assert_eq!(buffer.capacity(), 0);
         } else {
-            println!("skipped: the file system of temporary files does not know splice(2)");
+            crate::skip::skip("the file system of temporary files does not support splice(2)");
         }
     }
 

@@ -20,6 +20,7 @@
 mod after_deps;
 pub mod aws;
 mod cron;
+pub mod defaults;
 #[cfg(test)]
 mod echo;
 mod files;

@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use super::skip::skip;
 use super::support::{Daemon, PATIENCE, Place, is_alive};
 
 /// A group of the test's own; its processes are ended and it is removed with it.
 struct Group(PathBuf);
 
 impl Group {
-    /// `None`, with the reason printed, where there can be none.
+    /// `None`, and the test skipped, where there can be none.
     fn new(name: &str) -> Option<Group> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let Some(point) = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4)) else {
-            eprintln!("skipped: no cgroup file system of version 2 is mounted");
+            skip("no cgroup file system of version 2 is mounted");
             return None;
         };
         let dir = Path::new(point).join(format!("firelink-test-{name}-{}", std::process::id()));
         if let Err(error) = std::fs::create_dir(&dir) {
-            eprintln!("skipped: no control group can be made: {error}");
+            skip(format_args!("no control group can be made: {error}"));
             return None;
         }
         let group = Group(dir);
@@ -25,7 +26,7 @@ impl Group {
         // SAFETY: strings that end with a NUL, and a value with its length.
         let set = unsafe { nix::libc::setxattr(path.as_ptr(), c"user.delegate".as_ptr(), c"1".as_ptr().cast(), 1, 0) };
         if set != 0 {
-            eprintln!("skipped: a control group takes no attribute: {}", std::io::Error::last_os_error());
+            skip(format_args!("a control group takes no attribute: {}", std::io::Error::last_os_error()));
             return None;
         }
         Some(group)

@@ -165,12 +165,18 @@ while :; do wait; done
 "#;
     let place = place(script, "command: 'echo \"$FIRELINK_EVENT\" >> ran'");
     let daemon = place.start();
-    until("it has told its processes", || place.lines("ran").len() == 1);
+    until("the run with its processes has ended", || place.states("each") == ["succeeded"]);
     let pids: Vec<String> =
         serde_json::from_str::<Vec<u32>>(&place.lines("ran")[0]).unwrap().iter().map(u32::to_string).collect();
     assert!(pids.iter().all(|pid| is_alive(pid)), "{pids:?}");
+    let runs = |pid: &String, program: &str| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program)
+    };
+    // Before its exec one would still end by SIGTERM, and the other be in the plugin's group.
+    until("both parts have become `sleep`", || pids[1..].iter().all(|pid| runs(pid, "sleep")));
     daemon.terminate();
-    assert_eq!(pids.iter().filter(|pid| is_alive(pid)).count(), 0, "nothing of it lives");
+    // What had left its group was sent SIGKILL, which the daemon does not wait for.
+    until("nothing of it lives", || !pids.iter().any(|pid| is_alive(pid)));
     assert_eq!(place.states("each"), ["succeeded", "pending"], "what it said last waits");
     place.write("plugin.sh", "exec sleep 1000\n");
     let daemon = place.start();
@@ -213,7 +219,7 @@ fn a_daemon_that_was_killed_leaves_no_plugin_behind_after_the_next_start() {
     until("the new one lives", || payloads(&place).len() == 2);
     assert!(pids(1).iter().all(|pid| is_alive(pid)));
     daemon.terminate();
-    assert_eq!(pids(1).iter().filter(|pid| is_alive(pid)).count(), 0);
+    until("nothing of it lives", || !pids(1).iter().any(|pid| is_alive(pid)));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use super::own_process::in_own_process;
+use super::skip::skip;
 use super::support::{Daemon, PATIENCE, Place};
 
 const QUICK: &str = "jobs: [{ name: quick, trigger: manual, command: \"true\" }]";
@@ -134,7 +135,7 @@ fn a_thousand_idle_peers_and_deaf_followers_keep_no_job_from_firing() {
     let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     if hard < 2_000 {
-        eprintln!("skipped: only {hard} descriptors may be open here");
+        skip(format_args!("the hard limit of open files is {hard}"));
         return;
     }
     let daemon = place.start();
@@ -206,7 +207,7 @@ fn requests_with_random_damage_are_each_answered_or_end_their_peer_and_no_job_mi
 #[test]
 fn a_peer_of_another_user_is_refused() {
     if !nix::unistd::Uid::effective().is_root() {
-        eprintln!("skipped: only root can become another user");
+        skip("only root can become another user");
         return;
     }
     // The user is the process's, and other tests want to keep theirs.

@@ -1,19 +1,29 @@
-//! Becoming another user or group, which only root can: without root these tests return at once, because there is
-//! nothing that the kernel would allow.
+//! Becoming another user or group, which only root can: without root these tests are skipped, because the kernel
+//! allows none of it.
 
 use firelink::exec::spec::ExecSpec;
 use nix::unistd::{Group, Uid, User, getgrouplist};
 
 use crate::own_process::in_own_process;
+use crate::skip::skip;
 use crate::support::{argv, output_of, refusal, run, shell};
 
 fn as_user(user: &str) -> ExecSpec {
     ExecSpec { user: Some(user.into()), ..ExecSpec::default() }
 }
 
+/// True for root; else the test is skipped.
+fn is_root() -> bool {
+    let is_root = Uid::effective().is_root();
+    if !is_root {
+        skip("only root can become another user");
+    }
+    is_root
+}
+
 #[test]
 fn a_job_with_a_user_has_the_users_ids_groups_and_home() {
-    if !Uid::effective().is_root() {
+    if !is_root() {
         return;
     }
     let nobody = User::from_name("nobody").unwrap().unwrap();
@@ -37,7 +47,7 @@ fn a_job_with_a_user_has_the_users_ids_groups_and_home() {
 
 #[test]
 fn a_group_of_ones_own_choice_takes_the_place_of_the_users() {
-    if !Uid::effective().is_root() {
+    if !is_root() {
         return;
     }
     let daemon = Group::from_name("daemon").unwrap().unwrap();
@@ -49,7 +59,7 @@ fn a_group_of_ones_own_choice_takes_the_place_of_the_users() {
 
 #[test]
 fn a_variable_of_the_job_wins_over_the_accounts() {
-    if !Uid::effective().is_root() {
+    if !is_root() {
         return;
     }
     let spec = ExecSpec { env: vec![("HOME".into(), "/own".into())], ..as_user("nobody") };
@@ -58,7 +68,7 @@ fn a_variable_of_the_job_wins_over_the_accounts() {
 
 #[test]
 fn niceness_and_limits_are_set_with_the_rights_of_the_daemon() {
-    if !Uid::effective().is_root() {
+    if !is_root() {
         return;
     }
     // SAFETY: reading the niceness of this process touches no memory of ours.
@@ -77,7 +87,7 @@ fn an_account_that_is_not_there_is_named() {
 
 #[test]
 fn a_program_that_the_user_may_not_execute_says_so() {
-    if !Uid::effective().is_root() {
+    if !is_root() {
         return;
     }
     use std::os::unix::fs::PermissionsExt;
@@ -105,7 +115,13 @@ fn the_exit_status_of_a_program_that_became_root_is_not_lost_on_a_daemon_that_ma
         let flags = nix::sys::statvfs::statvfs(&std::env::temp_dir()).unwrap().flags();
         flags.contains(nix::sys::statvfs::FsFlags::ST_NOSUID)
     };
-    if !Uid::effective().is_root() || no_suid() || !in_own_process(NAME) {
+    if !is_root() {
+        return;
+    }
+    if no_suid() {
+        return skip("the file system of temporary files honours no set-user-id programs");
+    }
+    if !in_own_process(NAME) {
         return;
     }
     use std::os::unix::fs::PermissionsExt;

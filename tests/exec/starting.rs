@@ -120,10 +120,13 @@ fn a_nul_in_a_variable_or_an_argument_is_refused_by_name_and_not_by_value() {
 
 #[test]
 fn each_process_leads_a_group_of_its_own() {
-    let mut run = Run::start(&shell("ps -o pgid= -p $$; exec sleep 0"), &ExecSpec::default());
+    let mut run = Run::start(&shell("cat /proc/$$/stat; exec sleep 0"), &ExecSpec::default());
     let leader = run.child.pid().pid;
     assert_eq!(run.exit(), Exit::Code(0));
-    assert_eq!(String::from_utf8(run.written().unwrap()).unwrap().trim(), leader.to_string());
+    let stat = String::from_utf8(run.written().unwrap()).unwrap();
+    // Behind the name: its state, its parent, its group (proc_pid_stat(5)).
+    let group = stat.rsplit_once(") ").unwrap().1.split(' ').nth(2).unwrap();
+    assert_eq!(group, leader.to_string(), "{stat}");
 }
 
 #[test]

@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::daemon::{PATIENCE, Place, text};
 use crate::http::At;
 use crate::scrape::{JOBS, lively};
+use crate::skip::skip;
 
-/// True if the program is there; else says what is skipped.
+/// True if the program is there; else the test is skipped.
 fn is_there(program: &str) -> bool {
     let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(program).is_file());
     if !found {
-        println!("skipped: there is no {program} (Debian's package `prometheus`)");
+        skip(format_args!("there is no {program} (Debian's package `prometheus`)"));
     }
     found
 }

@@ -260,19 +260,19 @@ fn shell(name: &str, args: &[&str]) -> Option<String> {
             Some(text)
         }
         Err(error) => {
-            println!("skipped: {name}: {error}");
+            crate::skip::skip(format_args!("{name}: {error}"));
             None
         }
     }
 }
 
 #[test]
-fn zsh_reads_its_completions_if_it_is_there() {
+fn zsh_reads_its_completions() {
     shell("zsh", &["-n", "packaging/completions/_firelink"]);
 }
 
 #[test]
-fn fish_offers_commands_options_and_their_words_if_it_is_there() {
+fn fish_offers_commands_options_and_their_words() {
     for command in tree().all() {
         let path = command.path.join(" ");
         let script = |end: &str| format!("source packaging/completions/firelink.fish; complete -C 'firelink {path}{end}'");

@@ -317,6 +317,15 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Waits until a process has ended (it may be a zombie). For processes that are sent SIGKILL and that nothing waits for.
+pub fn wait_gone(pid: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while is_alive(pid) {
+        assert!(Instant::now() < deadline, "{pid} lives");
+        std::thread::yield_now();
+    }
+}
+
 /// True while a process with this id exists that is not a zombie.
 pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).unwrap_or_default();

@@ -1,10 +1,12 @@
 //! A server of AWS's services that is not Rust: moto, whose command `FIRELINK_TEST_MOTO` names (`pip install
-//! 'moto[server]'` makes a `moto_server`). Without the variable a test says that it was skipped.
+//! 'moto[server]'` makes a `moto_server`). Without the variable a test is skipped.
 
-#![allow(clippy::expect_used, clippy::print_stdout, reason = "a helper that fails fails its test, or says why it skips it")]
+#![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+
+use crate::skip::skip;
 
 /// A server, until it is dropped.
 pub struct Moto {
@@ -15,7 +17,7 @@ pub struct Moto {
 impl Moto {
     pub fn start() -> Option<Moto> {
         let Some(command) = std::env::var_os("FIRELINK_TEST_MOTO") else {
-            println!("skipped: FIRELINK_TEST_MOTO names no moto_server");
+            skip("FIRELINK_TEST_MOTO names no moto_server");
             return None;
         };
         let mut child = Command::new(command)

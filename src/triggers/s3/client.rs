@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
@@ -12,9 +11,8 @@ use crate::triggers::aws::errors::PollError;
 use crate::triggers::aws::http::Http;
 use crate::triggers::aws::session::{self, Limits, Session, is_foreign};
 use crate::triggers::aws::{ClientSettings, Service};
+use crate::triggers::defaults::SERVER_TIMEOUT;
 
-/// From a request to the first byte of its answer, without a `timeout` in the settings.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// For a whole page, as a multiple of the time to its first byte. A page of 1,000 keys is a few hundred kilobytes; a slower
 /// link is not usable.
 const PAGE_TIMEOUT_FACTOR: u32 = 3;
@@ -81,7 +79,7 @@ impl SharedClient {
 }
 
 async fn connect(settings: &ClientSettings) -> Result<Connected, PollError> {
-    let read_timeout = settings.timeout.unwrap_or(READ_TIMEOUT);
+    let read_timeout = settings.timeout.unwrap_or(SERVER_TIMEOUT);
     let limits = Limits { silence: read_timeout, whole: read_timeout.saturating_mul(PAGE_TIMEOUT_FACTOR) };
     let Session { loaded, http, endpoint, region, credentials } = session::open(settings, Service::S3, limits).await?;
     let config = aws_sdk_s3::config::Builder::from(&loaded)

@@ -15,11 +15,10 @@ use crate::triggers::aws::Service;
 use crate::triggers::aws::errors::PollError;
 use crate::triggers::aws::http::Http;
 use crate::triggers::aws::session::{self, Limits, Session};
+use crate::triggers::defaults::SERVER_TIMEOUT;
 
 /// The wait of a long poll: the maximum of SQS.
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// To the first byte of an answer, besides the long poll, without a `timeout` in the settings.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum of messages in one request of SQS.
 pub(super) const BATCH_SIZE: usize = 10;
 
@@ -232,7 +231,7 @@ async fn connect(watch: &SqsWatch) -> Result<Connected, PollError> {
     if settings.region.is_none() {
         settings.region = watch.queue.region().map(str::to_owned);
     }
-    let silence = settings.timeout.unwrap_or(READ_TIMEOUT);
+    let silence = settings.timeout.unwrap_or(SERVER_TIMEOUT);
     let limits = Limits { silence: LONG_POLL + silence, whole: LONG_POLL + 2 * silence };
     let Session { loaded, http, endpoint, region, credentials } = session::open(&settings, Service::Sqs, limits).await?;
     let mut config = aws_sdk_sqs::config::Builder::from(&loaded).region(region);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Existing, NameFilter};
 use crate::model::format_duration;
 use crate::triggers::Keys;
+use crate::triggers::defaults::POLL_INTERVAL;
 
 /// The keys of `source` as a map.
 pub(in crate::triggers) const SOURCE_KEYS: &[&str] =
@@ -12,8 +13,6 @@ pub(in crate::triggers) const SOURCE_KEYS: &[&str] =
 
 pub(in crate::triggers) const SOURCE_HELP: &str =
     "for example `source: \"s3://bucket/prefix/\"`, or a folder: `source: /srv/inbox`";
-
-const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A listing costs money and air time; a shorter interval is a mistake of units.
 const SHORTEST_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,7 +59,7 @@ pub(in crate::triggers) fn read_filter(keys: &mut dyn Keys) -> Option<Option<Nam
 
 pub(in crate::triggers) fn read_poll_interval(keys: &mut dyn Keys) -> Option<Duration> {
     if !keys.has("poll_interval") {
-        return Some(DEFAULT_POLL_INTERVAL);
+        return Some(POLL_INTERVAL);
     }
     let interval = keys.duration("poll_interval")?;
     if interval < SHORTEST_POLL_INTERVAL {
