@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use daemon::{PATIENCE, Place};
+use daemon::{Place, TEST_TIMEOUT};
 use firelink::store::JOURNAL;
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ impl Scene {
     fn end(&self, daemon: daemon::Daemon<'_>, arrived: &Arrivals) {
         let (place, files, objects) = (&self.place, arrived.files, arrived.objects);
         let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let history = place.history(&[]);
             if events(&history, "files") >= files && events(&history, "objects") >= objects {
@@ -147,7 +147,7 @@ impl Scene {
         // A paused job would keep what is queued; one that is not due for long lets it run.
         place.write("firelink.yaml", &calm(&self.config));
         place.prints(&["ctl", "reload"]);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
             assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
             std::thread::sleep(Duration::from_millis(50));
@@ -185,7 +185,7 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_agai
         arrivals.go_on(&scene, 400);
         // A machine with much else to do leaves a daemon no time to get busy in a round: then some have what time it takes.
         if round >= rounds {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + TEST_TIMEOUT);
             while !journal() && Instant::now() < deadline {
                 std::thread::yield_now();
             }
@@ -228,7 +228,7 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_whose_disk_is_full_again_and_
     // A busy machine may have given it no time to write while there was no room.
     if reported == 0 {
         room(daemon.pid(), 1);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !has_error() {
             assert!(Instant::now() < deadline, "the full disk is never reported");
         }

@@ -456,7 +456,7 @@ impl Children {
     /// Removes the control groups of which everything has died by now; if there are others, when to look again.
     pub fn bury_groups(&mut self) -> Option<Duration> {
         let cgroups = self.cgroups.as_mut().ok()?;
-        cgroups.bury();
+        cgroups.remove_empty();
         cgroups.look_again_after()
     }
 

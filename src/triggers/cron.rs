@@ -122,7 +122,8 @@ fn read_catch_up(keys: &mut dyn Keys) -> Option<CatchUp> {
         "all" => Some(CatchUp::All),
         other => {
             let message = format!("invalid value `{other}` for `catch_up`: expected `none`, `last` or `all`");
-            keys.error(text.place, message, String::new());
+            let help = "after a time without a daemon, `last` runs the latest missed deadline and `all` each of them";
+            keys.error(text.place, message, help.into());
             None
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::support::{Daemon, PATIENCE, Place, is_alive};
+use super::support::{Daemon, Place, TEST_TIMEOUT, is_alive};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ fn warnings(daemon: &Daemon<'_>) -> String {
 
 /// Asks again and again, which makes the daemon turn, until it is so.
 fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is() {
         assert!(Instant::now() < deadline, "it never came to be that {what}");
         // Asking starts processes, and other tests want the processor too.
@@ -118,7 +118,7 @@ fn one_that_is_not_there_is_a_warning_and_the_rest_goes_on() {
         "jobs:\n  - { name: each, trigger: { type: plugin, command: [./nowhere], restart: never } }\n  - { name: other, trigger: manual }\n",
     );
     let daemon = place.start();
-    let told = "each: the plugin can't be started: `./nowhere` does not exist and is not started again (restart: never)";
+    let told = "each: the plugin can't be started: `./nowhere` does not exist and is not restarted (restart: never)";
     assert_eq!(warnings(&daemon), told);
     assert_eq!(daemon.trigger("other")["state"], "succeeded");
     daemon.terminate();
