@@ -6,7 +6,7 @@ use std::ptr;
 
 use nix::libc;
 
-/// Gives both back to the kernel.
+/// Releases both to the kernel.
 pub(super) fn trim() {
     trim_heap();
     // Only a matter of how much is counted as this process's: without /proc it stays as it is.
@@ -19,7 +19,7 @@ pub(super) fn trim() {
     }
 }
 
-/// Gives free memory back where the C library holds on to it (malloc_trim(3), glibc); musl does not.
+/// Releases free memory where the C library holds on to it (malloc_trim(3), glibc); musl does not.
 fn trim_heap() {
     // SAFETY: it takes a number, and only touches what the allocator itself has marked as free.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -86,7 +86,7 @@ Anonymous:             0 kB
 
     #[test]
     fn everything_works_as_before_when_all_of_it_is_dropped() {
-        trim();
+        trim_heap();
         assert_eq!(crate::model::format_size(1 << 20), "1MiB");
     }
 }

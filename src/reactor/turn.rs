@@ -1,328 +1,226 @@
-//! Effects become acts, in one place: records, then sources, then processes, then words.
+//! One turn of the loop, for any [`Host`]: events go into the engine, its changes into the state, and then its effects are
+//! carried out, in one place and always in this order:
+//!
+//! 1. the changes of the whole turn, in one transaction (or one append to the journal, see `ledger`);
+//! 2. the sources whose batches were in it are answered;
+//! 3. observers are notified;
+//! 4. what follows attempts and runs that ended: hooks, replies to those that wait;
+//! 5. processes are started and signalled.
+//!
+//! A death between any two of them leaves a state from which the next daemon goes on; `tests/simulation` runs this code
+//! under a host that dies there.
 
-use super::children::About;
-use super::clocks::Clocks;
-use super::gather::{self, Acts};
-use super::hooks::{How, Which};
-use super::{Reactor, WaitFor, diary};
-use crate::control::commands::events::{Happened, What};
-use crate::control::commands::{logs, stop, trigger};
-use crate::control::protocol::Reply;
-use crate::engine::{Change, Effect, Event, Notice, RunState, Spawn};
-use crate::model::{JobId, Outcome, RunId, RunView, StateWord};
+use std::time::Duration;
+
+use super::core::Core;
+use super::host::{EndedRun, FollowUp, FoundBatch, Host};
+use super::ledger::{Acts, TurnChanges, Written};
+use crate::engine::{Change, Deadlines, Effect, Event, Restored, RestoredProcess, RunState};
+use crate::model::{Elapsed, Exit, RunId};
 use crate::store::{StoredRun, WatchRecord};
-use crate::triggers::Readiness;
 
-impl<C: Clocks> Reactor<C> {
-    /// Batches become runs; while the disk refuses, they are handed back, because an object that is not recorded as
-    /// seen would be found again.
-    pub(super) fn take_batches(&mut self, effects: &mut Vec<Effect>) -> Vec<(u32, WatchRecord)> {
+/// A failed attempt that another one follows.
+struct Retried {
+    run: RunId,
+    exit: Option<Exit>,
+    reason: String,
+}
+
+impl Core {
+    /// Goes on where an earlier daemon ended: its processes are watched, every deadline is armed, every source is started.
+    ///
+    /// # Errors
+    /// The host's reason to halt.
+    pub fn start<H: Host>(&mut self, host: &mut H, mut restored: Restored, same_boot: bool) -> Result<(), H::Halt> {
+        for (record, process) in &mut restored.running {
+            if let Some(pid) = host.adopt(&self.config, record, same_boot) {
+                *process = RestoredProcess::Alive(pid);
+            }
+        }
+        host.adopted_all(self)?;
+        let mut effects = Vec::new();
+        host.drive_start(&mut self.engine, self.now, restored, &mut effects)?;
+        host.configured(self)?;
+        self.apply(host, effects, Vec::new())?;
+        self.ledger.look_for_gone_jobs();
+        host.start_sources(self)
+    }
+
+    /// Everything that is to be handled at this instant.
+    ///
+    /// # Errors
+    /// The host's reason to halt.
+    pub fn turn<H: Host>(&mut self, host: &mut H) -> Result<(), H::Halt> {
+        host.begin_turn(self)?;
+        let mut effects: Vec<Effect> = Vec::new();
+        self.drain_inbox(host, &mut effects)?;
+        let batches = self.take_batches(host, &mut effects)?;
+        host.drive(&mut self.engine, self.now, Event::Tick, &mut effects)?;
+        self.apply(host, effects, batches)?;
+        host.after_acts(self)?;
+        self.prune(host);
+        self.reload_if_asked(host)?;
+        self.ledger.copy_if_due(self.now.elapsed, &self.config);
+        host.end_turn(self)?;
+        self.idle(host)
+    }
+
+    /// When the next turn has to be at the latest, but for [pruning](Ledger::next_prune), which can wait.
+    pub fn next_deadlines<H: Host>(&mut self, host: &H) -> Deadlines {
+        let mut deadlines = self.engine.next_deadlines();
+        let others = [self.ledger.next_wake(), host.next_wake()];
+        deadlines.elapsed = others.into_iter().flatten().chain(deadlines.elapsed).min();
+        deadlines
+    }
+
+    /// Writes everything that is held back, in the journal or waiting in memory.
+    pub(super) fn commit_all<H: Host>(&mut self, host: &mut H) -> Result<(), H::Halt> {
+        match self.ledger.commit_all() {
+            Some(written) => host.written(self, written),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn drain_inbox<H: Host>(&mut self, host: &mut H, effects: &mut Vec<Effect>) -> Result<(), H::Halt> {
+        for event in self.take_events() {
+            host.drive(&mut self.engine, self.now, event, effects)?;
+        }
+        Ok(())
+    }
+
+    /// Batches become runs. While writes fail they are refused, because an object that is not recorded as seen would be
+    /// found again.
+    fn take_batches<H: Host>(&mut self, host: &mut H, effects: &mut Vec<Effect>) -> Result<Vec<(u32, WatchRecord)>, H::Halt> {
         let mut taken = Vec::new();
-        for (watch, job, batch) in self.watches.take_batches() {
+        for FoundBatch { source, job, batch } in host.take_batches(self)? {
             // Nothing else may come that would have the store try again.
-            if self.store.trouble().is_some() && !self.commit(Vec::new(), Vec::new()) {
-                self.call_source(watch, Readiness::NotRecorded);
-                continue;
+            if self.ledger.trouble().is_some() {
+                let written = self.ledger.retry();
+                host.written(self, written)?;
+                if matches!(written, Written::Failed { .. }) {
+                    host.answer_source(self, source, false)?;
+                    continue;
+                }
             }
             if batch.baseline_done {
                 let name = &self.config.jobs[job.index()].name;
-                log::info!("{name}: the first scan is done; what is new or changed from now on makes runs");
+                log::info!("{name}: the first scan is done; new and changed objects make runs from now on");
             }
             let events = batch.events.iter().map(|event| event.to_string().into()).collect();
-            self.engine.handle(self.now, Event::Fired { job, events }, effects);
-            taken.push((watch, WatchRecord { job, batch }));
+            host.drive(&mut self.engine, self.now, Event::Fired { job, events }, effects)?;
+            taken.push((source, WatchRecord { job, batch }));
         }
-        taken
+        Ok(taken)
     }
 
-    pub(super) fn apply(&mut self, effects: Vec<Effect>, batches: Vec<(u32, WatchRecord)>) {
-        if !effects.is_empty() {
-            self.metrics.changed(self.now.elapsed);
+    /// Carries out what the engine decided; see the module for the order.
+    pub(super) fn apply<H: Host>(
+        &mut self,
+        host: &mut H,
+        effects: Vec<Effect>,
+        batches: Vec<(u32, WatchRecord)>,
+    ) -> Result<(), H::Halt> {
+        let Acts { changes, rest, needs_commit_before_acting, can_be_held } = host.review(self, Acts::sort(effects))?;
+        let ended: Vec<EndedRun> = changes.iter().filter_map(ended_run).collect();
+        let retried: Vec<Retried> = changes.iter().filter_map(retried_attempt).collect();
+        let (sources, records): (Vec<u32>, Vec<WatchRecord>) = batches.into_iter().unzip();
+        let changes = TurnChanges { changes, records, may_be_held: can_be_held && !needs_commit_before_acting };
+        let written = self.ledger.write(self.now.elapsed, &self.config, changes);
+        host.written(self, written)?;
+        for source in sources {
+            host.answer_source(self, source, true)?;
         }
-        let Acts { changes, rest, presses } = gather::sort(effects);
-        let ended: Vec<StoredRun> = changes.iter().filter_map(ended_run).collect();
-        let (watches, records): (Vec<u32>, Vec<WatchRecord>) = batches.into_iter().unzip();
-        let presses = presses || !records.is_empty();
-        if let Some(changes) = self.held.gather(self.now.elapsed, self.config.commit_every, changes, presses)
-            && !(changes.is_empty() && records.is_empty())
-        {
-            self.write(changes, records);
+        for effect in &rest {
+            if let Effect::Notify(story) = effect {
+                host.notify(self, story, &ended)?;
+            }
         }
-        for watch in watches {
-            self.call_source(watch, Readiness::Recorded);
+        for Retried { run, exit, reason } in &retried {
+            if let Some((job, row)) = self.engine.run(*run).map(|record| (record.job, StoredRun::from(record))) {
+                host.follow_up(self, FollowUp::Retry { job, row: &row, exit: *exit, reason })?;
+            }
+        }
+        for run in &ended {
+            host.follow_up(self, FollowUp::Ended(run))?;
         }
         for effect in rest {
-            self.act(effect, &ended);
+            self.act(host, effect, &ended)?;
         }
+        Ok(())
     }
 
-    /// What was held back or jotted down is committed.
-    pub(super) fn commit_held(&mut self) {
-        if !self.held.is_empty() || self.store.journal_bytes() > 0 || self.store.trouble().is_some() {
-            let held = self.held.take();
-            self.commit(held, Vec::new());
-        }
-    }
-
-    /// Makes a turn's changes safe; true if the disk takes them, and with them what it refused before.
-    fn write(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
-        if let Some(sync) = &self.config.sync {
-            self.sync_at.get_or_insert(self.now.elapsed + sync.every);
-        }
-        let now = self.now.elapsed;
-        if records.is_empty() && !self.pace.allows(now) && self.store.append(&changes) {
-            self.pace.jotted(now);
-            return true;
-        }
-        self.commit(changes, records)
-    }
-
-    /// Has the database take them. Each change of the disk's mind is told once.
-    pub(super) fn commit(&mut self, changes: Vec<Change>, records: Vec<WatchRecord>) -> bool {
-        self.pace.caught_up();
-        let written = self.store.commit(changes, records);
-        let works = written.is_ok();
-        if !works {
-            self.metrics.store_failed(self.now.elapsed);
-        }
-        match written {
-            Ok(()) if self.trouble_told => {
-                self.trouble_told = false;
-                log::warn!("the state can be written again; nothing of it is missing");
-                self.service.notify.status("the state can be written again");
-            }
-            Ok(()) => {}
-            Err(error) if !self.trouble_told => {
-                self.trouble_told = true;
-                self.service.notify.status(&format!("jobs go on, but {error}"));
-                log::error!("{error}; jobs go on in memory, and what was not written is tried again with each change");
-            }
-            Err(_) => {}
-        }
-        works
-    }
-
-    /// Copies a state that is kept in memory to where the configuration says.
-    pub(super) fn copy_state(&mut self) {
-        self.sync_at = None;
-        let Some(sync) = &self.config.sync else { return };
-        match self.store.copy_to(&sync.to) {
-            Ok(()) => self.sync_trouble = None,
-            Err(error) => {
-                log::error!("{error}; it is tried again in {}", crate::model::format_duration(sync.every));
-                self.sync_at = Some(self.now.elapsed + sync.every);
-                self.sync_trouble = Some(error.to_string());
-            }
-        }
-    }
-
-    fn act(&mut self, effect: Effect, ended: &[StoredRun]) {
+    fn act<H: Host>(&mut self, host: &mut H, effect: Effect, ended: &[EndedRun]) -> Result<(), H::Halt> {
         match effect {
-            Effect::Record(_) => {}
-            Effect::Spawn(spawn) => self.spawn(*spawn),
-            Effect::Signal { run, signal } => {
-                // One that is ended as soon as it is started.
-                if self.children.is_coming_up(run) {
-                    self.settle(true);
-                }
-                self.children.signal(run, signal);
-            }
-            Effect::Load { job, from, limit } => match self.store.load_pending(job, from, limit) {
-                Ok(runs) => self.inbox.push_back(Event::Loaded { job, runs }),
-                Err(error) => {
+            Effect::Record(_) | Effect::Notify(_) => {}
+            Effect::Spawn(spawn) => host.spawn(self, spawn)?,
+            Effect::Signal { run, signal } => host.signal(self, run, signal)?,
+            Effect::Load { job, from, limit } => {
+                let runs = self.ledger.store().load_pending(job, from, limit).unwrap_or_else(|error| {
                     log::error!("waiting runs can't be read: {error}; they are read at the next start");
-                    self.inbox.push_back(Event::Loaded { job, runs: Vec::new() });
-                }
-            },
-            Effect::CheckClock => {
-                if self.clocks.is_synchronized() {
-                    self.inbox.push_back(Event::ClockSynced);
-                }
-            }
-            Effect::Triggered { ticket, run } => self.answer_trigger(ticket, run, ended),
-            Effect::Notify(story) => self.tell(&story, ended),
-            Effect::Stopped => {
-                self.settle(true);
-                self.commit_held();
-                if self.engine.alive() > 0 {
-                    self.children.leave();
-                }
-                self.hooks.hurry(self.now.elapsed);
-                self.stopped = true;
-            }
-        }
-    }
-
-    /// The process comes up while the loop goes on, until it has nothing else to do.
-    fn spawn(&mut self, spawn: Spawn) {
-        if self.children.is_full() {
-            self.settle(true);
-        }
-        match self.children.begin(&self.config.jobs[spawn.job.index()], &spawn) {
-            Ok(()) => self.spawning.push(spawn),
-            Err(reason) => self.inbox.push_back(Event::NotStarted { run: spawn.run, reason }),
-        }
-    }
-
-    /// Tells the engine of the processes that have come up; waits for the others if that is asked for.
-    pub(super) fn settle(&mut self, wait: bool) {
-        for (run, started) in self.children.settle(&mut self.io, wait) {
-            let spawn = self.spawning.iter().position(|spawn| spawn.run == run).map(|at| self.spawning.swap_remove(at));
-            let event = match started {
-                Ok(pid) => {
-                    if let Some(spawn) = spawn {
-                        self.count_start(&spawn);
-                    }
-                    Event::Started { run, pid }
-                }
-                Err(reason) => Event::NotStarted { run, reason },
-            };
-            self.inbox.push_back(event);
-        }
-    }
-
-    fn tell(&mut self, story: &Notice, ended: &[StoredRun]) {
-        diary::log_story(&self.config, story);
-        self.tell_callers(story, ended);
-        if self.is_followed() {
-            self.announce(&diary::event_of(&self.config, self.now.wall, story));
-        }
-        match story {
-            Notice::Ended { run, job, outcome, exit, reason, .. } => {
-                let success = *outcome == Outcome::Succeeded;
-                let row = ended.iter().find(|row| row.id == *run);
-                self.count_story(story, row);
-                let follows = Which::after(*outcome).zip(row).is_some_and(|(hook, row)| {
-                    let reason = reason.as_deref().unwrap_or_default();
-                    self.follow_up(*job, row, &How { hook, state: outcome.word(), exit: *exit, reason })
+                    Vec::new()
                 });
-                if !follows {
-                    self.children.finish(*run, success);
-                }
-                self.pruning.note(*job, 1);
-                self.answer_waiters(*run, ended);
-                if let Some(watch) = self.watches.follower(*job) {
-                    let event = row.and_then(|row| serde_json::from_str(row.event.as_deref()?).ok()).unwrap_or_default();
-                    self.call_source(watch, Readiness::RunEnded { event, state: outcome.word() });
+                self.push(Event::Loaded { job, runs });
+            }
+            Effect::CheckClock => {
+                if host.is_clock_synchronized() {
+                    self.push(Event::ClockSynced);
                 }
             }
-            Notice::WillRetry { run, job, exit, reason, .. } => {
-                self.count_story(story, None);
-                if let Some(record) = self.engine.run(*run) {
-                    let row = StoredRun::from(record);
-                    self.follow_up(*job, &row, &How { hook: Which::Retry, state: StateWord::Pending, exit: *exit, reason });
-                }
-            }
-            Notice::Missed { job, count, .. } => {
-                self.count_story(story, None);
-                self.pruning.note(*job, *count);
-            }
-            _ => self.count_story(story, None),
-        }
-    }
-
-    fn is_followed(&self) -> bool {
-        self.peers.has_followers() || self.window.is_followed()
-    }
-
-    /// What the daemon itself does.
-    pub(super) fn tell_of_itself(&mut self, what: What, reason: &str) {
-        if self.is_followed() {
-            let mut happened = Happened::new(self.config.zone.rfc3339(self.now.wall), what);
-            happened.reason = Some(reason.into());
-            self.announce(&happened);
-        }
-    }
-
-    /// Tells everybody who follows.
-    fn announce(&mut self, happened: &Happened) {
-        let Ok(mut line) = serde_json::to_string(happened) else { return };
-        if self.window.is_followed() {
-            self.window.tell(happened, &line);
-        }
-        line.push('\n');
-        self.peers.stream(&line, self.now.elapsed, &mut self.io);
-    }
-
-    /// Starts the hook that follows; false if nothing does.
-    fn follow_up(&mut self, job: JobId, row: &StoredRun, how: &How<'_>) -> bool {
-        let about = About {
-            run: row.id,
-            attempt: row.attempt,
-            trigger: row.trigger,
-            scheduled_at: row.scheduled_at,
-            event: row.event.as_deref(),
-        };
-        let job = &self.config.jobs[job.index()];
-        self.hooks.start(&mut self.io, &mut self.children, job, &about, how, self.now.elapsed)
-    }
-
-    /// How a run stands: as it ended in this turn, else in the engine's memory, else in the store.
-    pub(super) fn view(&mut self, run: RunId, ended: &[StoredRun]) -> Option<RunView> {
-        if let Some(record) = self.engine.run(run) {
-            return Some(self.show(&StoredRun::from(record), record.job));
-        }
-        let stored = match ended.iter().find(|stored| stored.id == run) {
-            // Its job's row is not filled in here; the numbers say whose it is.
-            Some(stored) => return Some(self.show(stored, JobId(u32::try_from(stored.job_row).unwrap_or(0)))),
-            None => self.store.run(run).ok().flatten()?,
-        };
-        let name = self.store.job_of(stored.job_row).map_or("?", |job| &*self.config.jobs[job.index()].name);
-        Some(stored.view(name, self.config.zone, &self.state_dir))
-    }
-
-    pub(super) fn show(&self, run: &StoredRun, job: JobId) -> RunView {
-        let job = &self.config.jobs[job.index()];
-        run.view(&job.name, job.zone, &self.state_dir)
-    }
-
-    fn answer_trigger(&mut self, ticket: u64, run: RunId, ended: &[StoredRun]) {
-        let Some(ticket) = self.tickets.remove(&ticket) else { return };
-        let Some(view) = self.view(run, ended) else { return };
-        if ticket.wait && !view.state.is_end() {
-            self.waiters.push(super::Waiter { peer: ticket.peer, what: WaitFor::Run(run) });
-        } else {
-            self.peers.reply(ticket.peer, &Reply::done(&trigger::Triggered { run: view }), self.now.elapsed, &mut self.io);
-        }
-    }
-
-    fn answer_waiters(&mut self, run: RunId, ended: &[StoredRun]) {
-        let done = |waiter: &super::Waiter| matches!(waiter.what, WaitFor::Run(of) | WaitFor::Logs(of) if of == run);
-        if !self.waiters.iter().any(done) {
-            return;
-        }
-        let Some(view) = self.view(run, ended) else { return };
-        for waiter in self.waiters.extract_if(.., |waiter| done(waiter)).collect::<Vec<_>>() {
-            let reply = match waiter.what {
-                WaitFor::Logs(_) => {
-                    let path = crate::store::log_path(&self.state_dir, &view.job, run).display().to_string();
-                    Reply::done(&logs::Logs { run: view.clone(), path })
-                }
-                WaitFor::Run(_) | WaitFor::Stop => Reply::done(&trigger::Triggered { run: view.clone() }),
-            };
-            self.peers.reply(waiter.peer, &reply, self.now.elapsed, &mut self.io);
-        }
-    }
-
-    pub(super) fn answer_stop(&mut self) {
-        log::info!("stopped");
-        let done = self.exec_answer.take().unwrap_or_else(|| Reply::done(&stop::Stopped { pid: std::process::id() }));
-        for waiter in std::mem::take(&mut self.waiters) {
-            if matches!(waiter.what, WaitFor::Stop) {
-                self.peers.reply(waiter.peer, &done, self.now.elapsed, &mut self.io);
+            Effect::Triggered { ticket, run } => host.triggered(self, ticket, run, ended)?,
+            Effect::Stopped => {
+                host.collect_started(self, true)?;
+                self.commit_all(host)?;
+                self.stopped = true;
+                host.stopped(self)?;
             }
         }
+        Ok(())
+    }
+
+    /// Deletes a few old runs, if that is due.
+    fn prune<H: Host>(&mut self, host: &H) {
+        if self.ledger.next_prune().is_some_and(|at| at <= self.now.elapsed) {
+            let quiet = self.quiet(host);
+            self.ledger.prune(self.now, &self.config, quiet);
+        }
+    }
+
+    /// Uses the time until the next deadline for the state, if there is nothing else to do.
+    fn idle<H: Host>(&mut self, host: &mut H) -> Result<(), H::Halt> {
+        if self.has_events() || host.is_busy() {
+            return Ok(());
+        }
+        if let Some(written) = self.ledger.commit_journal_if_due(self.now.elapsed, self.engine.alive()) {
+            host.written(self, written)?;
+            // It may have waited for this.
+            self.prune(host);
+        }
+        let quiet = self.quiet(host);
+        self.ledger.idle_maintenance(quiet);
+        Ok(())
+    }
+
+    /// For how long nothing is due.
+    fn quiet<H: Host>(&mut self, host: &H) -> Duration {
+        let deadlines = self.next_deadlines(host);
+        let wall = deadlines.wall.map(|at| at.since(self.now.wall));
+        let elapsed = deadlines.elapsed.map(|at: Elapsed| at.since(self.now.elapsed));
+        wall.into_iter().chain(elapsed).min().unwrap_or(Duration::MAX)
     }
 }
 
-/// The row of a run that ended in this turn; its `job_row` holds the job's index, until the store fills in its own.
-fn ended_run(change: &Change) -> Option<StoredRun> {
+fn ended_run(change: &Change) -> Option<EndedRun> {
     match change {
         Change::Run { record, .. } if matches!(record.state, RunState::Ended(_)) => {
-            let mut row = StoredRun::from(&**record);
-            row.job_row = i64::from(record.job.0);
-            Some(row)
+            Some(EndedRun { job: record.job, row: StoredRun::from(&**record) })
         }
+        _ => None,
+    }
+}
+
+fn retried_attempt(change: &Change) -> Option<Retried> {
+    match change {
+        Change::AttemptFailed { run, exit, reason, .. } => Some(Retried { run: *run, exit: *exit, reason: reason.clone() }),
         _ => None,
     }
 }

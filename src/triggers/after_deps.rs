@@ -6,7 +6,7 @@ use crate::model::TriggerWord;
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: TriggerWord::AfterDeps.as_str(), keys: &["condition"], build };
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct AfterDeps;
 
 fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {

@@ -11,7 +11,7 @@ use crate::model::TriggerWord;
 pub static TYPE: TriggerType =
     TriggerType { word: TriggerWord::Cron.as_str(), keys: &["schedule", "timezone", "jitter", "catch_up"], build };
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Cron {
     /// The schedules as configured, for messages.
     text: Box<str>,

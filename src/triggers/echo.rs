@@ -13,7 +13,7 @@ use crate::model::{Batch, TriggerWord};
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: "echo", keys: &["text"], build };
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Echo {
     text: String,
 }

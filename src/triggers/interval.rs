@@ -13,7 +13,7 @@ pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Interval.as_str(
 /// A shorter period is a busy loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Interval(Arc<Grid>);
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {

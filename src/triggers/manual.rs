@@ -6,7 +6,7 @@ use crate::model::TriggerWord;
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Manual.as_str(), keys: &[], build };
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Manual;
 
 fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {

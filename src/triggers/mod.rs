@@ -38,6 +38,7 @@ mod startup;
 pub mod watch;
 mod watch_trigger;
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
@@ -93,13 +94,30 @@ impl fmt::Debug for TriggerType {
     }
 }
 
-/// One job's trigger, as configured.
-pub trait Trigger: fmt::Debug + Send + Sync {
+/// The comparison of triggers at a reload; every [`Trigger`] that is `PartialEq` has it.
+pub trait SameTrigger {
+    /// True if the other is of the same type and has the same settings.
+    fn same_as(&self, other: &dyn Trigger) -> bool;
+}
+
+impl<T: Trigger + PartialEq> SameTrigger for T {
+    fn same_as(&self, other: &dyn Trigger) -> bool {
+        (other as &dyn Any).downcast_ref::<T>().is_some_and(|other| self == other)
+    }
+}
+
+impl PartialEq for dyn Trigger {
+    fn eq(&self, other: &dyn Trigger) -> bool {
+        self.same_as(other)
+    }
+}
+
+/// One job's trigger, as configured. A reload keeps the source of a job whose trigger is equal before and after.
+pub trait Trigger: SameTrigger + Any + fmt::Debug + Send + Sync {
     /// The trigger of its runs in `status` and in the history. Types may share a word: all watches are `watch`.
     fn kind(&self) -> TriggerWord;
 
-    /// One line for `check` and `status`: `cron 0 18 * * *`, `watch s3://bucket/input/`. Two triggers with the same
-    /// line and the same [`Trigger::timing`] are the same trigger, which is how a reload knows what it may keep.
+    /// One line for `check` and `status`: `cron 0 18 * * *`, `watch s3://bucket/input/`.
     fn summary(&self) -> String;
 
     /// When it fires, in English, if that can be said: `every day at 18:00`.
@@ -132,4 +150,38 @@ pub trait Trigger: fmt::Debug + Send + Sync {
 #[must_use]
 pub fn find_type(word: &str) -> Option<&'static TriggerType> {
     REGISTRY.iter().copied().find(|t| t.word == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Surroundings, load_text};
+
+    #[test]
+    fn a_trigger_is_the_same_after_a_reload_if_nothing_of_it_has_changed() {
+        let load = |trigger: &str| {
+            let around = Surroundings { start_dir: "/".into(), machine_seed: 1, uid: 65_534 };
+            let text = format!("jobs: [{{ name: a, command: work, trigger: {trigger} }}]");
+            load_text(Path::new("f"), &text, &around).expect("a valid file").jobs.remove(0)
+        };
+        let triggers = [
+            "manual",
+            "startup",
+            "{ type: cron, schedule: '1 * * * *' }",
+            "{ type: cron, schedule: '2 * * * *' }",
+            "{ type: interval, every: 5m }",
+            "{ type: interval, every: 6m }",
+            "{ type: watch, source: /in }",
+            "{ type: watch, source: /in, filter: '*.txt' }",
+            "{ type: watch, source: /in, filter: '*.csv' }",
+            "{ type: plugin, command: listen }",
+            "{ type: plugin, command: listen, restart: never }",
+        ];
+        for (row, one) in triggers.iter().enumerate() {
+            for (column, other) in triggers.iter().enumerate() {
+                assert_eq!(load(one) == load(other), row == column, "{one} and {other}");
+                assert_eq!(*load(one).trigger == *load(other).trigger, row == column, "{one} and {other}");
+            }
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::model::TriggerWord;
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Startup.as_str(), keys: &[], build };
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Startup;
 
 fn build(_: &mut dyn Keys, _: &JobContext<'_>) -> Option<Box<dyn Trigger>> {

@@ -80,7 +80,7 @@ fn is_folder(keys: &mut dyn Keys) -> bool {
 }
 
 /// One job's watch, as configured.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Watch {
     Bucket(S3Watch),
     Queue(SqsWatch),

@@ -1,23 +1,23 @@
 //! The world around one daemon after the other: clocks, processes, a disk, what is watched, and people. The engine, the
-//! configuration, the triggers' arithmetic, the store with its SQLite and the order in which the reactor does things are
-//! the real ones; what the kernel would do is a model.
+//! configuration, the triggers' arithmetic, the store with its SQLite and the turn and the reload of the reactor are the
+//! real ones; `host` is a model of what the kernel does.
 
+mod host;
 mod lives;
-mod turn;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use firelink::config::Config;
-use firelink::engine::{Engine, Event, Request, RunState};
-use firelink::model::Batch;
-use firelink::model::{Elapsed, Exit, JobId, Now, Pid, RunId, WallTime};
-use firelink::reactor::gather::Held;
-use firelink::store::Store;
+use firelink::config::Job;
+use firelink::engine::{Event, Request, RunRecord};
+use firelink::model::{Batch, Elapsed, Exit, JobId, Now, Pid, RunId, WallTime};
+use firelink::reactor::{Core, Host};
+use firelink::triggers::Trigger;
 
 use super::case::{Case, Death, Step};
-use super::ledger::{Broken, Ledger};
+use super::oracle::{Broken, Oracle};
 use super::random::Random;
 use super::vfs;
 
@@ -33,41 +33,35 @@ struct Process {
     run: u64,
     attempt: u32,
     job: String,
-    ends: Option<Elapsed>,
+    ends: Elapsed,
     exit: Exit,
     ignores_term: bool,
     pid: Pid,
-    killed: bool,
+    /// The daemon knows that it has executed its program.
+    is_reported: bool,
 }
 
 /// What waits for events outside, for one job.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Source {
+    id: JobId,
     job: String,
-    trigger: String,
+    trigger: Arc<dyn Trigger>,
     plugin: bool,
     seen: BTreeMap<u128, u64>,
     baseline_done: bool,
     under_way: Option<Batch>,
 }
 
-/// One daemon.
-struct Daemon {
-    engine: Engine,
-    store: Store,
-    config: Config,
-    held: Held,
-    inbox: VecDeque<Event>,
-    sources: Vec<Source>,
-    next_config: Option<usize>,
-    stopped: bool,
-    leaves: bool,
-    /// Nobody set the clock and nobody slept since the last look at what passed by.
-    steady_since: Option<WallTime>,
+impl Source {
+    fn new(id: JobId, job: &Job, plugin: bool) -> Source {
+        let (name, trigger) = (job.name.to_string(), Arc::clone(&job.trigger));
+        Source { id, job: name, trigger, plugin, seen: BTreeMap::new(), baseline_done: false, under_way: None }
+    }
 }
 
 /// Why a turn did not come to its end.
-enum Halt {
+pub enum Halt {
     Died,
     Broken(Broken),
 }
@@ -89,33 +83,59 @@ pub struct Tally {
 /// A disk's content as a power cut may leave it, and what was promised by then.
 struct Pressed {
     files: Vec<(PathBuf, Vec<u8>)>,
-    ledger: Ledger,
+    oracle: Oracle,
 }
 
-pub struct World<'c> {
+/// Everything but the daemon.
+pub struct Outside<'c> {
     case: &'c Case,
     dir: tempfile::TempDir,
     now: Now,
     boot: u32,
     synchronized: bool,
     variant: usize,
-    daemon: Option<Daemon>,
+    next_variant: Option<usize>,
+    commit_every: Duration,
     processes: Vec<Process>,
+    /// Runs whose processes could not be started, which the daemon has yet to learn.
+    not_started: Vec<RunId>,
     next_pid: i32,
+    sources: Vec<Source>,
     objects: BTreeMap<(String, u128), u64>,
     lines: BTreeMap<String, Vec<String>>,
     next_line: u64,
-    ledger: Ledger,
-    /// As of the last transaction.
-    durable: Ledger,
+    oracle: Oracle,
+    /// As of the last write.
+    durable: Oracle,
+    /// As of the last write that failed, if none has succeeded since.
+    refused: Option<Oracle>,
+    /// The engine has decided something since the last review.
+    is_driven: bool,
+    /// A turn's changes were reviewed and are yet to be written.
+    is_reviewed: bool,
+    /// Runs made in this turn, and the last records of runs since the last write.
+    made: Vec<RunId>,
+    unwritten: BTreeMap<u64, RunRecord>,
+    held_since: Option<Elapsed>,
+    /// Something has happened in this turn.
+    is_active: bool,
     pressed: Option<Pressed>,
     presses: bool,
     death: Option<Death>,
     cancelled_waiting: bool,
     steady: bool,
-    pub tally: Tally,
+    /// Nobody set the clock and nobody slept since the last look at what passed by.
+    steady_since: Option<WallTime>,
+    leaves: bool,
+    tally: Tally,
     /// What happened, if anybody wants to read it.
-    pub diary: Option<Vec<String>>,
+    trace: Option<Vec<String>>,
+}
+
+/// One daemon after the other, and what is around them.
+pub struct World<'c> {
+    daemon: Option<Core>,
+    host: Outside<'c>,
 }
 
 fn hash(parts: &[u64]) -> Random {
@@ -127,48 +147,81 @@ fn hash(parts: &[u64]) -> Random {
     random
 }
 
+impl Outside<'_> {
+    fn say(&mut self, text: impl FnOnce() -> String) {
+        let at = self.now;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{} +{:.3}s  {}", at.wall, at.elapsed.as_nanos() as f64 / 1e9, text()));
+        }
+    }
+
+    fn move_clocks(&mut self, by: Duration) {
+        self.now = Now { wall: self.now.wall + by, elapsed: self.now.elapsed + by };
+    }
+
+    fn unsteady(&mut self) {
+        self.steady = false;
+        self.oracle.unsteady = true;
+        self.durable.unsteady = true;
+        self.steady_since = None;
+    }
+}
+
 impl<'c> World<'c> {
-    pub fn new(case: &'c Case, wants_diary: bool) -> World<'c> {
+    pub fn new(case: &'c Case, wants_trace: bool) -> World<'c> {
         vfs::install();
         vfs::heal();
-        let now = Now { wall: case.start, elapsed: Elapsed::from_nanos(10_000_000_000) };
-        World {
+        let host = Outside {
             case,
             dir: tempfile::tempdir().expect("a directory"),
-            now,
+            now: Now { wall: case.start, elapsed: Elapsed::from_nanos(10_000_000_000) },
             boot: 1,
             synchronized: false,
             variant: 0,
-            daemon: None,
+            next_variant: None,
+            commit_every: Duration::ZERO,
             processes: Vec::new(),
+            not_started: Vec::new(),
             next_pid: 100,
+            sources: Vec::new(),
             objects: BTreeMap::new(),
             lines: BTreeMap::new(),
             next_line: 0,
-            ledger: Ledger::default(),
-            durable: Ledger::default(),
+            oracle: Oracle::default(),
+            durable: Oracle::default(),
+            refused: None,
+            is_driven: false,
+            is_reviewed: false,
+            made: Vec::new(),
+            unwritten: BTreeMap::new(),
+            held_since: None,
+            is_active: false,
             pressed: None,
             presses: case.steps.iter().any(|step| matches!(step, Step::PowerCut(_))),
             death: None,
             cancelled_waiting: false,
             steady: true,
+            steady_since: None,
+            leaves: false,
             tally: Tally::default(),
-            diary: wants_diary.then(Vec::new),
-        }
+            trace: wants_trace.then(Vec::new),
+        };
+        World { daemon: None, host }
     }
 
-    fn say(&mut self, text: impl FnOnce() -> String) {
-        let at = self.now;
-        if let Some(diary) = &mut self.diary {
-            diary.push(format!("{} +{:.3}s  {}", at.wall, at.elapsed.as_nanos() as f64 / 1e9, text()));
-        }
+    pub fn tally(&self) -> Tally {
+        self.host.tally
     }
 
-    /// Tells the whole story.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.host.trace.take().unwrap_or_default()
+    }
+
+    /// Runs the whole case.
     pub fn live(&mut self) -> Result<(), Broken> {
         self.begin()?;
-        for step in self.case.steps.clone() {
-            self.say(|| format!("## {step:?}"));
+        for step in self.host.case.steps.clone() {
+            self.host.say(|| format!("## {step:?}"));
             self.step(&step)?;
         }
         self.end()
@@ -177,17 +230,19 @@ impl<'c> World<'c> {
     /// Everything is well again: whatever was promised must come true.
     fn end(&mut self) -> Result<(), Broken> {
         vfs::heal();
-        self.synchronized = true;
+        self.host.synchronized = true;
         if self.daemon.is_none() {
             self.begin()?;
         }
         self.ask(Request::Resume(None));
         self.settle()?;
         self.pass(Duration::from_secs(6 * 3_600), 2 * HOPS)?;
-        let Some(daemon) = &self.daemon else { return Ok(()) };
-        for ((job, key), version) in &self.objects {
-            let watched = daemon.sources.iter().any(|source| source.job == *job && !source.plugin);
-            if watched && !self.ledger.has_event(&watch_event(job, *key, *version)) {
+        if self.daemon.is_none() {
+            return Ok(());
+        }
+        for ((job, key), version) in &self.host.objects {
+            let watched = self.host.sources.iter().any(|source| source.job == *job && !source.plugin);
+            if watched && !self.host.oracle.has_event(&watch_event(job, *key, *version)) {
                 return Err(format!("{job}: object {key} in version {version} made no run"));
             }
         }
@@ -198,13 +253,13 @@ impl<'c> World<'c> {
         match step {
             Step::Pass(by) => return self.pass(*by, HOPS),
             Step::Suspend(by) => {
-                self.move_clocks(*by);
-                self.unsteady();
+                self.host.move_clocks(*by);
+                self.host.unsteady();
             }
             Step::SetClock(by) => {
                 let by_nanos = by * 1_000_000_000;
-                self.now.wall = WallTime::from_nanos(self.now.wall.as_nanos() + by_nanos);
-                self.unsteady();
+                self.host.now.wall = WallTime::from_nanos(self.host.now.wall.as_nanos() + by_nanos);
+                self.host.unsteady();
                 self.tell(Event::ClockSet);
             }
             Step::Trigger { job, force, with_deps } => {
@@ -219,7 +274,7 @@ impl<'c> World<'c> {
             Step::Cancel(pick) => {
                 let active: Vec<u64> = self.daemon.iter().flat_map(|daemon| daemon.engine.active()).map(|run| run.id.0).collect();
                 if let Some(run) = active.get(pick % active.len().max(1)) {
-                    self.cancelled_waiting = true;
+                    self.host.cancelled_waiting = true;
                     self.ask(Request::Cancel(RunId(*run)));
                 }
             }
@@ -235,18 +290,19 @@ impl<'c> World<'c> {
             Step::Events { job, count } => self.events(*job, *count),
             Step::Reload(variant) => {
                 if let Some(daemon) = &mut self.daemon {
-                    daemon.next_config = Some(*variant);
+                    daemon.replace_config(self.host.case.config(*variant));
+                    self.host.next_variant = Some(*variant);
                 }
             }
             Step::Crash(death, away) => {
-                self.death = Some(*death);
-                let before = self.tally.deaths;
+                self.host.death = Some(*death);
+                let before = self.host.tally.deaths;
                 self.settle()?;
-                if self.tally.deaths == before {
-                    self.death = None;
+                if self.host.tally.deaths == before {
+                    self.host.death = None;
                     self.die();
                 }
-                self.move_clocks(*away);
+                self.host.move_clocks(*away);
                 return self.begin();
             }
             Step::PowerCut(away) => return self.cut_power(*away),
@@ -260,14 +316,12 @@ impl<'c> World<'c> {
             }
             Step::Leave(then) => {
                 self.ask(Request::Leave);
-                if let Some(daemon) = &mut self.daemon {
-                    daemon.leaves = true;
-                }
+                self.host.leaves = true;
                 return self.come_to_an_end(Duration::ZERO, *then);
             }
             Step::DiskRefuses(writes) => vfs::fail(vfs::Fault::NoSpace, 0, *writes),
             Step::Synchronized => {
-                self.synchronized = true;
+                self.host.synchronized = true;
                 self.tell(Event::Tick);
             }
         }
@@ -285,33 +339,20 @@ impl<'c> World<'c> {
 
     fn tell(&mut self, event: Event) {
         if let Some(daemon) = &mut self.daemon {
-            daemon.inbox.push_back(event);
+            daemon.push(event);
         }
-    }
-
-    fn unsteady(&mut self) {
-        self.steady = false;
-        self.ledger.unsteady = true;
-        self.durable.unsteady = true;
-        if let Some(daemon) = &mut self.daemon {
-            daemon.steady_since = None;
-        }
-    }
-
-    fn move_clocks(&mut self, by: Duration) {
-        self.now = Now { wall: self.now.wall + by, elapsed: self.now.elapsed + by };
     }
 
     fn repeat(&mut self, pick: usize) -> Result<(), Broken> {
-        let over: Vec<u64> = self.ledger.runs.iter().filter(|(_, run)| run.state.is_end()).map(|(id, _)| *id).collect();
+        let over: Vec<u64> = self.host.oracle.runs.iter().filter(|(_, run)| run.state.is_end()).map(|(id, _)| *id).collect();
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         let Some(id) = over.get(pick % over.len().max(1)) else { return Ok(()) };
-        let Ok(Some(row)) = daemon.store.run(RunId(*id)) else { return Ok(()) };
-        let Some(job) = daemon.store.job_of(row.job_row) else { return Ok(()) };
+        let Ok(Some(row)) = daemon.ledger.store().run(RunId(*id)) else { return Ok(()) };
+        let Some(job) = daemon.ledger.job_of(row.job_row) else { return Ok(()) };
         if !daemon.engine.rules().jobs[job.index()].enabled || job.index() >= daemon.config.jobs.len() {
             return Ok(());
         }
-        self.ledger.repeat_event(row.event.as_deref());
+        self.host.oracle.repeat_event(row.event.as_deref());
         let (trigger, event, scheduled_at) = (row.trigger, row.event, row.scheduled_at);
         self.ask(Request::Repeat { job, trigger, event, scheduled_at, force: false, ticket: None });
         Ok(())
@@ -319,60 +360,52 @@ impl<'c> World<'c> {
 
     /// Something happens where a job looks.
     fn events(&mut self, pick: usize, count: usize) {
-        let Some(daemon) = &self.daemon else { return };
         let name = format!("j{pick}");
-        let Some(source) = daemon.sources.iter().find(|source| source.job == name) else { return };
+        let Some(source) = self.host.sources.iter().find(|source| source.job == name) else { return };
         let plugin = source.plugin;
         for _ in 0..count {
-            self.next_line += 1;
+            self.host.next_line += 1;
             if plugin {
-                self.lines.entry(name.clone()).or_default().push(format!("{{\"line\":{}}}", self.next_line));
+                self.host.lines.entry(name.clone()).or_default().push(format!("{{\"line\":{}}}", self.host.next_line));
             } else {
-                let key = hash(&[self.case.seed, self.next_line]).next() % 5;
-                self.objects.insert((name.clone(), u128::from(key)), self.next_line);
+                let key = hash(&[self.host.case.seed, self.host.next_line]).next() % 5;
+                self.host.objects.insert((name.clone(), u128::from(key)), self.host.next_line);
             }
         }
     }
 
     /// Time goes by, from one instant at which something happens to the next.
     fn pass(&mut self, by: Duration, hops: usize) -> Result<(), Broken> {
-        let until = self.now.elapsed + by;
+        let until = self.host.now.elapsed + by;
         for _ in 0..hops {
-            let Some(wait) = self.next_wait().filter(|wait| self.now.elapsed + *wait <= until) else {
-                self.move_clocks(until.since(self.now.elapsed));
+            let Some(wait) = self.next_wait().filter(|wait| self.host.now.elapsed + *wait <= until) else {
+                self.host.move_clocks(until.since(self.host.now.elapsed));
                 return self.settle();
             };
-            self.move_clocks(wait);
+            self.host.move_clocks(wait);
             self.settle()?;
         }
         Ok(())
     }
 
     fn next_wait(&mut self) -> Option<Duration> {
-        let now = self.now;
-        let ends = self.processes.iter().filter_map(|process| process.ends).min().map(|at| at.since(now.elapsed));
+        let now = self.host.now;
+        let ends = self.host.processes.iter().map(|process| process.ends.since(now.elapsed)).min();
         let daemon = self.daemon.as_mut()?;
-        let due = daemon.engine.next_deadlines();
-        let waits = [due.wall.map(|at| at.since(now.wall)), due.elapsed.map(|at| at.since(now.elapsed)), ends];
-        waits.into_iter().flatten().chain(daemon.held.until().map(|at| at.since(now.elapsed))).min()
+        let due = daemon.next_deadlines(&self.host);
+        let elapsed = due.elapsed.into_iter().chain(daemon.ledger.next_prune()).min();
+        [due.wall.map(|at| at.since(now.wall)), elapsed.map(|at| at.since(now.elapsed)), ends].into_iter().flatten().min()
     }
 
     /// Turns of the loop until there is nothing to do at this instant.
     fn settle(&mut self) -> Result<(), Broken> {
-        self.end_processes();
         for turn in 0..TURNS {
-            if self.daemon.is_none() {
-                return Ok(());
-            }
             match self.turn() {
-                Ok(true) => {
-                    self.catch_up();
-                    return self.rest();
-                }
+                Ok(true) => return self.rest(),
                 Ok(false) => {}
                 Err(Halt::Died) => {
-                    self.tally.deaths += 1;
-                    self.death = None;
+                    self.host.tally.deaths += 1;
+                    self.host.death = None;
                     self.die();
                     return Ok(());
                 }
@@ -385,45 +418,39 @@ impl<'c> World<'c> {
         Ok(())
     }
 
-    fn rest(&mut self) -> Result<(), Broken> {
-        let alive = self.processes.len();
-        let now = self.now;
-        let Some(daemon) = &mut self.daemon else { return Ok(()) };
-        if let Some(until) = daemon.held.until() {
-            let said = "what is held back is overdue and not written";
-            (until > now.elapsed).then_some(()).ok_or(said)?;
-        }
-        if daemon.stopped {
-            return Ok(());
-        }
-        self.ledger.at_rest(now, &mut daemon.engine, alive, self.cancelled_waiting)?;
-        let (counts, since) = (self.steady && !daemon.engine.is_waiting_for_clock(), daemon.steady_since);
-        daemon.steady_since = counts.then_some(now.wall);
-        if let (true, Some(since), false) = (counts, since, daemon.engine.is_stopping()) {
-            self.ledger.nothing_passed_by(daemon.engine.rules(), since, now.wall)?;
-        }
-        Ok(())
+    /// One turn, as the daemon's loop has it; true if it found nothing to do.
+    fn turn(&mut self) -> Result<bool, Halt> {
+        let Some(daemon) = self.daemon.as_mut().filter(|daemon| !daemon.has_stopped()) else { return Ok(true) };
+        let host = &mut self.host;
+        host.tally.turns += 1;
+        host.is_active = false;
+        daemon.now = host.now;
+        host.end_processes(daemon);
+        host.collect_started(daemon, !daemon.has_events())?;
+        daemon.turn(host)?;
+        Ok(!host.is_active && !host.is_busy() && !daemon.has_events())
     }
 
-    /// Processes whose time has come.
-    fn end_processes(&mut self) {
-        let now = self.now.elapsed;
-        let (over, alive): (Vec<Process>, Vec<Process>) =
-            std::mem::take(&mut self.processes).into_iter().partition(|process| process.ends.is_some_and(|at| at <= now));
-        self.processes = alive;
-        for process in over {
-            self.say(|| format!("the process of run {} ends: {:?}", process.run, process.exit));
-            let Some(daemon) = &mut self.daemon else { continue };
-            let run = RunId(process.run);
-            let adopted = daemon
-                .engine
-                .run(run)
-                .is_some_and(|record| matches!(&record.state, RunState::Running(process) if process.adopted));
-            daemon.inbox.push_back(match adopted {
-                true => Event::ExitUnknown { run },
-                false => Event::Exited { run, exit: process.exit, reason: None },
-            });
+    fn rest(&mut self) -> Result<(), Broken> {
+        let host = &mut self.host;
+        let (alive, now) = (host.processes.len(), host.now);
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        if host.held_since.is_some_and(|since| since + host.commit_every <= now.elapsed) {
+            return Err("what is held back is overdue and not written".into());
         }
+        if daemon.has_stopped() {
+            return Ok(());
+        }
+        if daemon.ledger.next_wake().is_some_and(|at| at <= now.elapsed) {
+            return Err("the ledger has something to do, and it is not done".into());
+        }
+        host.oracle.at_rest(now, &mut daemon.engine, alive, host.cancelled_waiting)?;
+        let (counts, since) = (host.steady && !daemon.engine.is_waiting_for_clock(), host.steady_since);
+        host.steady_since = counts.then_some(now.wall);
+        if let (true, Some(since), false) = (counts, since, daemon.engine.is_stopping()) {
+            host.oracle.nothing_passed_by(daemon.engine.rules(), since, now.wall)?;
+        }
+        Ok(())
     }
 }
 

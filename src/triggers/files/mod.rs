@@ -43,7 +43,7 @@ pub(super) use event::path_of;
 const MIN_UNCHANGED: Duration = Duration::from_secs(2);
 
 /// One watch of a folder, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct FileWatch {
     /// An absolute path.
     pub folder: PathBuf,

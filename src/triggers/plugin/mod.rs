@@ -50,7 +50,7 @@ impl Restart {
 }
 
 /// One job's plugin, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Plugin {
     job: String,
     action: Action,

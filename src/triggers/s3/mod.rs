@@ -50,7 +50,7 @@ use crate::model::format_duration;
 pub use address::{Address, Mistake};
 
 /// One watch of a bucket, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct S3Watch {
     /// The bucket's name.
     pub bucket: String,

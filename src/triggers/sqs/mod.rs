@@ -60,7 +60,7 @@ pub enum Ack {
 }
 
 /// One watch of a queue, as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SqsWatch {
     /// The URL of the queue.
     pub queue: QueueUrl,

@@ -13,6 +13,13 @@ pub struct NameFilter {
     below_prefix: bool,
 }
 
+/// The same pattern is compiled to the same matcher.
+impl PartialEq for NameFilter {
+    fn eq(&self, other: &NameFilter) -> bool {
+        self.matcher.glob() == other.matcher.glob()
+    }
+}
+
 impl NameFilter {
     /// Compiles a pattern.
     ///

@@ -1,0 +1,288 @@
+//! The processes of runs and of their hooks: started, watched, read from, signalled, reaped.
+//!
+//! * `starting`: between clone(2) and execve(2);
+//! * `running`: exits and output of those that have executed their programs;
+//! * `hooks`: the commands that follow an attempt or a run;
+//! * `logs`, `groups`, `environment`: what a run's processes write into, are limited by, and know;
+//! * `sweep`: processes that escaped from the group of their run.
+
+mod environment;
+mod groups;
+mod hooks;
+mod logs;
+mod running;
+mod starting;
+mod sweep;
+
+use std::path::PathBuf;
+
+use super::host::FollowUp;
+use super::io::{HookId, Io};
+use crate::config::Job;
+use crate::engine::{RunRecord, RunState, Spawn, StopSignal};
+use crate::exec::spec::Limits;
+use crate::exec::{self, Adopted, EventDelivery, Known, Launch, PendingSpawn};
+use crate::model::{Attempt, Elapsed, Exit, Pid, RunId, StateWord};
+use environment::About;
+pub(super) use environment::{Environment, borrowed};
+use groups::{RunGroup, RunGroups};
+use hooks::Hooks;
+use logs::Logs;
+use running::{Ended, Running};
+use starting::{Pending, Starting};
+use sweep::Sweep;
+
+/// How the process of a run ended.
+pub(super) enum RunExit {
+    /// With this status.
+    Exited {
+        exit: Exit,
+        /// The kernel killed of its processes because they reached their limit of memory.
+        out_of_memory: bool,
+    },
+    /// It was adopted: nobody knows.
+    Unknown,
+}
+
+/// Every process that the daemon has started, but for plugins, which are the sources'.
+pub(super) struct Processes {
+    environment: Environment,
+    starting: Starting,
+    running: Running,
+    hooks: Hooks,
+    logs: Logs,
+    groups: RunGroups,
+    sweep: Sweep,
+}
+
+impl Processes {
+    pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf) -> Processes {
+        Processes {
+            environment: Environment { state_dir, start_dir, socket },
+            starting: Starting::default(),
+            running: Running::default(),
+            hooks: Hooks::default(),
+            logs: Logs::default(),
+            groups: RunGroups::default(),
+            sweep: Sweep::default(),
+        }
+    }
+
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Opens the daemon's control group, if one of these jobs has a use for it.
+    pub fn open_groups(&mut self, jobs: &[Job]) {
+        self.groups.open_if_needed(jobs);
+    }
+
+    /// Why these limits are not kept by a control group; `None` if they are, or need none.
+    pub fn why_no_group(&self, limits: &Limits) -> Option<String> {
+        self.groups.why_none(limits)
+    }
+
+    /// Watches the process of a run that an earlier daemon started, if it is alive, and reads on where that one ended.
+    pub fn adopt(&mut self, io: &mut Io, job: &Job, record: &RunRecord, same_boot: bool) -> Option<Pid> {
+        let (run, attempt) = (record.id, record.attempt);
+        let pid = match &record.state {
+            // It may have died before it recorded the process.
+            RunState::Running(running) if same_boot => running.pid.or_else(|| self.environment.find(run, attempt)),
+            _ => None,
+        };
+        let adopted = Adopted::open(pid?)?;
+        let reads_on = self.running.adopt(io, run, adopted, self.groups.find(run, attempt)).ok()?;
+        let event_file = Some(exec::event_path(&self.environment.events_dir(), run)).filter(|path| path.exists());
+        self.logs.resume(&self.environment.state_dir, job, run, event_file, reads_on);
+        pid
+    }
+
+    /// Ends what earlier daemons left in control groups of runs that were not adopted.
+    pub fn end_leftovers(&mut self, now: Elapsed) {
+        self.groups.end_leftovers(self.running.groups());
+        if let Some(delay) = self.groups.remove_ended() {
+            self.sweep.by(now + delay);
+        }
+    }
+
+    /// True if it is time to [wait](Processes::collect_started) for those that start.
+    pub fn is_full(&self) -> bool {
+        self.starting.is_full()
+    }
+
+    /// True for a run whose process may not have executed its program yet.
+    pub fn is_starting(&self, run: RunId) -> bool {
+        self.starting.has(run)
+    }
+
+    /// Begins to start an attempt; [`Processes::collect_started`] reports whether that works.
+    ///
+    /// # Errors
+    /// A sentence for a person: the run's reason.
+    pub fn spawn(&mut self, job: &Job, spawn: Box<Spawn>) -> Result<(), String> {
+        let event_file = match spawn.event.as_deref() {
+            Some(event) => match exec::deliver_event(event, &self.environment.events_dir(), spawn.run) {
+                Ok(EventDelivery::File(path)) => Some(path),
+                Ok(_) => None,
+                Err(error) => return Err(error.to_string()),
+            },
+            None => None,
+        };
+        let vars = self.environment.run_vars(job, &About::of_spawn(&spawn), event_file.as_deref());
+        let group = self.groups.make(&job.exec.limits, &spawn);
+        let group = group.map_err(|error| format!("its control group can't be made: {error}"))?;
+        let begun = self.begin(job, &vars, group.as_ref());
+        let files = self.logs.of(&self.environment.state_dir, job, spawn.run);
+        if event_file.is_some() {
+            files.event_file = event_file;
+        }
+        if spawn.attempt > Attempt(1) {
+            files.sink.begin_attempt(spawn.attempt);
+        }
+        match begun {
+            Ok(begun) => {
+                self.starting.add(spawn, begun, group);
+                Ok(())
+            }
+            Err(reason) => {
+                group.map(|group| self.groups.end(group.group));
+                Err(reason)
+            }
+        }
+    }
+
+    fn begin(&self, job: &Job, vars: &[(String, std::ffi::OsString)], group: Option<&RunGroup>) -> Result<PendingSpawn, String> {
+        let vars = borrowed(vars);
+        let launch = Launch {
+            action: &job.action,
+            exec: &job.exec,
+            start_dir: &self.environment.start_dir,
+            vars: &vars,
+            cgroup: group.map(|group| (group.group.door(), &group.rest)),
+        };
+        exec::begin(&launch).map_err(|error| error.to_string())
+    }
+
+    /// Watches the processes that have executed their programs since the last call, or with `wait` all that were begun.
+    /// Each comes with its process or, as a sentence for a person, why it has none.
+    pub fn collect_started(&mut self, io: &mut Io, wait: bool) -> Vec<(Box<Spawn>, Result<Pid, String>)> {
+        let started = self.starting.take(wait);
+        started.into_iter().map(|pending| self.watch_started(io, pending)).collect()
+    }
+
+    fn watch_started(&mut self, io: &mut Io, pending: Pending) -> (Box<Spawn>, Result<Pid, String>) {
+        let Pending { spawn, begun, mut group } = pending;
+        let started = begun.wait_for_exec().map_err(|error| error.to_string()).and_then(|child| {
+            let watched = self.running.add(io, spawn.run, child, &mut group);
+            watched.map_err(|error| format!("its process can't be watched: {error}"))
+        });
+        if started.is_err() {
+            group.map(|group| self.groups.end(group));
+        }
+        (spawn, started)
+    }
+
+    pub fn signal(&self, run: RunId, signal: StopSignal) {
+        self.running.signal(run, signal);
+    }
+
+    /// The pipe of a run has something.
+    pub fn output_ready(&mut self, run: RunId) {
+        self.running.output_ready(run);
+    }
+
+    /// The pipe of a run is empty, and everybody has closed the other end.
+    pub fn output_ended(&mut self, io: &mut Io, run: RunId) {
+        self.running.output_ended(io, run);
+    }
+
+    pub fn hook_output_ready(&mut self, hook: HookId) {
+        self.hooks.output_ready(hook);
+    }
+
+    /// True if something can be done without any wait.
+    pub fn is_busy(&self) -> bool {
+        !self.starting.is_empty() || self.running.has_output() || self.hooks.has_output()
+    }
+
+    pub fn next_wake(&self) -> Option<Elapsed> {
+        self.hooks.next_deadline().into_iter().chain(self.sweep.due()).min()
+    }
+
+    /// Reads what was written, and kills hooks whose time is up.
+    pub fn pump(&mut self, io: &mut Io, now: Elapsed) {
+        self.running.pump(io, &mut self.logs);
+        self.hooks.pump(io, &mut self.logs);
+        self.hooks.kill_overdue(now);
+        self.trim_if_idle();
+    }
+
+    /// The process of a run may have ended: if so, what is left in its pipe is read and everything of it released.
+    pub fn reap(&mut self, io: &mut Io, run: RunId, now: Elapsed) -> Option<RunExit> {
+        let Ended { exit } = self.running.exit_of(run)?;
+        // Before the last look at the pipe, which its remaining processes may hold open.
+        let group = self.running.take_group(run);
+        let out_of_memory = group.is_some_and(|group| self.groups.end(group));
+        self.running.release(io, &mut self.logs, run);
+        self.trim_if_idle();
+        self.sweep.by(now);
+        Some(exit.map_or(RunExit::Unknown, |exit| RunExit::Exited { exit, out_of_memory }))
+    }
+
+    /// The process of a hook may have ended; its run's log is finished with the run's last hook.
+    pub fn reap_hook(&mut self, io: &mut Io, hook: HookId) {
+        if let Some((run, success)) = self.hooks.reap(hook, io, &mut self.logs) {
+            self.logs.finish(run, success);
+        }
+        self.trim_if_idle();
+    }
+
+    /// A child has ended of which SIGCHLD alone reports it: these runs and hooks may be it.
+    pub fn without_pidfd(&mut self, now: Elapsed) -> (Vec<RunId>, Vec<HookId>) {
+        self.sweep.by(now);
+        (self.running.without_pidfd(), self.hooks.without_pidfd())
+    }
+
+    /// Starts the hook that follows, if the job has one; else the log of a run that ended is finished.
+    pub fn follow_up(&mut self, io: &mut Io, job: &Job, follow_up: &FollowUp<'_>, now: Elapsed) {
+        let hook_runs = self.hooks.start(io, &self.environment, &mut self.logs, job, follow_up, now);
+        if let (FollowUp::Ended(ended), false) = (follow_up, hook_runs) {
+            self.logs.finish(ended.row.id, ended.row.state == StateWord::Succeeded);
+        }
+    }
+
+    /// Reaps what has ended, and looks for processes that escaped from their groups; `plugins` are none of them.
+    pub fn after_acts(&mut self, now: Elapsed, plugins: impl Iterator<Item = Known>) {
+        self.running.reap_exited();
+        // One that starts can't be told from an orphan.
+        if !self.starting.is_empty() || !self.sweep.begin(now) {
+            return;
+        }
+        if let Some(delay) = self.groups.remove_ended() {
+            self.sweep.by(now + delay);
+        }
+        let known: Vec<Known> = self.running.known().chain(self.hooks.known()).chain(plugins).collect();
+        self.sweep.kill_escaped(now, &known);
+    }
+
+    /// Everything else has ended: hooks must, soon.
+    pub fn hurry_hooks(&mut self, now: Elapsed) {
+        self.hooks.hurry(now);
+    }
+
+    pub fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
+    /// Stops watching every run's process: they go on, and the next daemon finds them.
+    pub fn leave(&mut self) {
+        self.running.leave();
+    }
+
+    /// The buffer is only needed while something is read.
+    fn trim_if_idle(&mut self) {
+        if self.running.is_empty() {
+            self.logs.trim();
+        }
+    }
+}
