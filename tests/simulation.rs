@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use firelink::planted::{self, Bug};
 
-/// Seeds whose stories broke a promise once: a retry that lost its turn over a restart, a run that started while paused, and a
-/// deadline that was made up for and fired once more after a restart with the clock set back, or because another one had been
-/// made up for since, a run that started right after a milestone without its end, and the end of a dependency that came back.
+/// Seeds that broke a promise once: a retry that lost its turn over a restart, a run that started while paused, a deadline that
+/// was caught up and fired once more after a restart with the clock set back, or because another one had been caught up since,
+/// a run that started right after a milestone without its end, and the end of a dependency that came back.
 const ONCE_BROKEN: &[u64] = &[98, 197, 300, 797, 1942, 2288, 2295, 3104];
 
 fn number(name: &str) -> Option<u64> {
@@ -39,15 +39,15 @@ fn every_promise_holds_whatever_the_world_does() {
             Err(_) => panic!("{}", simulation::explain(seed).expect("a seed replays")),
         }
     }
-    println!("{} stories: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());
+    println!("{} cases: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());
     // A world in which nothing happens would keep every promise, too.
     assert!(number("FIRELINK_SEED").is_some() || turns > 2_000 && starts > 500 && deaths > 20);
 }
 
 #[test]
 fn a_seed_replays() {
-    let told = |seed| simulation::simulate(seed).map(|tally| (tally.turns, tally.starts, tally.deaths));
-    assert_eq!(told(7), told(7));
+    let run = |seed| simulation::simulate(seed).map(|tally| (tally.turns, tally.starts, tally.deaths));
+    assert_eq!(run(7), run(7));
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn each_planted_bug_is_found() {
             None => missed.push(bug),
         }
     }
-    assert!(missed.is_empty(), "not found in {limit} stories each: {missed:?}");
+    assert!(missed.is_empty(), "not found in {limit} cases each: {missed:?}");
 }

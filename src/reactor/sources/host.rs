@@ -40,7 +40,7 @@ impl SourceHost for Host<'_, '_> {
 
     fn drop_fd(&mut self, id: FdId) {
         if let Some((fd, token)) = self.asked.fds.remove(&id) {
-            self.cx.io.forget(fd.as_raw_fd(), token);
+            self.cx.io.deregister(fd.as_raw_fd(), token);
         }
     }
 

@@ -282,7 +282,7 @@ impl Sources {
             child.discard(cx.io);
         }
         for (fd, token) in asked.fds.into_values() {
-            cx.io.forget(fd.as_raw_fd(), token);
+            cx.io.deregister(fd.as_raw_fd(), token);
         }
     }
 }
