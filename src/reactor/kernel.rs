@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use super::clocks::Clocks;
 use super::core::Core;
-use super::front::{Asker, Command, Front, View};
+use super::front::{Asker, Command, Front};
 use super::host::{EndedRun, FollowUp, FoundBatch, Host};
 use super::io::{Io, PeerId};
 use super::ledger::{Acts, Written};
@@ -15,6 +15,7 @@ use super::memory;
 use super::observers::{Context, Observers, Report};
 use super::processes::{Processes, RunExit};
 use super::sources::{self, Bridge, OBSERVERS, SourceContext, Sources};
+use super::view::View;
 use crate::config::{Config, Job, OnStop};
 use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};

@@ -38,6 +38,7 @@ mod sources;
 mod tests;
 mod tokens;
 mod turn;
+mod view;
 
 use std::fmt;
 use std::os::fd::AsRawFd;

@@ -20,13 +20,13 @@ use std::any::Any;
 use std::cell::OnceCell;
 
 use super::core::Core;
-use super::front::{Answer, View};
 use super::host::EndedRun;
 use super::sources::Bridge;
+use super::view::View;
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
 use crate::control::commands::status;
-use crate::control::protocol::Request;
+use crate::control::protocol::{Reply, Request};
 use crate::cron::Zone;
 use crate::engine::{Notice, Spawn};
 use crate::model::{Elapsed, JobId, RunId, WallTime};
@@ -85,6 +85,9 @@ pub(super) struct Context<'a> {
     /// How many observers have something to warn of.
     pub troubles: usize,
 }
+
+/// Takes one reply to the other thread.
+pub(super) type Answer = Box<dyn FnOnce(Reply) + Send>;
 
 /// What becomes of a message from the other thread.
 pub(super) enum Handled {
