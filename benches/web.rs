@@ -1,10 +1,10 @@
-//! What the window weighs: the first page, firings while two hundred people look and do not read, wake-ups while nobody
+//! What the web UI costs: the first page, firings while two hundred people look and do not read, wake-ups while nobody
 //! does, and memory while it is off. `cargo bench --bench web`; with `-- --write` the figures go into `docs/figures.md`.
 //! `-- --without PATH` names a binary that was built without the feature `web`, to compare with; for example of
 //! `cargo build --release --no-default-features --features s3,metrics,notify --target-dir target/without-web`.
 //!
 //! Fails when the first page takes over 300 kB or 300 ms, when slow readers move the median of a firing's delay by more
-//! than a millisecond or its 99th hundredth by more than five, when an idle window wakes up at all, and when a window
+//! than a millisecond or its 99th hundredth by more than five, when an idle web UI wakes up at all, and when a web UI
 //! that is off costs more than 200 kB.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
@@ -32,7 +32,7 @@ const ROUNDS: usize = 20;
 const READERS: usize = 200;
 /// Firings of each part, ten a second.
 const FIRINGS: usize = 300;
-/// How long an idle window is watched.
+/// How long an idle web UI is watched.
 const IDLE: Duration = Duration::from_secs(30);
 
 const PAGE_BYTES: usize = 300_000;
@@ -59,7 +59,7 @@ impl Told {
 /// A daemon, until it is dropped.
 struct Daemon {
     child: Child,
-    window: Option<SocketAddr>,
+    web: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -71,21 +71,21 @@ impl Daemon {
         command.args(["--log-level", "info"]);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("firelink starts");
         let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-        let mut window = None;
+        let mut web = None;
         let armed = lines.by_ref().map_while(Result::ok).any(|line| {
-            if let Some((_, address)) = line.split_once("the window is open: http://") {
-                window = address.trim().trim_end_matches('/').parse().ok();
+            if let Some((_, address)) = line.split_once("the web UI is open: http://") {
+                web = address.trim().trim_end_matches('/').parse().ok();
             }
             line.contains("ask it from another terminal")
         });
         assert!(armed, "it started");
         // Somebody must read on.
         std::thread::spawn(move || lines.for_each(drop));
-        Daemon { child, window }
+        Daemon { child, web }
     }
 
     fn at(&self) -> SocketAddr {
-        self.window.expect("its window is open")
+        self.web.expect("its web UI is open")
     }
 
     fn proc(&self, file: &str) -> String {
@@ -122,7 +122,7 @@ fn number(text: &str, key: &str) -> u64 {
 
 /// A request as a browser sends it; the whole response.
 fn get(at: SocketAddr, path: &str) -> Vec<u8> {
-    let mut stream = TcpStream::connect(at).expect("the window answers");
+    let mut stream = TcpStream::connect(at).expect("the web UI answers");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {at}\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n").expect("a request");
     let mut response = Vec::new();
     stream.read_to_end(&mut response).expect("a response");
@@ -227,7 +227,7 @@ fn ms(time: Duration) -> f64 {
 
 /// Who follows the events and reads none of them: a small buffer, soon full.
 fn slow_reader(at: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(at).expect("the window answers");
+    let mut stream = TcpStream::connect(at).expect("the web UI answers");
     nix::sys::socket::setsockopt(&stream.as_fd(), nix::sys::socket::sockopt::RcvBuf, &4096).expect("a small buffer");
     write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: {at}\r\n\r\n").expect("a request");
     stream

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Release binaries that need nothing of the box they are copied to, and a word from each under qemu-user.
+# Release binaries without dependencies on the target box, each smoke-tested under qemu-user.
 #
 #   packaging/build.sh                                  all three boxes
 #   packaging/build.sh aarch64-unknown-linux-musl       one of them
@@ -10,7 +10,7 @@
 # (Debian 12 or later, when built there).
 #
 # The C parts (SQLite; ring, for TLS) are compiled by zig's clang for musl, which comes from PyPI, and by Debian's
-# cross compiler for the C library of GNU. What is missing is named, with the command that brings it.
+# cross compiler for the C library of GNU. A missing tool is reported with the command that installs it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs the package on a clean Debian root, verifies its unit there, runs the daemon from it, and removes it again.
+# Installs the package in a clean Debian root, verifies its unit there, runs the daemon from it, and removes it again.
 #
 #   packaging/test-deb.sh [firelink_VERSION_ARCH.deb]       else the package is built (cargo install cargo-deb)
 #
-# Needs root and debootstrap. The root is made once, in target/packaging/root.tar, and laid out anew for each test. The
+# Needs root and debootstrap. The root is made once, in target/packaging/root.tar, and unpacked for each test. The
 # mirror is the first of apt's own sources, or $DEBIAN_MIRROR.
 set -euo pipefail
 cd "$(dirname "$0")/.."

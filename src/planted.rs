@@ -21,18 +21,6 @@ pub enum Bug {
     AdoptedNotCounted,
     /// Engine: the timeout of an attempt ends the next one.
     OldTimeout,
-    /// Store: the last deadline is not written.
-    CursorNotWritten,
-    /// Store: that dependencies were taken in is not written.
-    TakeInNotWritten,
-    /// Store: what was seen is not in the transaction of its runs.
-    SeenNotWritten,
-    /// Store: a run that waits for a retry is read back as one that never began.
-    RetryForgotten,
-    /// Store: what was jotted down is not looked for after a crash.
-    JournalForgotten,
-    /// Store: that what was jotted down is in the database is not written.
-    MarkNotWritten,
     /// Reactor: a process starts before its record is committed.
     SpawnBeforeCommit,
     /// Reactor: `commit_every` holds everything back.
@@ -53,12 +41,6 @@ impl Bug {
         Bug::CancelledStillWaits,
         Bug::AdoptedNotCounted,
         Bug::OldTimeout,
-        Bug::CursorNotWritten,
-        Bug::TakeInNotWritten,
-        Bug::SeenNotWritten,
-        Bug::RetryForgotten,
-        Bug::JournalForgotten,
-        Bug::MarkNotWritten,
         Bug::SpawnBeforeCommit,
         Bug::EverythingHeld,
         Bug::HeldTooLong,

@@ -2,10 +2,12 @@
 //! through `firelink next`.
 
 #![expect(clippy::expect_used, reason = "the helpers of a test may panic like the tests themselves")]
+#![expect(unsafe_code, reason = "a test changes its environment, in a process of its own")]
 
 use std::process::{Command, Output};
 
 use firelink::cli::next::{NextFormat, NextRequest, render_next};
+use firelink::cron::{Schedule, Upcoming, Zone, parse_rfc3339};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -132,4 +134,42 @@ fn a_posix_string_in_tz_is_the_systems_zone() {
         String::from_utf8_lossy(&output.stdout),
         "2026-03-28T02:30:00+01:00\n2026-03-29T03:00:00+02:00\n2026-03-30T02:30:00+02:00\n"
     );
+}
+
+/// The variable that tells the test below that it is the child, with `TZ` set.
+const IN_CHILD: &str = "FIRELINK_TEST_SYSTEM_ZONE";
+
+#[test]
+fn the_systems_zone_keeps_its_rules_when_the_environment_changes() {
+    const NAME: &str = "the_systems_zone_keeps_its_rules_when_the_environment_changes";
+    if std::env::var_os(IN_CHILD).is_none() {
+        let output = Command::new(std::env::current_exe().expect("this program"))
+            .args([NAME, "--exact", "--nocapture"])
+            .env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+            .env(IN_CHILD, "1")
+            .output()
+            .expect("the test starts");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("compared 4000 firings"), "{output:?}");
+        return;
+    }
+    let (system, berlin) = (Zone::system(), Zone::parse("Europe/Berlin").expect("a zone"));
+    // SAFETY: this process runs this test alone, and no other thread reads the environment.
+    unsafe { std::env::set_var("TZ", "Asia/Tokyo") };
+    assert_eq!(system.name(), "local");
+    assert_eq!(Zone::system().name(), "Asia/Tokyo", "the next load of a configuration sees the change");
+    let mut compared = 0;
+    // Since 1996 Berlin has had the rules of the POSIX text.
+    for (schedule, after) in [("30 2 * * *", "2024-01-01T00:00:00Z"), ("*/20 1-3 * 3,10 0", "2096-01-01T00:00:00Z")] {
+        let schedule = [Schedule::parse(schedule).expect("a schedule")];
+        let after = parse_rfc3339(after).expect("an instant");
+        for (ours, named) in Upcoming::new(&schedule, system, after).zip(Upcoming::new(&schedule, berlin, after)).take(2_000) {
+            assert_eq!(system.rfc3339(ours), berlin.rfc3339(named));
+            compared += 1;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { std::env::set_var("TZ", "CET-1CEST,M3.5.0,M10.5.0/3") };
+    assert_eq!(Zone::system(), system, "equal rules are an equal zone");
+    println!("compared {compared} firings");
 }

@@ -21,8 +21,8 @@ use firelink::control::protocol::{parse_request, request_line};
 use firelink::control::{Connection, Input, REQUEST_LIMIT};
 use firelink::cron::{Schedule, Zone, parse_rfc3339};
 use firelink::model::{Elapsed, WallTime, format_duration, format_size, parse_duration, parse_size};
-use firelink::triggers::s3::NameFilter;
 use firelink::triggers::seams;
+use firelink::triggers::watch::NameFilter;
 
 /// No input of a few kilobytes may take longer, on a machine that does ten other things, in a debug build.
 const PATIENCE: Duration = Duration::from_secs(20);

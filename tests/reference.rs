@@ -24,6 +24,8 @@ mod markdown;
 mod schema;
 #[path = "support/skip.rs"]
 mod skip;
+#[path = "reference/yaml.rs"]
+mod yaml;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

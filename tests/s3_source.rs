@@ -27,7 +27,10 @@ mod objects;
 
 use std::time::Duration;
 
-use firelink::triggers::s3::{ClientSettings, Existing, Keypair, S3Watch, Spread};
+use firelink::triggers::Spread;
+use firelink::triggers::aws::{ClientSettings, Keypair};
+use firelink::triggers::s3::S3Watch;
+use firelink::triggers::watch::Existing;
 
 const BUCKET: &str = "box";
 

@@ -36,7 +36,10 @@ fn every_promise_holds_whatever_the_world_does() {
             Ok(tally) => {
                 (turns, starts, deaths) = (turns + tally.turns, starts + tally.starts, deaths + tally.deaths);
             }
-            Err(_) => panic!("{}", simulation::explain(seed).expect("a seed replays")),
+            Err(_) => {
+                println!("seed {seed} breaks a promise after {turns} turns");
+                panic!("{}", simulation::explain(seed).expect("a seed replays"));
+            }
         }
     }
     println!("{} cases: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());

@@ -1,4 +1,4 @@
-//! The window, through real sockets: `cargo test --test web`.
+//! The web UI, through real sockets: `cargo test --test web`.
 
 #![cfg(feature = "web")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]

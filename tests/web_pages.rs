@@ -25,7 +25,7 @@ use nix::unistd::Pid;
 
 const TOKEN: &str = "0123456789abcdef0123";
 
-/// Beside the jobs of the quickstart: a window, a job that writes until it is ended, and one that fails.
+/// Beside the jobs of the quickstart: a web UI, a job that writes until it is ended, and one that fails.
 const MORE: &str = r#"
   - name: slow
     trigger: manual

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 use serde::Serialize;
 
-use super::load::{load, state_dir};
+use super::load::{check, load, state_dir};
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::{self, Config, Surroundings};
 use crate::engine::timing::Timing;
@@ -42,12 +42,12 @@ pub(super) fn run(args: &Args) -> Done {
 
 fn check_config(path: &Path, format: Format, surroundings: &Surroundings) -> Done {
     if format == Format::Json {
-        let loaded = config::load(path, surroundings);
+        let loaded = config::check(path, surroundings);
         let report = config::Report::of(&loaded);
         print_json(&report)?;
         return if report.ok { Ok(()) } else { Err(Failure::silent(2)) };
     }
-    let config = load(path, surroundings)?;
+    let config = check(path, surroundings)?;
     print(&render(&config, super::next::now()))
 }
 

@@ -7,20 +7,29 @@ use crate::config::{self, Config, Diagnostic, Refused, Surroundings};
 
 /// Loads a configuration; warnings and errors are written to stderr.
 pub(super) fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
-    match config::load(path, surroundings) {
+    report(config::load(path, surroundings))
+}
+
+/// As [`load`], comparing the two YAML readers besides.
+pub(super) fn check(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
+    report(config::check(path, surroundings))
+}
+
+fn report(loaded: Result<Config, Refused>) -> Result<Config, Failure> {
+    match loaded {
         Ok(config) => {
-            say(&config.warnings);
+            print_diagnostics(&config.warnings);
             Ok(config)
         }
         Err(Refused(diagnostics)) => {
-            say(&diagnostics);
+            print_diagnostics(&diagnostics);
             Err(Failure::silent(2))
         }
     }
 }
 
 /// Each with an empty line after it: several lines belong together.
-fn say(diagnostics: &[Diagnostic]) {
+fn print_diagnostics(diagnostics: &[Diagnostic]) {
     diagnostics.iter().for_each(|diagnostic| warn(&format!("{}\n", diagnostic.rendered)));
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use nix::unistd::{Group, User};
 
 use super::fields::Fields;
-use super::render::quoted;
 use super::yaml::Value;
-use super::{Surroundings, keys};
-use crate::engine::rules::{Backoff, Retry};
+use super::{Surroundings, defaults, keys, retry};
+use crate::engine::rules::Retry;
 use crate::engine::timing::Concurrency;
-use crate::exec::spec::{Action, Capture, ExecSpec, Hooks, Limits};
+use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, Limits};
+use crate::text::quoted;
 use crate::triggers::Place;
 
 /// What stands there; what does not stand there is `None`, and `defaults` may fill it in.
@@ -46,6 +46,10 @@ const INTERPRETERS: &[(&str, &str)] =
 /// The smallest log: head and tail of less say nothing.
 const SMALLEST_LOG: u64 = 4 << 10;
 
+/// The words of `output.capture`.
+pub(super) const CAPTURE: &[(&str, Capture)] =
+    &[("all", Capture::All), ("on_failure", Capture::OnFailure), ("none", Capture::None)];
+
 const CONCURRENCY: &[(&str, Concurrency)] = &[
     ("forbid", Concurrency::Forbid),
     ("queue", Concurrency::Queue),
@@ -68,7 +72,7 @@ impl Execution {
             limits: read_limits(fields),
             timeout: fields.positive_duration("timeout"),
             kill_grace: fields.duration("kill_grace"),
-            retry: read_retry(fields),
+            retry: read_retry(fields).map(Box::new),
             success_exit_codes: fields.exit_codes("success_exit_codes"),
             concurrency: fields.choice("concurrency", CONCURRENCY),
             max_parallel: fields.number("max_parallel", 1..=10_000),
@@ -86,8 +90,7 @@ impl Execution {
 
     fn read_output(&mut self, fields: &Fields<'_>) {
         let Some(output) = fields.map("output", keys::OUTPUT) else { return };
-        let captures = [("all", Capture::All), ("on_failure", Capture::OnFailure), ("none", Capture::None)];
-        self.capture = output.choice("capture", &captures);
+        self.capture = output.choice("capture", CAPTURE);
         self.max_size = output.size("max_size");
         if self.max_size.is_some_and(|size| size < SMALLEST_LOG) {
             output.cx.findings.error(
@@ -184,7 +187,7 @@ impl Execution {
             nice: self.nice,
             limits: std::mem::take(&mut self.limits),
             capture: self.capture.unwrap_or_default(),
-            max_size: self.max_size,
+            max_size: Some(self.max_size.unwrap_or(DEFAULT_LOG_SIZE)),
         }
     }
 }
@@ -372,41 +375,7 @@ fn read_limits(fields: &Fields<'_>) -> Limits {
     }
 }
 
-fn read_retry(fields: &Fields<'_>) -> Option<Box<Retry>> {
-    let field = fields.get("retry")?;
-    let plain = Retry {
-        attempts: 1,
-        delay: Duration::from_secs(1),
-        backoff: Backoff::Fixed,
-        max_delay: Duration::from_secs(300),
-        jitter: false,
-        on_exit_codes: Box::default(),
-    };
-    if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
-        return Some(Box::new(Retry { attempts: fields.number("retry", 1..=1_000_000)?, ..plain }));
-    }
-    let retry = fields.map("retry", keys::RETRY)?;
-    if !retry.has("attempts") {
-        retry.cx.findings.error(retry.place, "`retry` needs `attempts`", "`attempts: 3` is one run and two more if it fails");
-    }
-    let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
-    let read = Retry {
-        attempts: retry.number("attempts", 1..=1_000_000).unwrap_or(1),
-        delay: retry.duration("delay").unwrap_or(plain.delay),
-        backoff: retry.choice("backoff", &backoffs).unwrap_or_default(),
-        max_delay: retry.duration("max_delay").unwrap_or(plain.max_delay.max(retry_delay(&retry))),
-        jitter: retry.flag("jitter").unwrap_or(false),
-        on_exit_codes: retry.exit_codes("on_exit_codes").unwrap_or_default(),
-    };
-    if read.max_delay < read.delay {
-        let message = "`max_delay` is shorter than `delay`";
-        retry.cx.findings.error(retry.place_of("max_delay"), message, "no retry would wait as long as `delay` says");
-    }
-    Some(Box::new(read))
-}
-
-/// The delay as far as it can be read without reporting it a second time.
-fn retry_delay(retry: &Fields<'_>) -> Duration {
-    let text = retry.get("delay").and_then(|field| retry.cx.doc.scalar(field.node));
-    text.and_then(|text| crate::model::parse_duration(text.value).ok()).unwrap_or_default()
+fn read_retry(fields: &Fields<'_>) -> Option<Retry> {
+    let unset = Retry { attempts: 1, backoff: defaults::RETRY_BACKOFF, on_exit_codes: Box::default() };
+    retry::read(fields, retry::Form { keys: keys::RETRY, attempts: 1..=1_000_000, needs_attempts: true, unset })
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::findings::{Also, Findings};
 use super::keys;
-use super::render::quoted;
 use super::yaml::{Document, NodeId, Scalar, Value};
 use crate::model::{UnitError, parse_duration, parse_size};
+use crate::text::quoted;
 use crate::triggers::Place;
 
 /// What every reader needs: the document, and where to report.

@@ -74,7 +74,7 @@ fn stranger(owner: u32, mode: u32) -> Option<&'static str> {
     }
 }
 
-fn unread(path: &Path, message: String, help: &str) -> Box<Diagnostic> {
+pub(super) fn unread(path: &Path, message: String, help: &str) -> Box<Diagnostic> {
     let rendered = render_unread(path, &message, help);
     let help = help.to_owned();
     Box::new(Diagnostic { severity: Severity::Error, file: path.to_owned(), line: 0, column: 0, message, help, rendered })

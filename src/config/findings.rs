@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use super::render::{Note, printable, render};
+use super::render::{Note, render};
 use super::source::Source;
 use super::{Diagnostic, Severity};
+use crate::text::printable;
 use crate::triggers::Place;
 
 /// How many errors, and how many warnings, are told of one file. Nobody reads a thousand, and each costs a kilobyte: a

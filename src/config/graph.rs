@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
+use super::draft::Draft;
 use super::fields::Cx;
 use super::findings::Also;
-use super::job::Draft;
 use super::keys;
-use super::render::quoted;
 use super::yaml::Scalar;
 use crate::dag::Graph;
 use crate::model::JobId;
+use crate::text::quoted;
 
 /// The dependencies of each draft, by number. Duplicate names, unknown and self-dependencies and cycles are reported.
 pub(super) fn resolve(cx: Cx<'_>, drafts: &[Draft<'_>]) -> Vec<Box<[JobId]>> {

@@ -4,28 +4,25 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::common::{Common, Likeness, Made};
+use super::draft::Draft;
 use super::execution::{self, Execution};
 use super::fields::{Cx, Fields};
-use super::render::quoted;
 use super::trigger::{self, Chosen};
 use super::yaml::{NodeId, Scalar};
-use super::{Job, Notes, Surroundings, keys, lints};
+use super::{Job, Notes, Surroundings, defaults, keys, lints};
 use crate::cron::Zone;
 use crate::dag::Condition;
 use crate::engine::rules::{JobRules, Policy};
 use crate::engine::timing::Concurrency;
 use crate::exec::spec::{Action, Hooks};
 use crate::model::TriggerWord;
+use crate::text::quoted;
 use crate::triggers::{JobContext, Place};
 
 /// The longest name: it becomes a part of paths.
 const LONGEST_NAME: usize = 128;
-
-pub(super) const DEFAULT_KEEP_RUNS: u32 = 100;
-const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(10);
 
 /// What holds for all jobs of the file.
 pub(super) struct Shared<'a> {
@@ -41,18 +38,6 @@ pub(super) struct Shared<'a> {
     pub(super) jobs: Vec<Job>,
     /// And their rules.
     pub(super) rules: Vec<JobRules>,
-}
-
-/// A job as far as it could be read.
-pub(super) struct Draft<'a> {
-    /// Its name, if it has one.
-    pub(super) name: Option<Scalar<'a>>,
-    /// The names it depends on.
-    pub(super) depends_on: Vec<Scalar<'a>>,
-    /// Whether it says what triggers it.
-    pub(super) has_trigger: bool,
-    /// Whether it is enabled, if all of it is sound; it is among those of [`Shared`] then.
-    pub(super) enabled: Option<bool>,
 }
 
 /// How a job is to be run, as far as it was read.
@@ -126,7 +111,7 @@ impl<'a> Shared<'a> {
         let made = self.make(&fields, how, &cwd, condition.unwrap_or_default(), trigger.default_concurrency());
         let rules = JobRules {
             name: name.value.into(),
-            enabled: enabled.unwrap_or(true),
+            enabled: enabled.unwrap_or(defaults::ENABLED),
             trigger: kind,
             timing: trigger.timing(),
             depends_on: Box::default(),
@@ -194,7 +179,7 @@ impl<'a> Shared<'a> {
                     concurrency: execution.concurrency.unwrap_or(usual),
                     max_parallel: execution.max_parallel,
                     timeout: execution.timeout,
-                    kill_grace: execution.kill_grace.unwrap_or(DEFAULT_KILL_GRACE),
+                    kill_grace: execution.kill_grace.unwrap_or(defaults::KILL_GRACE),
                     retry: execution.retry.take(),
                     success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
                 };
@@ -204,7 +189,7 @@ impl<'a> Shared<'a> {
                     policy: common.policies.share(policy),
                     concurrency: execution.concurrency,
                     hooks: std::mem::take(&mut execution.hooks),
-                    keep_runs: execution.keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
+                    keep_runs: execution.keep_runs.unwrap_or(defaults::KEEP_RUNS),
                     keep_for: execution.keep_for,
                     exec: common.specs.share(execution.spec()),
                 }

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Surroundings;
+use super::draft::Draft;
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
-use super::job::Draft;
-use super::render::quoted;
 use crate::engine::rules::JobRules;
 use crate::engine::timing::{Concurrency, Timing, WallTiming};
 use crate::exec::spec::Action;
 use crate::model::{WallTime, format_duration};
+use crate::text::quoted;
 use crate::triggers::Place;
 
 /// Doubts about the jobs together. Asked only of a file without errors: a trigger that is misspelt is told as that.

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use super::fields::Fields;
 use super::keys;
-use super::render::quoted;
-use super::{Metrics, Surroundings};
+use super::{Metrics, Surroundings, defaults};
 use crate::model::format_duration;
-
-const DEFAULT_EVERY: Duration = Duration::from_secs(60);
+use crate::text::quoted;
 
 /// node_exporter is asked every few seconds at most; a shorter time is a mistake of units.
 const SHORTEST_EVERY: Duration = Duration::from_secs(1);
@@ -39,5 +37,5 @@ pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<M
         let help = "name a folder that node_exporter reads (--collector.textfile.directory)";
         findings.warn(place, format!("there is no directory {}", folder.display()), help);
     }
-    Some(Metrics { textfile, every: every.unwrap_or(DEFAULT_EVERY) })
+    Some(Metrics { textfile, every: every.unwrap_or(defaults::METRICS_EVERY) })
 }

@@ -7,6 +7,8 @@
 //! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
 
 mod common;
+mod defaults;
+mod draft;
 mod execution;
 mod fields;
 mod file;
@@ -15,12 +17,14 @@ mod graph;
 mod job;
 mod keys;
 mod lints;
+mod load;
 mod metrics;
 #[cfg(feature = "notify")]
 mod notify;
 pub mod reference;
 mod render;
 mod report;
+mod retry;
 mod source;
 mod surroundings;
 mod top;
@@ -29,7 +33,7 @@ mod web;
 mod yaml;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,11 +42,9 @@ use crate::engine::rules::Rules;
 use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::store::Durability;
 use crate::triggers::Trigger;
-use findings::Findings;
-use source::Source;
-use yaml::Document;
 
 pub use file::LARGEST_FILE;
+pub use load::{check, check_text, load, load_text};
 pub use report::{Entry, Report};
 pub use surroundings::Surroundings;
 
@@ -265,30 +267,3 @@ pub struct Diagnostic {
 /// Every diagnostic of a file that was refused; at least one is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub Vec<Diagnostic>);
-
-/// Reads and checks a file.
-///
-/// # Errors
-/// Every mistake in it, or why it could not be read.
-pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Refused> {
-    let text = file::read(path, surroundings).map_err(|diagnostic| Refused(vec![*diagnostic]))?;
-    load_text(path, &text, surroundings)
-}
-
-/// Checks a text as if it were the content of the file at `path`.
-///
-/// # Errors
-/// Every mistake in it.
-pub fn load_text(path: &Path, text: &str, surroundings: &Surroundings) -> Result<Config, Refused> {
-    let findings = Findings::default();
-    let config = Document::parse(text, &findings).and_then(|document| top::read(path, &document, &findings, surroundings));
-    let refused = findings.errors() > 0;
-    let diagnostics = findings.into_diagnostics(&Source::new(path, text));
-    match config {
-        Some(mut config) if !refused => {
-            config.warnings = diagnostics;
-            Ok(config)
-        }
-        _ => Err(Refused(diagnostics)),
-    }
-}

@@ -7,17 +7,14 @@ use std::time::Duration;
 use globset::{Glob, GlobBuilder};
 use hyper::Uri;
 
-use super::fields::{Cx, Fields};
-use super::job::Draft;
-use super::render::quoted;
+use super::draft::Draft;
+use super::fields::Fields;
 use super::yaml::Value;
-use super::{Calls, Hook, Surroundings, Tell, keys};
-use crate::engine::rules::{Backoff, Retry};
+use super::{Calls, Hook, Surroundings, Tell, defaults, keys, retry};
+use crate::engine::rules::Retry;
 use crate::model::StateWord;
+use crate::text::quoted;
 use crate::triggers::Place;
-
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-const DEFAULT_EVERY: Duration = Duration::from_secs(300);
 
 /// The shortest period of pings, which tests use.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
@@ -80,8 +77,8 @@ fn read_hook(fields: &Fields<'_>, list: Place, number: usize, surroundings: &Sur
         }
     });
     let calls = if key == "url" { read_webhook(fields, uri.as_ref(), surroundings, jobs) } else { read_ping(fields) };
-    let timeout = fields.positive_duration("timeout").unwrap_or(DEFAULT_TIMEOUT);
-    let retry = read_retry(fields, if key == "url" { 5 } else { 2 });
+    let timeout = fields.positive_duration("timeout").unwrap_or(defaults::NOTIFY_TIMEOUT);
+    let retry = read_retry(fields, if key == "url" { defaults::NOTIFY_ATTEMPTS } else { defaults::PING_ATTEMPTS });
     uri?;
     Some(Hook { url: text?.value.into(), calls: calls?, timeout, retry: retry? })
 }
@@ -106,7 +103,7 @@ fn read_webhook(fields: &Fields<'_>, uri: Option<&Uri>, surroundings: &Surroundi
     let findings = fields.cx.findings;
     let on = match fields.list("on") {
         None if fields.has("on") => None,
-        None => Some([StateWord::Failed, StateWord::TimedOut, StateWord::Lost].map(Tell::State).into()),
+        None => Some(defaults::NOTIFY_ON.map(Tell::State).into()),
         Some(texts) => {
             let known: Vec<&str> = TELLS.iter().map(|(word, _)| *word).collect();
             let told = texts.iter().map(|text| {
@@ -195,7 +192,7 @@ fn read_ping(fields: &Fields<'_>) -> Option<Calls> {
     let findings = fields.cx.findings;
     let every = match fields.duration("every") {
         None if fields.has("every") => return None,
-        every => every.unwrap_or(DEFAULT_EVERY),
+        every => every.unwrap_or(defaults::PING_EVERY),
     };
     if every < SHORTEST_PERIOD {
         findings.error(fields.place_of("every"), "`every` must be at least `100ms`", "some minutes are usual: `every: 5m`");
@@ -207,33 +204,9 @@ fn read_ping(fields: &Fields<'_>) -> Option<Calls> {
 }
 
 fn read_retry(fields: &Fields<'_>, attempts: u32) -> Option<Retry> {
-    let plain = Retry {
-        attempts,
-        delay: Duration::from_secs(5),
-        backoff: Backoff::Exponential,
-        max_delay: Duration::from_secs(300),
-        jitter: true,
-        on_exit_codes: Box::default(),
-    };
-    let Some(field) = fields.get("retry") else { return Some(plain) };
-    if let Value::Scalar(_) = fields.cx.doc.value(field.node) {
-        return Some(Retry { attempts: fields.number("retry", 1..=1_000)?, ..plain });
+    let unset = Retry { attempts, backoff: defaults::NOTIFY_BACKOFF, on_exit_codes: Box::default() };
+    if !fields.has("retry") {
+        return Some(unset);
     }
-    let retry = fields.map("retry", keys::NOTIFY_RETRY)?;
-    let cx: Cx<'_> = retry.cx;
-    let backoffs = [("fixed", Backoff::Fixed), ("exponential", Backoff::Exponential)];
-    let delay = retry.duration("delay").unwrap_or(plain.delay);
-    let read = Retry {
-        attempts: retry.number("attempts", 1..=1_000).unwrap_or(attempts),
-        delay,
-        backoff: retry.choice("backoff", &backoffs).unwrap_or(plain.backoff),
-        max_delay: retry.duration("max_delay").unwrap_or(plain.max_delay.max(delay)),
-        jitter: retry.flag("jitter").unwrap_or(plain.jitter),
-        on_exit_codes: Box::default(),
-    };
-    if read.max_delay < read.delay {
-        let message = "`max_delay` is shorter than `delay`";
-        cx.findings.error(retry.place_of("max_delay"), message, "no retry would wait as long as `delay` says");
-    }
-    Some(read)
+    retry::read(fields, retry::Form { keys: keys::NOTIFY_RETRY, attempts: 1..=1_000, needs_attempts: false, unset })
 }

@@ -18,6 +18,7 @@ use std::path::Path;
 
 use super::Severity;
 use super::source::{Position, Source};
+use crate::text::{REPLACEMENT, is_unprintable, printable};
 use crate::triggers::Place;
 
 /// How much of a line is shown, in characters: past this it is cut around the caret.
@@ -31,36 +32,6 @@ const LEAD: usize = 40;
 pub(super) struct Note {
     pub(super) place: Place,
     pub(super) label: &'static str,
-}
-
-/// Text for a terminal: whatever would move the cursor or turn the writing around becomes visible.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if is_hostile(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// A text of the file as it is quoted in a message: in backticks, on one line, and not at length.
-pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut quoted = String::from("`");
-    for (count, c) in text.chars().enumerate() {
-        if count == LONGEST {
-            quoted.push('…');
-            break;
-        }
-        match c {
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            c if is_hostile(c) => quoted.push('\u{fffd}'),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('`');
-    quoted
-}
-
-/// Control characters, and the marks that change the direction of writing.
-fn is_hostile(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// How many columns of a terminal a character takes: a rough table, since all that depends on it is the caret.
@@ -187,7 +158,7 @@ impl Excerpt {
                 columns += if c == '\t' { 4 } else { width(c) };
                 match c {
                     '\t' => shown.push_str("    "),
-                    c if is_hostile(c) => shown.push('\u{fffd}'),
+                    c if is_unprintable(c) => shown.push(REPLACEMENT),
                     c => shown.push(c),
                 }
             }

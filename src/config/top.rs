@@ -4,23 +4,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::common::Common;
+use super::draft::Draft;
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
 use super::findings::Findings;
-use super::job::{DEFAULT_KEEP_RUNS, Draft, Shared, known_keys, parse_zone};
+use super::job::{Shared, known_keys, parse_zone};
 #[cfg(feature = "notify")]
 use super::notify;
-use super::render::quoted;
 use super::yaml::{Document, Value};
-use super::{Config, OnStop, Surroundings, Sync, graph, keys, lints, metrics, web};
+use super::{Config, OnStop, Surroundings, Sync, defaults, graph, keys, lints, metrics, web};
 use crate::cron::Zone;
 use crate::engine::rules::Rules;
 use crate::store::Durability;
+use crate::text::quoted;
 
-const DEFAULT_MAX_PARALLEL: u32 = 32;
-const DEFAULT_GRACE: Duration = Duration::from_secs(60);
-const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
-const DEFAULT_SYNC_EVERY: Duration = Duration::from_secs(3_600);
+/// The words of `on_stop`.
+pub(super) const ON_STOP: &[(&str, OnStop)] = &[("wait", OnStop::Wait), ("leave", OnStop::Leave)];
+
+/// The words of `state.durability`.
+pub(super) const DURABILITY: &[(&str, Durability)] = &[("normal", Durability::Normal), ("full", Durability::Full)];
 
 /// Reads everything. What comes back is only whole if no error was reported.
 pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
@@ -38,7 +40,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let grace = fields.duration("grace");
     let wait_for_clock = read_wait_for_clock(&fields);
     let shutdown_timeout = fields.duration("shutdown_timeout");
-    let on_stop = fields.choice("on_stop", &[("wait", OnStop::Wait), ("leave", OnStop::Leave)]);
+    let on_stop = fields.choice("on_stop", ON_STOP);
     let state_dir = fields.path("state_dir").map(|dir| surroundings.start_dir.join(dir));
     let web = web::read_web(&fields, surroundings);
     let metrics = metrics::read(&fields, surroundings);
@@ -64,18 +66,18 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
         jobs,
         rules: Rules {
             jobs: rules,
-            max_parallel: max_parallel.unwrap_or(DEFAULT_MAX_PARALLEL),
-            grace: grace.unwrap_or(DEFAULT_GRACE),
+            max_parallel: max_parallel.unwrap_or(defaults::MAX_PARALLEL),
+            grace: grace.unwrap_or(defaults::GRACE),
             wait_for_clock,
         },
         zone,
-        shutdown_timeout: shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN_TIMEOUT),
+        shutdown_timeout: shutdown_timeout.unwrap_or(defaults::SHUTDOWN_TIMEOUT),
         on_stop: on_stop.unwrap_or_default(),
-        keep_runs: keep_runs.unwrap_or(DEFAULT_KEEP_RUNS),
+        keep_runs: keep_runs.unwrap_or(defaults::KEEP_RUNS),
         keep_for,
         state_dir,
         durability: state.durability.unwrap_or_default(),
-        commit_every: state.commit_every.unwrap_or_default(),
+        commit_every: state.commit_every.unwrap_or(defaults::COMMIT_EVERY),
         sync: state.sync,
         web,
         metrics,
@@ -135,7 +137,6 @@ struct State {
 
 fn read_state(fields: &Fields<'_>, surroundings: &Surroundings) -> State {
     let Some(state) = fields.map("state", keys::STATE) else { return State::default() };
-    let durabilities = [("normal", Durability::Normal), ("full", Durability::Full)];
     let every = state.positive_duration("sync_every");
     let to = state.path("sync_to").map(|dir| surroundings.start_dir.join(dir));
     if every.is_some() && to.is_none() {
@@ -143,9 +144,9 @@ fn read_state(fields: &Fields<'_>, surroundings: &Surroundings) -> State {
         fields.cx.findings.error(state.place_of("sync_every"), "`sync_every` needs `sync_to`", help);
     }
     State {
-        durability: state.choice("durability", &durabilities),
+        durability: state.choice("durability", DURABILITY),
         commit_every: state.duration("commit_every"),
-        sync: to.map(|to| Sync { to, every: every.unwrap_or(DEFAULT_SYNC_EVERY) }),
+        sync: to.map(|to| Sync { to, every: every.unwrap_or(defaults::SYNC_EVERY) }),
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::common::Written;
 use super::fields::{Cx, Field, Fields, is_among};
-use super::render::quoted;
 use super::{Surroundings, execution, keys, lints};
 use crate::cron::Zone;
 use crate::exec::spec::Action;
+use crate::text::quoted;
 use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerType, find_type};
 
 use super::yaml::{Scalar, Value};

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::fields::Fields;
 use super::keys;
-use super::render::quoted;
 use super::{Listen, Surroundings, Web};
+use crate::text::quoted;
 
 /// Reads the map `web`.
 pub(super) fn read_web(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Web> {

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use super::calendar::{DAY, Date, date_of, days_in, first_day_of, weekday_of};
-use super::zone::{Period, Zone};
+use super::period::Period;
+use super::zone::Zone;
 use crate::model::WallTime;
 
 /// Both day fields must match, because one of them starts with `*`; else one is enough.

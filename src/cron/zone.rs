@@ -1,14 +1,17 @@
 //! Time zones: which offset from UTC holds when.
 //!
 //! The rules of all IANA zones are in the binary (see `build.rs`), because small boxes often carry no zoneinfo. A
-//! [`Zone`] is two bytes: the number of a zone, or the system's own rules where no name says what they are. The
+//! [`Zone`] is two bytes: the number of a zone, or of rules without a name. The
 //! tables end with the year 2099; what they show to repeat from year to year goes on repeating.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use super::calendar::{DAY, date_of, first_day_of};
-use super::local_rules;
+use super::period::Period;
+use super::system;
+use super::tzif::Rules;
 use crate::model::WallTime;
 use crate::text::nearest;
 
@@ -66,34 +69,32 @@ mod data {
 }
 
 /// A time zone: one of the IANA database, or the system's own.
+///
+/// The number of a zone of the database, or from [`data::COUNT`] on the place of rules without a name in [`UNNAMED`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Zone(u16);
 
-/// The system's rules, which have no name.
-const LOCAL: u16 = u16::MAX;
+/// Rules of the system that are not those of a named zone, each once. They stay for the life of the process, so that a
+/// [`Zone`] is a number: there are as many as the system's rules had different contents at a load of the configuration.
+static UNNAMED: OnceLock<Box<Unnamed>> = OnceLock::new();
+
+struct Unnamed {
+    rules: Rules,
+    next: OnceLock<Box<Unnamed>>,
+}
+
+/// The number of the first zone without a name.
+const FIRST_UNNAMED: u16 = data::COUNT as u16;
 
 /// The last second of a [`WallTime`].
 const END_OF_TIME: i64 = WallTime::MAX.as_secs();
 
-/// A stretch of time in which one offset holds. Neighbours may have the same offset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Period {
-    /// The first second, since 1970-01-01T00:00:00Z; `i64::MIN` if there was none before.
-    pub(super) start: i64,
-    /// The first second of the next period; `i64::MAX` if there is none.
-    pub(super) end: i64,
-    /// Seconds east of UTC.
-    pub(super) offset: i32,
-    /// The offset before `start`.
-    pub(super) before: i32,
-}
-
 /// Why a zone was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneError {
-    /// Names what stands there.
+    /// Names the value.
     pub message: String,
-    /// What may stand there.
+    /// The values that are accepted.
     pub help: String,
 }
 
@@ -148,33 +149,49 @@ impl Zone {
         })
     }
 
-    /// The system's own zone: what `$TZ` says, else what `/etc/localtime` does, else UTC (tzset(3)).
+    /// The system's own zone: the one that `$TZ` names, else that of `/etc/localtime`, else UTC (tzset(3)).
     ///
-    /// Reads files; the answer is two bytes and stays good while the process lives. Where the rules of the system are
-    /// not those of the zone that it names (a newer zoneinfo, a copied file) or have no name at all (a POSIX string
-    /// like `CET-1CEST,M3.5.0,M10.5.0/3`, usual on OpenWrt), the system's own rules are followed.
+    /// Reads files; the answer is two bytes, and a later change of the system's zone does not change it. Where the rules of the
+    /// system are not those of the zone that it names (a newer zoneinfo, a copied file) or have no name at all (a POSIX
+    /// string like `CET-1CEST,M3.5.0,M10.5.0/3`, usual on OpenWrt), the answer has the system's own rules as they are now.
     #[must_use]
     pub fn system() -> Zone {
+        let name = || iana_time_zone::get_timezone().ok();
         match std::env::var("TZ") {
-            Ok(text) => named_by_tz(&text).unwrap_or(Zone(LOCAL)),
+            Ok(text) => named_by_tz(&text).unwrap_or_else(|| Zone::unnamed(system::rules(Some(&text), name().as_deref()))),
             Err(_) => {
-                let named = iana_time_zone::get_timezone().ok().and_then(|name| Zone::find(&name));
-                match named {
-                    // A dangling link, on a box without zoneinfo, still says which zone is meant.
-                    Some(zone) if std::fs::metadata("/etc/localtime").is_err() || zone.agrees_with_local() => zone,
-                    _ => Zone(LOCAL),
+                let name = name();
+                let named = name.as_deref().and_then(Zone::find);
+                // A dangling link, on a box without zoneinfo, still says which zone is meant.
+                if let Some(zone) = named.filter(|_| !system::has_localtime()) {
+                    return zone;
                 }
+                let rules = system::rules(None, name.as_deref());
+                named.filter(|zone| zone.agrees_with(&rules)).unwrap_or_else(|| Zone::unnamed(rules))
             }
         }
     }
 
-    /// True if the system's rules give the same offsets as this zone for the next two years, looked at daily.
-    fn agrees_with_local(self) -> bool {
+    /// The zone with these rules.
+    fn unnamed(rules: Rules) -> Zone {
+        let mut place = &UNNAMED;
+        let mut number = FIRST_UNNAMED;
+        loop {
+            let node = place.get_or_init(|| Box::new(Unnamed { rules: rules.clone(), next: OnceLock::new() }));
+            if node.rules == rules || number == u16::MAX {
+                return Zone(number);
+            }
+            (place, number) = (&node.next, number + 1);
+        }
+    }
+
+    /// True if these rules give the same offsets as this zone for the next two years, sampled daily.
+    fn agrees_with(self, rules: &Rules) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let now = i64::try_from(now.as_secs()).unwrap_or(0);
         (0..730).all(|day| {
             let at = now.saturating_add(day * DAY);
-            self.offset_at(at) == local_rules::offset_at(at)
+            self.offset_at(at) == rules.period_at(at).offset
         })
     }
 
@@ -191,13 +208,13 @@ impl Zone {
     }
 
     fn offset_at(self, second: i64) -> i32 {
-        if self.0 == LOCAL { local_rules::offset_at(second) } else { self.period_at(second).offset }
+        self.period_at(second).offset
     }
 
     /// The period that an instant lies in.
     pub(super) fn period_at(self, second: i64) -> Period {
-        if self.0 == LOCAL {
-            return local_rules::period_at(second);
+        if self.0 >= FIRST_UNNAMED {
+            return unnamed_rules(self.0 - FIRST_UNNAMED).period_at(second);
         }
         let (starts, offsets) = data::table(usize::from(self.0));
         // Every table starts with a period from `i64::MIN`.
@@ -214,6 +231,19 @@ impl Zone {
             before: data::offset(offsets[index.saturating_sub(1)]),
         }
     }
+}
+
+/// The rules at this place of [`UNNAMED`].
+fn unnamed_rules(place: u16) -> &'static Rules {
+    // Each number came from Zone::unnamed, which had filled its place before.
+    let mut node = UNNAMED.get_or_init(|| Box::new(Unnamed { rules: Rules::utc(), next: OnceLock::new() }));
+    for _ in 0..place {
+        match node.next.get() {
+            Some(next) => node = next,
+            None => break,
+        }
+    }
+    &node.rules
 }
 
 /// The period of an instant after the first of these yearly changes.

@@ -35,14 +35,14 @@ impl Engine {
     }
 
     fn timer_due(&mut self, now: Now, at: Elapsed, timer: Timer) {
-        let applies = super::timer_applies(&self.runs, &self.jobs, self.clock, self.mode)(&timer);
+        let applies = super::timer_applies(&self.queues, &self.jobs, self.clock, self.mode)(&timer);
         if !applies {
             return;
         }
         match timer {
             Timer::Interval(job) => self.interval_due(now, job, at),
-            Timer::Retry(run) => self.retry_due(run),
-            Timer::Timeout(run, _) => self.ask_to_end(now, run, StopCause::Timeout),
+            Timer::Retry(run) => self.queues.retry_due(run),
+            Timer::Timeout(run, _) => self.terminate(now, run, StopCause::Timeout),
             Timer::Kill(run, _) => self.out.push(Effect::Signal { run, signal: StopSignal::Kill }),
             Timer::ClockCheck => {
                 self.out.push(Effect::CheckClock);
@@ -51,8 +51,8 @@ impl Engine {
             Timer::ClockLimit => self.clock_ready(now, false),
             Timer::Shutdown => {
                 self.mode = Mode::Stopping { deadline: None };
-                for run in self.running() {
-                    self.ask_to_end(now, run, StopCause::Shutdown);
+                for run in self.queues.running() {
+                    self.terminate(now, run, StopCause::Shutdown);
                 }
             }
         }

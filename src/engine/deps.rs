@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::event::Change;
-use super::flow::{Cause, holds_credits};
+use super::flow::Cause;
 use super::run::RunState;
 use crate::dag::{Condition, Verdict};
 use crate::model::{JobId, Now, Outcome, RunId};
@@ -69,10 +69,11 @@ impl Engine {
         let rules = self.rules_of(job);
         let memory = &self.jobs[job.index()];
         let satisfied = !rules.depends_on.is_empty() && memory.credits.verdict(rules.policy.condition) == Verdict::Satisfied;
-        let has_waiting = !memory.queue().waiting.is_empty() || memory.queue().stored > 0 || self.credit_holder(job).is_some();
+        let has_waiting =
+            !self.queues.waiting(job).is_empty() || self.queues.stored(job) > 0 || self.queues.credit_holder(job).is_some();
         if satisfied && !has_waiting && rules.is_triggered_by_dependencies() && rules.enabled && !memory.paused {
             let run = self.trigger(now, job, Cause::by_dependencies(now));
-            let forbidden = self.runs.get(&run).is_some_and(|t| matches!(t.record.state, RunState::Ended(_)));
+            let forbidden = self.queues.get(run).is_some_and(|record| matches!(record.state, RunState::Ended(_)));
             if forbidden {
                 // The firing was used up, as any trigger's is that finds the job active.
                 self.take_in(job);
@@ -106,23 +107,14 @@ impl Engine {
         }
     }
 
-    /// The run that waits for a slot on the strength of the job's credits.
-    fn credit_holder(&self, job: JobId) -> Option<RunId> {
-        self.jobs[job.index()].queue().claimed.iter().copied().find(|run| holds_credits(&self.runs, *run))
-    }
-
     /// Skips every run of the job that waits for its dependencies, or the one that they would have triggered; false
     /// if there was none.
     fn skip_waiting(&mut self, now: Now, job: JobId, reason: &Arc<str>) -> bool {
-        let mut runs = Vec::from(std::mem::take(&mut self.memory(job).queue_mut().waiting));
-        runs.extend(self.credit_holder(job));
-        let stored = std::mem::take(&mut self.memory(job).queue_mut().stored);
-        if stored > 0 {
-            let from = self.jobs[job.index()].queue().stored_from;
-            self.record(Change::SkipStored { job, from, at: now.wall, reason: reason.to_string() });
-        }
+        let mut runs: Vec<RunId> = self.queues.waiting(job).iter().copied().collect();
+        runs.extend(self.queues.credit_holder(job));
+        let any_stored = self.skip_stored(now, job, reason);
         let rules = self.rules_of(job);
-        if runs.is_empty() && stored == 0 {
+        if runs.is_empty() && !any_stored {
             if !rules.is_triggered_by_dependencies() || !rules.enabled || self.jobs[job.index()].paused {
                 return false;
             }
@@ -134,32 +126,10 @@ impl Engine {
         true
     }
 
-    /// A person asked for the job and all that it depends on: everything upstream runs anew, in order, and what ended
-    /// before does not count.
-    pub(super) fn trigger_with_deps(&mut self, now: Now, job: JobId) -> RunId {
-        // Dependencies before their dependents: the order in which a depth-first walk leaves them.
-        let mut order: Vec<JobId> = Vec::new();
-        let mut depth: Vec<(JobId, usize)> = vec![(job, 0)];
-        let mut done: HashSet<JobId> = HashSet::new();
-        while let Some((next, slot)) = depth.pop() {
-            match self.rules_of(next).depends_on.get(slot).copied() {
-                Some(dep) => {
-                    depth.push((next, slot + 1));
-                    if !done.contains(&dep) {
-                        depth.push((dep, 0));
-                    }
-                }
-                None if done.insert(next) => order.push(next),
-                None => {}
-            }
-        }
-        for job in &order {
-            self.take_in(*job);
-        }
-        let mut run = RunId(0);
-        for job in order {
-            run = self.trigger_by_hand(now, job, false, true);
-        }
-        run
+    /// Skips the runs of the job that only the store holds; false if there was none.
+    pub(super) fn skip_stored(&mut self, now: Now, job: JobId, reason: &Arc<str>) -> bool {
+        let Some(from) = self.queues.drop_stored(job) else { return false };
+        self.record(Change::SkipStored { job, from, at: now.wall, reason: reason.to_string() });
+        true
     }
 }

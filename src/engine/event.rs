@@ -7,12 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::run::RunRecord;
+use super::run::{Payload, RunRecord};
 use super::wall::{CaughtUp, Timeline};
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
-
-/// An event's payload: JSON text, shared because a run, its record and its process all need it.
-pub type Payload = Arc<str>;
 
 /// What the engine is told.
 #[derive(Clone, Debug)]

@@ -1,44 +1,55 @@
 //! The pure scheduling core: events and time in, effects out.
 //!
 //! No syscall, no clock, no randomness of its own: time comes in with each call and randomness by a seed, so the same
-//! story always ends the same way and the whole engine runs in virtual time, in tests and for `firelink simulate`.
+//! events always have the same effects and the whole engine runs in virtual time, in tests and for `firelink simulate`.
 //!
-//! While it handles one event the engine only changes its own memory and queues: jobs whose waiting runs may move, and
-//! runs whose end has yet to travel down the graph. [`Engine::handle`] drains both before it returns, so nothing
+//! While it handles one event the engine only changes its own memory and queues: jobs whose waiting runs may advance, and
+//! runs whose end has not been propagated down the graph. [`Engine::handle`] drains both before it returns, so nothing
 //! re-enters itself and a chain of a thousand milestones is a loop, not a thousand stack frames.
 //!
-//! * `flow` carries a run from its trigger to its end; `deps` carries an end down the graph;
-//! * `clock` turns time into firings, `wall` and `timers` keep the deadlines;
-//! * `restore` picks up what an earlier daemon left, `reload` goes on by other rules; `view` answers questions.
+//! * `queue` owns the place of each run: waiting, stored, ready, alive;
+//! * `flow` carries a run from its trigger to its end, with `retry` and `stop`; `deps` propagates an end down the graph;
+//! * `requests` is what a person may ask; `clock` turns time into firings, `wall` and `timers` keep the deadlines;
+//! * `restore` takes over the state of an earlier daemon, `reload` replaces the rules; `view` answers questions.
 //!
-//! This room imports `model`, `dag` and `triggers::cron`; only `reactor` and the command line's `simulate` drive it.
+//! This room imports `model`, `cron` and `dag`; only `reactor` and the command line's `simulate` drive it.
+//!
+#![doc = include_str!("states.md")]
 
 mod clock;
 mod deps;
 mod event;
 mod flow;
 mod order;
+mod queue;
+mod random;
 mod reload;
+mod requests;
 mod restore;
+mod retry;
 pub mod rules;
 mod run;
 pub mod simulate;
+mod stop;
 mod timers;
 pub mod timing;
 mod view;
 mod wall;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use crate::dag::{Credits, Graph};
 use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
 use crate::planted::{self, Bug};
-pub use event::{Change, Effect, Event, Notice, Payload, Request, Spawn, StopSignal};
+pub use event::{Change, Effect, Event, Notice, Request, Spawn, StopSignal};
 pub use order::order_of_names;
+use queue::RunQueues;
+use random::Random;
 pub use restore::{Restored, RestoredJob, RestoredProcess};
 use rules::{JobRules, Rules};
-pub use run::{End, Process, RunRecord, RunState, StopCause, Waiting};
+pub use run::{End, Payload, Process, RunRecord, RunState, StopCause, Waiting};
 use timers::{Timer, Timers};
 use timing::Concurrency;
 pub use view::{JobState, JobView};
@@ -63,38 +74,22 @@ pub struct Engine {
     rules: Rules,
     graph: Graph,
     /// Each job's place in the order of names.
-    rank: Box<[u32]>,
+    rank: Arc<[u32]>,
     jobs: Vec<JobMemory>,
-    runs: HashMap<RunId, Tracked>,
+    queues: RunQueues,
     /// Each armed wall deadline once: (when, rank, job).
     wall: BinaryHeap<Reverse<(WallTime, u32, JobId)>>,
     timers: Timers,
-    /// Runs that wait for nothing but a slot, in the order in which they get one.
-    ready: BTreeSet<ReadyKey>,
-    /// Attempts alive.
-    alive: u32,
     next_run: u64,
     clock: ClockMode,
     mode: Mode,
     timeline: Timeline,
     last: Now,
-    rng: u64,
+    random: Random,
     /// Queues that `handle` drains.
     moving: VecDeque<JobId>,
     ended: VecDeque<(JobId, Outcome)>,
-    dirty: Vec<RunId>,
     out: Vec<Effect>,
-}
-
-/// Due time, then name, then number.
-type ReadyKey = (WallTime, u32, RunId);
-
-/// A run in memory and whether the store knows its present state.
-#[derive(Debug)]
-struct Tracked {
-    record: RunRecord,
-    new: bool,
-    dirty: bool,
 }
 
 /// What the engine remembers of a job between events.
@@ -102,8 +97,6 @@ struct Tracked {
 struct JobMemory {
     credits: Credits,
     due: NextDue,
-    /// Its runs, while it has any: most jobs sleep most of the time.
-    queue: Option<Box<Queue>>,
     paused: bool,
 }
 
@@ -140,23 +133,6 @@ impl NextDue {
     }
 }
 
-/// The runs of one job that have not ended.
-#[derive(Clone, Debug)]
-struct Queue {
-    /// Runs that wait for their dependencies or their turn, oldest first; at most [`MAX_IN_MEMORY`].
-    waiting: VecDeque<RunId>,
-    /// Waiting runs that only the store holds, and a number that none of them lies below.
-    stored: u64,
-    stored_from: RunId,
-    /// True between [`Effect::Load`] and [`Event::Loaded`].
-    loading: bool,
-    /// Runs that have had their turn: waiting for a slot or a retry, or alive.
-    claimed: Vec<RunId>,
-}
-
-/// That of a job that sleeps.
-static NO_RUNS: Queue = Queue { waiting: VecDeque::new(), stored: 0, stored_from: RunId(0), loading: false, claimed: Vec::new() };
-
 /// Whether wall deadlines may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClockMode {
@@ -186,31 +162,29 @@ impl Engine {
         let edges: Vec<Box<[JobId]>> = rules.jobs.iter().map(|job| job.depends_on.clone()).collect();
         let graph = Graph::new(&edges)?;
         let by_name = order_of_names(rules.jobs.len(), |job| &rules.jobs[job].name);
-        let mut rank = vec![0; by_name.len()].into_boxed_slice();
+        let mut rank = vec![0; by_name.len()];
         for (place, job) in (0..).zip(by_name) {
             rank[job as usize] = place;
         }
+        let rank: Arc<[u32]> = rank.into();
         let jobs = rules.jobs.iter().map(JobMemory::new).collect();
         let epoch = Now { wall: WallTime::from_nanos(0), elapsed: Elapsed::default() };
         Ok(Engine {
             rules,
             graph,
+            queues: RunQueues::new(rank.clone()),
             rank,
             jobs,
-            runs: HashMap::new(),
             wall: BinaryHeap::new(),
             timers: Timers::default(),
-            ready: BTreeSet::new(),
-            alive: 0,
             next_run: 1,
             clock: ClockMode::Trusted,
             mode: Mode::Open,
             timeline: Timeline::starting(epoch.wall),
             last: epoch,
-            rng: seed | 1,
+            random: Random::new(seed),
             moving: VecDeque::new(),
             ended: VecDeque::new(),
-            dirty: Vec::new(),
             out: Vec::new(),
         })
     }
@@ -246,7 +220,7 @@ impl Engine {
             Mode::Open => self.wall.peek().map(|Reverse((at, _, _))| *at),
             Mode::Stopping { .. } | Mode::Stopped => None,
         };
-        let applies = timer_applies(&self.runs, &self.jobs, self.clock, self.mode);
+        let applies = timer_applies(&self.queues, &self.jobs, self.clock, self.mode);
         Deadlines { wall, elapsed: self.timers.next(applies) }
     }
 
@@ -263,7 +237,7 @@ impl Engine {
     }
 
     fn arm(&mut self, at: Elapsed, timer: Timer) {
-        let applies = timer_applies(&self.runs, &self.jobs, self.clock, self.mode);
+        let applies = timer_applies(&self.queues, &self.jobs, self.clock, self.mode);
         self.timers.push(at, timer, applies);
     }
 
@@ -275,25 +249,15 @@ impl Engine {
         self.out.push(Effect::Notify(story));
     }
 
-    /// Marks a run for the store; what is written is how it stands when the event is dealt with.
-    fn touch(&mut self, run: RunId) {
-        if let Some(tracked) = self.runs.get_mut(&run)
-            && !tracked.dirty
-        {
-            tracked.dirty = true;
-            self.dirty.push(run);
-        }
-    }
-
-    /// Drains the queues, then writes down each run that changed.
-    /// Gives back what was only needed to arm everything at once.
+    /// Releases memory that only arming everything at once needed.
     pub fn trim(&mut self) {
         self.moving.shrink_to_fit();
         self.ended.shrink_to_fit();
-        self.dirty.shrink_to_fit();
+        self.queues.shrink();
         self.wall.shrink_to_fit();
     }
 
+    /// Handles everything that follows from an event at this instant, then records each run that changed.
     fn settle(&mut self, now: Now) {
         loop {
             if let Some((job, outcome)) = self.ended.pop_front() {
@@ -304,17 +268,8 @@ impl Engine {
                 break;
             }
         }
-        for run in std::mem::take(&mut self.dirty) {
-            let Some(tracked) = self.runs.get_mut(&run) else { continue };
-            let new = std::mem::take(&mut tracked.new);
-            tracked.dirty = false;
-            let over = matches!(tracked.record.state, RunState::Ended(_));
-            let record = if over { self.runs.remove(&run).map(|t| t.record) } else { Some(tracked.record.clone()) };
-            if let Some(record) = record {
-                self.record(Change::Run { new, record: Box::new(record) });
-            }
-        }
-        if matches!(self.mode, Mode::Stopping { .. }) && self.alive == 0 {
+        self.out.extend(self.queues.take_changes().into_iter().map(Effect::Record));
+        if matches!(self.mode, Mode::Stopping { .. }) && self.queues.alive() == 0 {
             self.mode = Mode::Stopped;
             self.out.push(Effect::Stopped);
         }
@@ -323,33 +278,7 @@ impl Engine {
 
 impl JobMemory {
     fn new(rules: &JobRules) -> JobMemory {
-        JobMemory { credits: Credits::new(rules.depends_on.len()), due: NextDue::Never, queue: None, paused: false }
-    }
-
-    fn queue(&self) -> &Queue {
-        self.queue.as_deref().unwrap_or(&NO_RUNS)
-    }
-
-    fn queue_mut(&mut self) -> &mut Queue {
-        self.queue.get_or_insert_with(|| Box::new(NO_RUNS.clone()))
-    }
-
-    /// Gives the queue's memory back, if nothing is in it.
-    fn rest(&mut self) {
-        if self
-            .queue
-            .as_ref()
-            .is_some_and(|queue| queue.waiting.is_empty() && queue.claimed.is_empty() && queue.stored == 0 && !queue.loading)
-        {
-            self.queue = None;
-        }
-    }
-
-    /// Runs that are active in the sense of `concurrency`.
-    fn active(&self) -> usize {
-        let queue = self.queue();
-        let stored = usize::try_from(queue.stored).unwrap_or(usize::MAX);
-        queue.waiting.len().saturating_add(queue.claimed.len()).saturating_add(stored)
+        JobMemory { credits: Credits::new(rules.depends_on.len()), due: NextDue::Never, paused: false }
     }
 }
 
@@ -362,14 +291,9 @@ impl JobRules {
 }
 
 /// Whether a timer still means something.
-fn timer_applies<'a>(
-    runs: &'a HashMap<RunId, Tracked>,
-    jobs: &'a [JobMemory],
-    clock: ClockMode,
-    mode: Mode,
-) -> impl Fn(&Timer) -> bool + 'a {
+fn timer_applies<'a>(queues: &'a RunQueues, jobs: &'a [JobMemory], clock: ClockMode, mode: Mode) -> impl Fn(&Timer) -> bool + 'a {
     move |timer| {
-        let state = |run: &RunId| runs.get(run).map(|tracked| (&tracked.record.state, tracked.record.attempt));
+        let state = |run: &RunId| queues.get(*run).map(|record| (&record.state, record.attempt));
         match timer {
             Timer::Interval(job) => jobs[job.index()].due.interval().is_some() && mode == Mode::Open,
             Timer::Timeout(run, attempt) => {
@@ -382,41 +306,5 @@ fn timer_applies<'a>(
             Timer::ClockCheck | Timer::ClockLimit => clock != ClockMode::Trusted,
             Timer::Shutdown => matches!(mode, Mode::Stopping { deadline: Some(_) }),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Surroundings, load_text};
-    use crate::model::{Exit, Pid, WallTime};
-
-    #[test]
-    fn what_is_known_of_an_exit_is_the_reason_of_a_failure_and_says_nothing_of_a_success() {
-        let around = Surroundings { start_dir: "/".into(), machine_seed: 0, uid: 65_534 };
-        let text = "jobs: [{ name: a, trigger: manual, command: x }]";
-        let rules = load_text(std::path::Path::new("f"), text, &around).expect("a right file").rules;
-        let mut engine = Engine::new(rules, 1).expect("no cycle");
-        let now = Now { wall: WallTime::from_secs(1_800_000_000), elapsed: Elapsed::default() };
-        engine.start(now, Restored::default(), &mut Vec::new());
-        let mut reason_of = |exit| {
-            let mut effects = Vec::new();
-            let ask = Request::Trigger { job: JobId(0), force: false, with_deps: false, ticket: 0 };
-            engine.handle(now, Event::Ask(ask), &mut effects);
-            let run = effects.iter().find_map(|effect| match effect {
-                Effect::Spawn(spawn) => Some(spawn.run),
-                _ => None,
-            });
-            let run = run.expect("a start");
-            effects.clear();
-            engine.handle(now, Event::Started { run, pid: Pid { pid: 9, start_ticks: 9 } }, &mut effects);
-            engine.handle(now, Event::Exited { run, exit, reason: Some("memory".into()) }, &mut effects);
-            effects.into_iter().find_map(|effect| match effect {
-                Effect::Notify(Notice::Ended { reason, .. }) => Some(reason.map(|reason| reason.to_string())),
-                _ => None,
-            })
-        };
-        assert_eq!(reason_of(Exit::Signal(9)), Some(Some("memory".into())));
-        assert_eq!(reason_of(Exit::Code(0)), Some(None));
     }
 }

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use super::event::{Change, Effect};
 use super::rules::{JobRules, Policy, Rules};
-use super::run::{RunState, Waiting};
-use super::timers::Timer;
+use super::run::RunState;
+use super::timers::{Timer, Timers};
 use super::timing::Timing;
 use super::wall::WallState;
 use super::{CaughtUp, ClockMode, Engine, JobMemory, Mode, NextDue};
 use crate::dag::Credits;
-use crate::model::{JobId, Now, Outcome, TriggerWord};
+use crate::model::{JobId, Now, Outcome, RunId, TriggerWord};
 
 impl JobRules {
     /// The rules of a job that is no longer configured: what runs of it goes on as before, and nothing new begins.
@@ -38,15 +38,10 @@ impl Engine {
     pub fn retire(&mut self, now: Now, jobs: &[JobId], out: &mut Vec<Effect>) {
         let reason: Arc<str> = "its job was removed from the configuration".into();
         for job in jobs {
-            let memory = self.memory(*job);
-            let (stored, from) = (std::mem::take(&mut memory.queue_mut().stored), memory.queue().stored_from);
-            let mut runs = Vec::from(std::mem::take(&mut memory.queue_mut().waiting));
-            runs.extend(memory.queue().claimed.clone());
-            if stored > 0 {
-                self.record(Change::SkipStored { job: *job, from, at: now.wall, reason: reason.to_string() });
-            }
+            let runs: Vec<RunId> = self.queues.waiting(*job).iter().chain(self.queues.claimed(*job)).copied().collect();
+            self.skip_stored(now, *job, &reason);
             for run in runs {
-                if matches!(self.runs.get(&run).map(|tracked| &tracked.record.state), Some(RunState::Pending(_))) {
+                if matches!(self.queues.get(run).map(|record| &record.state), Some(RunState::Pending(_))) {
                     self.close(now, run, Outcome::Skipped, None, Some(reason.clone()));
                 }
             }
@@ -60,8 +55,8 @@ impl Engine {
     #[must_use]
     pub fn to_retire(&self, rules: &Rules) -> Vec<JobId> {
         let kept = ids_by_name(rules);
-        let runs = self.runs.values().filter(|tracked| matches!(tracked.record.state, RunState::Running(_)));
-        let mut jobs: Vec<JobId> = runs.map(|tracked| tracked.record.job).collect();
+        let running = self.queues.records().filter(|record| matches!(record.state, RunState::Running(_)));
+        let mut jobs: Vec<JobId> = running.map(|record| record.job).collect();
         jobs.retain(|job| !kept.contains_key(&self.rules_of(*job).name));
         jobs.sort_unstable();
         jobs.dedup();
@@ -78,7 +73,7 @@ impl Engine {
         if self.mode != Mode::Open {
             return Err(Vec::new());
         }
-        let next = Engine::new(rules, self.rng)?;
+        let next = Engine::new(rules, self.random.seed())?;
         let mut old = std::mem::replace(self, next);
         self.take_over(&mut old);
         let new_ids = ids_by_name(&self.rules);
@@ -88,8 +83,8 @@ impl Engine {
                 self.take_over_job(&old, index, to, &new_id);
             }
         }
-        self.take_over_runs(&mut old, &new_id);
-        self.take_over_timers(now, &mut old, &new_id);
+        self.queues.take_over(old.queues, &new_id);
+        self.take_over_timers(now, old.timers, &new_id);
         let known: HashMap<&Arc<str>, usize> = old.rules.jobs.iter().enumerate().map(|(i, rules)| (&rules.name, i)).collect();
         for job in self.job_ids() {
             let same = known.get(&self.rules_of(job).name).is_some_and(|index| {
@@ -115,7 +110,6 @@ impl Engine {
 
     /// What is of no job.
     fn take_over(&mut self, old: &mut Engine) {
-        self.alive = old.alive;
         self.next_run = old.next_run;
         self.clock = old.clock;
         self.timeline = old.timeline.clone();
@@ -136,31 +130,15 @@ impl Engine {
             }
         }
         let same_timing = was.timing == rules.timing && was.enabled == rules.enabled;
-        self.jobs[to.index()] = JobMemory {
-            credits,
-            due: if same_timing { memory.due.clone() } else { NextDue::Never },
-            queue: memory.queue.clone(),
-            paused: memory.paused,
-        };
+        self.jobs[to.index()] =
+            JobMemory { credits, due: if same_timing { memory.due.clone() } else { NextDue::Never }, paused: memory.paused };
         for upstream in dropped {
             self.record(Change::Credit { job: to, upstream, outcome: None });
         }
     }
 
-    fn take_over_runs(&mut self, old: &mut Engine, new_id: &[Option<JobId>]) {
-        for (id, mut tracked) in std::mem::take(&mut old.runs) {
-            // `retire` has ended what waits of other jobs, and `to_retire` named those with a living process.
-            let Some(job) = new_id[tracked.record.job.index()] else { continue };
-            tracked.record.job = job;
-            if matches!(tracked.record.state, RunState::Pending(Waiting::Slot)) {
-                self.ready.insert((tracked.record.scheduled_at, self.rank[job.index()], id));
-            }
-            self.runs.insert(id, tracked);
-        }
-    }
-
-    fn take_over_timers(&mut self, now: Now, old: &mut Engine, new_id: &[Option<JobId>]) {
-        for (at, timer) in std::mem::take(&mut old.timers).drain() {
+    fn take_over_timers(&mut self, now: Now, old: Timers, new_id: &[Option<JobId>]) {
+        for (at, timer) in old.drain() {
             match timer {
                 Timer::Interval(job) => {
                     if let Some(job) = new_id[job.index()]
@@ -176,8 +154,8 @@ impl Engine {
                 Timer::Timeout(..) => {}
             }
         }
-        for run in self.running() {
-            let Some(record) = self.runs.get(&run).map(|tracked| &tracked.record) else { continue };
+        for run in self.queues.running() {
+            let Some(record) = self.queues.get(run) else { continue };
             if let (RunState::Running(process), Some(timeout)) = (&record.state, self.rules_of(record.job).policy.timeout) {
                 let (at, attempt) = ((process.begun + timeout).max(now.elapsed), record.attempt);
                 self.arm(at, Timer::Timeout(run, attempt));

@@ -4,9 +4,8 @@ use super::event::{Change, Effect};
 use super::run::{Process, RunRecord, RunState, Waiting};
 use super::timers::Timer;
 use super::wall::WallState;
-use super::{CaughtUp, ClockMode, Engine, NextDue, Timeline, Tracked};
-use crate::model::{Attempt, Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
-use crate::planted::{self, Bug};
+use super::{CaughtUp, ClockMode, Engine, NextDue, Timeline};
+use crate::model::{Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 
 /// What the store knows, in the terms of the present configuration.
 #[derive(Clone, Debug, Default)]
@@ -100,29 +99,19 @@ impl Engine {
             // Should the job depend on it again one day, this will be long ago.
             self.record(Change::Credit { job, upstream, outcome: None });
         }
-        let memory = &mut self.jobs[job.index()];
-        if known.stored > 0 {
-            // Those in the store are younger than every waiting one that was handed over.
-            let handed = known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max();
-            let queue = memory.queue_mut();
-            (queue.stored, queue.stored_from) = (known.stored, handed.unwrap_or(RunId(0)));
-        }
+        // Stored runs are younger than every waiting one that was handed over.
+        let handed = known.pending.iter().filter(|run| !run.forced).map(|run| RunId(run.id.0 + 1)).max();
+        self.queues.restore_stored(job, known.stored, handed.unwrap_or(RunId(0)));
         for record in known.pending {
             let id = record.id;
             self.next_run = self.next_run.max(id.0 + 1);
-            // One that has been tried before keeps its turn, and what it took in: its retry was due and had no slot.
-            let claimed = record.forced || record.attempt != Attempt::default();
-            let state = record.state.clone();
-            self.runs.insert(id, Tracked { record, new: false, dirty: false });
-            match state {
-                RunState::Pending(Waiting::Retry { not_before, .. }) => {
-                    self.memory(job).queue_mut().claimed.push(id);
-                    self.retry_at(now, id, not_before.since(now.wall));
-                }
-                RunState::Pending(_) if claimed => self.claim(job, id),
-                RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => {
-                    self.memory(job).queue_mut().waiting.push_back(id)
-                }
+            let not_before = match record.state {
+                RunState::Pending(Waiting::Retry { not_before, .. }) => Some(not_before),
+                RunState::Pending(_) | RunState::Running(_) | RunState::Ended(_) => None,
+            };
+            self.queues.restore(record);
+            if let Some(not_before) = not_before {
+                self.retry_at(now, id, not_before.since(now.wall));
             }
         }
         if enabled {
@@ -141,9 +130,7 @@ impl Engine {
         let age = u64::try_from(now.wall.since(since).as_nanos()).unwrap_or(u64::MAX);
         let begun = Elapsed::from_nanos(now.elapsed.as_nanos().saturating_sub(age));
         record.state = RunState::Running(Process { pid, since, begun, stop: None, adopted: true });
-        self.runs.insert(id, Tracked { record, new: false, dirty: false });
-        self.memory(job).queue_mut().claimed.push(id);
-        self.alive += u32::from(!planted::is(Bug::AdoptedNotCounted));
+        self.queues.restore(record);
         match process {
             RestoredProcess::Alive(_) => {
                 if let Some(timeout) = self.rules_of(job).policy.timeout {

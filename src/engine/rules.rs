@@ -5,31 +5,15 @@ use std::time::Duration;
 
 use super::timing::{Concurrency, Timing};
 use crate::dag::Condition;
-use crate::model::{JobId, TriggerWord};
-
-/// How the delay grows from retry to retry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Backoff {
-    /// Always `delay`.
-    #[default]
-    Fixed,
-    /// `delay`, then twice that, four times, …
-    Exponential,
-}
+use crate::model::{Backoff, JobId, TriggerWord};
 
 /// When a run whose attempt failed is tried again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Retry {
     /// Attempts in all, the first included; at least 1.
     pub attempts: u32,
-    /// Before the first retry.
-    pub delay: Duration,
-    /// How the delay grows.
+    /// The delay between two attempts.
     pub backoff: Backoff,
-    /// The longest delay.
-    pub max_delay: Duration,
-    /// True: each delay is drawn evenly from half of it to the whole.
-    pub jitter: bool,
     /// Only these exit codes are retried; empty: any failure is.
     pub on_exit_codes: Box<[u8]>,
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::event::Payload;
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
+
+/// An event's payload: JSON text, shared because a run, its record and its process all need it.
+pub type Payload = Arc<str>;
 
 /// A run, as the engine holds it and the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,18 @@ pub enum StopCause {
     Shutdown,
 }
 
+impl StopCause {
+    /// The reason of a run that was cancelled for it.
+    pub(super) fn reason(self) -> Arc<str> {
+        match self {
+            StopCause::Timeout => "ran past its timeout".into(),
+            StopCause::Cancel => "cancelled by request".into(),
+            StopCause::Replaced(by) => format!("replaced by run {by}").into(),
+            StopCause::Shutdown => "the daemon was stopped".into(),
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
@@ -97,6 +111,11 @@ pub struct End {
 }
 
 impl RunRecord {
+    /// True if the run was claimed because of its job's credits, which its start will consume.
+    pub(super) fn holds_credits(&self) -> bool {
+        !self.forced && self.attempt == Attempt::default() && self.state == RunState::Pending(Waiting::Slot)
+    }
+
     /// The state's word.
     #[must_use]
     pub fn word(&self) -> StateWord {

@@ -47,13 +47,13 @@ impl Engine {
     /// A run in memory: active, and not among those that only the store holds.
     #[must_use]
     pub fn run(&self, run: RunId) -> Option<&RunRecord> {
-        self.runs.get(&run).map(|tracked| &tracked.record)
+        self.queues.get(run)
     }
 
     /// Every active run in memory, by number.
     #[must_use]
     pub fn active(&self) -> Vec<&RunRecord> {
-        let mut runs: Vec<&RunRecord> = self.runs.values().map(|tracked| &tracked.record).collect();
+        let mut runs: Vec<&RunRecord> = self.queues.records().collect();
         runs.sort_unstable_by_key(|record| record.id);
         runs
     }
@@ -61,7 +61,7 @@ impl Engine {
     /// How many processes are alive.
     #[must_use]
     pub fn alive(&self) -> u32 {
-        self.alive
+        self.queues.alive()
     }
 
     /// True once a stop was asked for.
@@ -79,21 +79,22 @@ impl Engine {
     /// Runs of a job that wait in the store only.
     #[must_use]
     pub fn stored(&self, job: JobId) -> u64 {
-        self.jobs[job.index()].queue().stored
+        self.queues.stored(job)
     }
 
     /// Runs of a job that have not ended, wherever they are kept.
     #[must_use]
     pub fn unended(&self, job: JobId) -> usize {
-        self.jobs[job.index()].active()
+        self.queues.active(job)
     }
 
     /// One job, for `status`.
     #[must_use]
     pub fn view(&self, now: Now, job: JobId) -> JobView {
         let memory = &self.jobs[job.index()];
-        let running = memory.queue().claimed.iter().any(|run| self.state_is(*run, |state| matches!(state, RunState::Running(_))));
-        let state = match (running, memory.active()) {
+        let running =
+            self.queues.claimed(job).iter().any(|run| self.state_is(*run, |state| matches!(state, RunState::Running(_))));
+        let state = match (running, self.queues.active(job)) {
             (true, _) => JobState::Running,
             (false, 0) => JobState::Idle,
             (false, _) => JobState::Pending,
@@ -117,7 +118,7 @@ impl Engine {
     }
 
     fn state_is(&self, run: RunId, test: impl FnOnce(&RunState) -> bool) -> bool {
-        self.runs.get(&run).is_some_and(|tracked| test(&tracked.record.state))
+        self.queues.get(run).is_some_and(|record| test(&record.state))
     }
 
     fn waiting_for(&self, job: JobId, state: JobState) -> Vec<String> {
@@ -127,8 +128,8 @@ impl Engine {
         if memory.paused {
             phrases.push("resume (paused)".into());
         }
-        for run in &memory.queue().claimed {
-            match self.runs.get(run).map(|tracked| &tracked.record.state) {
+        for run in self.queues.claimed(job) {
+            match self.queues.get(*run).map(|record| &record.state) {
                 Some(RunState::Pending(Waiting::Slot)) => {
                     phrases.push(format!("a free slot (max_parallel {})", self.rules.max_parallel));
                 }
@@ -136,7 +137,7 @@ impl Engine {
                 Some(_) | None => {}
             }
         }
-        let waits = !memory.queue().waiting.is_empty() || rules.is_triggered_by_dependencies();
+        let waits = !self.queues.waiting(job).is_empty() || rules.is_triggered_by_dependencies();
         if waits && memory.credits.verdict(rules.policy.condition) != Verdict::Satisfied {
             phrases.extend(memory.credits.missing(rules.policy.condition).map(|slot| {
                 let upstream = self.rules_of(rules.depends_on[slot]);
@@ -147,7 +148,7 @@ impl Engine {
                     (None, true) => upstream.name.to_string(),
                 }
             }));
-        } else if state == JobState::Running && !memory.queue().waiting.is_empty() {
+        } else if state == JobState::Running && !self.queues.waiting(job).is_empty() {
             phrases.push("its turn (a run is active)".into());
         }
         phrases

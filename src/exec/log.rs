@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn a_pipe_that_ends_without_a_byte_makes_no_file() {
         let (_dir, mut sink) = sink(Capture::All, 4096);
-        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
         let mut buffer = Vec::new();
         assert_eq!(drain(reader.as_fd(), &mut buffer, &mut sink).unwrap(), Drained::Empty);
         drop(writer);
@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn output_goes_from_the_pipe_into_the_file_without_memory_of_ours() {
         let (_dir, mut sink) = sink(Capture::All, 4096);
-        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
         File::from(writer).write_all(b"one\n").unwrap();
         let mut buffer = Vec::new();
         drain_all(&reader, &mut buffer, &mut sink);
@@ -372,7 +372,7 @@ mod tests {
         sink.write(b"x");
         assert!(sink.trouble().unwrap().contains("1.log"));
         sink.write(b"y");
-        let (reader, writer) = crate::exec::output::pipe().unwrap();
+        let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
         File::from(writer).write_all(b"z").unwrap();
         drain_all(&reader, &mut Vec::new(), &mut sink);
         sink.finish(true).unwrap();
@@ -390,7 +390,7 @@ mod tests {
             let capture = if on_failure { Capture::OnFailure } else { Capture::All };
             let (_dir, mut sink) = sink(capture, MAX);
             sink.splices = splices;
-            let (reader, writer) = crate::exec::output::pipe().unwrap();
+            let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
             let mut writer = File::from(writer);
             let mut all = Vec::new();
             for (index, size) in chunks.into_iter().enumerate() {

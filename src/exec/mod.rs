@@ -1,33 +1,43 @@
-//! Processes: started, watched, asked to end, and never leaked.
+//! Processes: started, watched, signalled, reaped, and never leaked.
 //!
-//! [`begin`] makes a child, which comes up while the caller goes on: in its own process group, with stdin from `/dev/null`
-//! and both outputs in one pipe, so that their order is kept, which the next daemon can read on. A [`Child`] is seen to end
-//! through a pidfd; reaping it first ends what is left of its group.
-//! [`OutputSink`] is its log: bounded, lazily made, head and tail kept. [`spec`] says in plain data what is to be made.
+//! | file | subject |
+//! | --- | --- |
+//! | [`spec`] | what a job's process is to be, as plain data; `config` reads into it |
+//! | `spawn` | from a [`Launch`] to a child that has executed its program |
+//! | `processes` | processes that exist: a child, one adopted from an earlier daemon, one that escaped its group |
+//! | `marks` | the variables by which `processes` recognises what `spawn` has started |
+//! | `log` | a run's output in its file: bounded, head and tail kept |
+//! | `event` | a payload too large for the environment |
+//! | `cgroup` | control groups of runs with limits |
+//! | `detach` | the daemon's own way into the background |
+//! | `sys` | system calls that neither std nor nix wraps |
 //!
-//! What left its group is found by [`sweep`], for which the daemon is a child subreaper: orphans come to it. Plugins,
-//! which are of no run, are started by [`spawn_apart`], and what is left of them is ended by [`kill_plugins`].
+//! [`begin`] makes a child in a process group of its own, with stdin from `/dev/null` and both outputs in one pipe, which
+//! keeps their order and which the next daemon can go on reading; the caller goes on before the child has called execve(2).
+//! The exit of a [`Child`] is seen through a pidfd; what is left of its group is killed before the child is reaped.
+//! Processes that left their group are found by [`sweep`]; for that the daemon is a child subreaper, so that orphans are
+//! reparented to it. Plugins, which belong to no run, are started by [`spawn_apart`], and what is left of them is killed by
+//! [`kill_plugins`].
 //!
-//! Nothing here waits, but for a child that executes its program ([`PendingSpawn::wait_for_exec`]): descriptors become readable and the
-//! reactor calls. `reactor` is the only caller; `config` reads into [`spec`]. Unsafe code lives in `clone`, `detach`,
-//! `posix` and `sys` alone.
+//! Nothing here blocks, except for waiting until a child has executed its program ([`PendingSpawn::wait_for_exec`]).
+//! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn/clone`,
+//! `spawn/posix`, `detach` and `sys` alone.
 
 mod cgroup;
-mod child;
 mod detach;
 mod event;
 mod log;
-mod output;
+mod marks;
 mod processes;
 mod spawn;
 pub mod spec;
 mod sys;
 
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
-pub use child::{Child, GroupSignal};
 pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
-pub use processes::{Adopted, Daemon, EscapedProcess, Known, PLUGIN, Swept, find_leader, kill_plugins, sweep};
+pub use marks::PLUGIN;
+pub use processes::{Adopted, Child, Daemon, EscapedProcess, GroupSignal, Known, Swept, find_leader, kill_plugins, sweep};
 pub use spawn::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};
 pub use sys::{become_subreaper, has_pidfd, terminal_size};

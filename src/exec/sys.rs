@@ -14,7 +14,6 @@ use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 
-use super::processes::proc::exit_from_status;
 use crate::model::Exit;
 
 /// What a child does between fork and exec, besides what [`Command`] does itself. Numbers only, so that nothing is
@@ -52,6 +51,14 @@ pub(super) fn pidfd_exit(fd: BorrowedFd<'_>) -> Option<Exit> {
     let info = unsafe { info.assume_init() };
     let known = code == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
     known.then(|| exit_from_status(info.exit_code))
+}
+
+/// A status as wait(2) has it.
+pub(super) fn exit_from_status(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code(status >> 8 & 0xff),
+        signal => Exit::Signal(signal),
+    }
 }
 
 /// True if this kernel has pidfd_open(2) (Linux 5.3).

@@ -1,12 +1,11 @@
-//! Numbers for Prometheus: plain counts that the loop keeps as things happen, and their text when somebody asks.
+//! Metrics for Prometheus: counters that the loop keeps, and their exposition formats.
 //!
-//! Counting is an addition to a place that a job's number leads to; nothing is formatted, locked or woken by it. Whoever
-//! asks gets a [`Snapshot`], a copy of all numbers, and makes text of it where that holds nobody up: the window on its
-//! own thread, the loop itself only for a textfile. Where the configuration has neither `web` nor `metrics` there are no
-//! counts at all.
+//! Counting is an addition at an index; nothing is formatted, locked or woken by it. A scrape gets a [`Snapshot`], a copy
+//! of all counters, and formats it where that delays no deadline: the web UI on its own thread, the loop itself only for a
+//! textfile. Without `web` and `metrics` in the configuration, nothing is counted.
 //!
-//! The number of series is bounded: a job has series of its own if it is among the first [`MOST_JOBS`] of the
-//! configuration; all others share the label [`OTHER`].
+//! The number of series is bounded: the first [`MOST_JOBS`] jobs of the configuration have series of their own; all others
+//! share the label [`OTHER`].
 
 mod process;
 mod text;
@@ -19,29 +18,29 @@ use crate::model::{JobId, Outcome, WallTime};
 pub use process::Process;
 pub use text::Format;
 
-/// Jobs with series of their own. A job has some twenty, so a scrape is a few thousand lines at most.
+/// Jobs with series of their own. A job has about twenty, so a scrape is a few thousand lines at most.
 pub const MOST_JOBS: usize = 200;
 
-/// What the jobs beyond those share.
+/// The label that all other jobs share.
 pub const OTHER: &str = "_other";
 
-/// From a blink to a day, in seconds.
-const DURATIONS: [f64; 12] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
+/// Bucket bounds of run durations, in seconds: 10 ms to a day.
+const DURATION_BUCKETS: [f64; 12] = [0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0, 86_400.0];
 
-/// From half of the budget's millisecond to the default grace, in seconds.
-const DELAYS: [f64; 11] = [0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
+/// Bucket bounds of firing delays, in seconds: half of the design budget to the default grace period.
+const DELAY_BUCKETS: [f64; 11] = [0.000_5, 0.001, 0.002, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
 
-/// The ways in which runs end; an outcome's place in the counts is its place here.
+/// Every outcome; the index of an outcome in the counts is its index here.
 const OUTCOMES: [Outcome; 6] =
     [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Cancelled, Outcome::Skipped, Outcome::Lost];
 
-/// How many observations fell below each bound.
+/// A histogram with fixed bounds.
 #[derive(Clone, Debug, PartialEq)]
 struct Histogram<const N: usize> {
     bounds: &'static [f64; N],
-    /// Of each bound alone, not of those below it.
+    /// Per bucket, not cumulative.
     counts: [u64; N],
-    /// Above the last bound.
+    /// Observations above the last bound.
     above: u64,
     sum: f64,
 }
@@ -65,12 +64,12 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
-/// What is counted of one job, or of all that have no series of their own.
+/// The counts of one job, or of all jobs without series of their own.
 #[derive(Clone, Debug, PartialEq)]
-struct OfJob {
+struct JobCounts {
     name: Arc<str>,
     ended: [u64; OUTCOMES.len()],
-    took: Histogram<{ DURATIONS.len() }>,
+    took: Histogram<{ DURATION_BUCKETS.len() }>,
     retries: u64,
     missed: u64,
     polls: u64,
@@ -78,12 +77,12 @@ struct OfJob {
     last_success: Option<WallTime>,
 }
 
-impl OfJob {
-    fn new(name: Arc<str>) -> OfJob {
-        OfJob {
+impl JobCounts {
+    fn new(name: Arc<str>) -> JobCounts {
+        JobCounts {
             name,
             ended: [0; OUTCOMES.len()],
-            took: Histogram::new(&DURATIONS),
+            took: Histogram::new(&DURATION_BUCKETS),
             retries: 0,
             missed: 0,
             polls: 0,
@@ -93,50 +92,55 @@ impl OfJob {
     }
 }
 
-/// All counts since the daemon's start, or since the configuration asked for them.
+/// All counts since the start of the daemon, or since the configuration enabled them.
 #[derive(Clone, Debug)]
 pub struct Counts {
-    /// The first is that of [`OTHER`].
-    series: Vec<OfJob>,
-    /// The place in `series` of each job of the configuration.
+    /// The first is [`OTHER`].
+    series: Vec<JobCounts>,
+    /// The index in `series` of each job of the configuration.
     places: Vec<usize>,
-    delays: Histogram<{ DELAYS.len() }>,
+    delays: Histogram<{ DELAY_BUCKETS.len() }>,
     store_errors: u64,
 }
 
 impl Default for Counts {
     fn default() -> Counts {
-        Counts { series: vec![OfJob::new(OTHER.into())], places: Vec::new(), delays: Histogram::new(&DELAYS), store_errors: 0 }
+        Counts {
+            series: vec![JobCounts::new(OTHER.into())],
+            places: Vec::new(),
+            delays: Histogram::new(&DELAY_BUCKETS),
+            store_errors: 0,
+        }
     }
 }
 
 impl Counts {
-    /// The jobs of the configuration, by number. Those that were there before go on counting; the series of those that
-    /// are gone end.
+    /// Sets the jobs of the configuration, in the order of their ids. Jobs that stay keep their counts; the series of removed
+    /// jobs end.
     pub fn set_jobs<'j>(&mut self, names: impl Iterator<Item = &'j Arc<str>>) {
         let mut old = std::mem::take(&mut self.series).into_iter();
         self.series.extend(old.next());
-        let mut old: HashMap<Arc<str>, OfJob> = old.map(|of| (Arc::clone(&of.name), of)).collect();
+        let mut old: HashMap<Arc<str>, JobCounts> = old.map(|of| (Arc::clone(&of.name), of)).collect();
         self.places.clear();
         for name in names {
-            // A job may well be called like the others' label; then it is one of them.
+            // A job whose name is the shared label uses the shared series.
             if self.series.len() > MOST_JOBS || **name == *OTHER {
                 self.places.push(0);
             } else {
                 self.places.push(self.series.len());
-                self.series.push(old.remove(name).unwrap_or_else(|| OfJob::new(Arc::clone(name))));
+                self.series.push(old.remove(name).unwrap_or_else(|| JobCounts::new(Arc::clone(name))));
             }
         }
         self.series.shrink_to_fit();
         self.places.shrink_to_fit();
     }
 
-    fn of(&mut self, job: JobId) -> &mut OfJob {
+    fn of(&mut self, job: JobId) -> &mut JobCounts {
         let place = self.places.get(job.index()).copied().unwrap_or(0);
         &mut self.series[place]
     }
 
-    /// A run ended; it took so long if it had a process.
+    /// A run ended, after this time since its first process started, if it had one.
     pub fn ended(&mut self, job: JobId, outcome: Outcome, took: Option<Duration>) {
         let of = self.of(job);
         if let Some(place) = OUTCOMES.iter().position(|known| *known == outcome) {
@@ -147,18 +151,18 @@ impl Counts {
         }
     }
 
-    /// A run of this job succeeded at this instant, in this life of the daemon or before.
+    /// A run of this job succeeded at this time, possibly before the daemon was started.
     pub fn succeeded(&mut self, job: JobId, at: WallTime) {
         let of = self.of(job);
         of.last_success = of.last_success.max(Some(at));
     }
 
-    /// A process started for a deadline, so long after it.
+    /// A process was started for a deadline, with this delay.
     pub fn fired(&mut self, delay: Duration) {
         self.delays.observe(delay);
     }
 
-    /// An attempt failed and another will follow.
+    /// An attempt failed and will be retried.
     pub fn retried(&mut self, job: JobId) {
         self.of(job).retries += 1;
     }
@@ -168,43 +172,43 @@ impl Counts {
         self.of(job).missed += count;
     }
 
-    /// A watch has looked at what it watches.
+    /// A watch has polled its source.
     pub fn polled(&mut self, job: JobId, works: bool) {
         let of = self.of(job);
         *(if works { &mut of.polls } else { &mut of.failed_polls }) += 1;
     }
 
-    /// The disk refused a write of the state.
+    /// A write of the state failed.
     pub fn store_failed(&mut self) {
         self.store_errors += 1;
     }
 }
 
-/// How things stand, which nobody needs to count.
+/// The values of gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Jobs of the configuration.
     pub jobs: usize,
-    /// Of them, held by a person.
+    /// Jobs that are paused.
     pub paused: usize,
-    /// Runs that wait, in memory and in the store.
+    /// Pending runs, in memory and in the store.
     pub pending: usize,
-    /// Runs with a process.
+    /// Running runs.
     pub running: usize,
-    /// The earliest deadline of any job.
+    /// The next deadline of any job.
     pub next_deadline: Option<WallTime>,
-    /// Warnings that `status` shows.
+    /// Warnings shown by `status`.
     pub warnings: usize,
-    /// Whether the state can be written.
+    /// Whether the last write of the state succeeded.
     pub store_works: bool,
 }
 
-/// All numbers at one instant.
+/// All metrics at one instant.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// What was counted.
+    /// Counters and histograms.
     pub counts: Counts,
-    /// How things stand.
+    /// Gauges.
     pub standing: Standing,
 }
 
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_beyond_the_limit_share_their_counts() {
+    fn jobs_beyond_the_limit_share_a_series() {
         let mut counts = Counts::default();
         counts.set_jobs(names(MOST_JOBS * 3).iter());
         for number in 0..MOST_JOBS * 3 {
@@ -229,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn years_of_reloads_do_not_add_series_and_jobs_that_stay_go_on_counting() {
+    fn reloads_do_not_leak_series_and_jobs_that_stay_keep_their_counts() {
         let mut counts = Counts::default();
         let stays: Arc<str> = "stays".into();
         for round in 0..1_000 {
             let changing: Vec<Arc<str>> = (0..3).map(|number| format!("job{round}-{number}").into()).collect();
-            // Its number is another one each time.
+            // With a different id each time.
             let place = round % 3;
             let all: Vec<&Arc<str>> = changing[..place].iter().chain([&stays]).chain(&changing[place..]).collect();
             counts.set_jobs(all.into_iter());
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_called_like_the_rest_is_one_of_them() {
+    fn a_job_named_like_the_shared_label_uses_the_shared_series() {
         let mut counts = Counts::default();
         let all: [Arc<str>; 2] = ["a".into(), OTHER.into()];
         counts.set_jobs(all.iter());
@@ -255,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn an_observation_counts_below_the_first_bound_that_it_does_not_exceed() {
-        let mut delays = Histogram::new(&DELAYS);
+    fn an_observation_counts_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+        let mut delays = Histogram::new(&DELAY_BUCKETS);
         for nanos in [0, 500_000, 500_001, 60_000_000_000, 60_000_000_001] {
             delays.observe(Duration::from_nanos(nanos));
         }
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_success_is_the_latest_whoever_tells_first() {
+    fn the_last_success_is_the_latest_in_any_order() {
         let mut counts = Counts::default();
         counts.set_jobs(names(1).iter());
         counts.succeeded(JobId(0), WallTime::from_secs(20));

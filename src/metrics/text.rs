@@ -1,6 +1,6 @@
-//! Numbers as text: OpenMetrics, which Prometheus asks for, and its older format, which everything else reads.
+//! The exposition formats: OpenMetrics, which Prometheus negotiates, and the older text format for everything else.
 //!
-//! Every name, type and meaning stands here once; docs/metrics.md repeats them, and a test compares the two.
+//! Names, types and descriptions are defined here; docs/metrics.md repeats them, and a test compares the two.
 
 use std::fmt;
 
@@ -11,20 +11,20 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{Histogram, OUTCOMES, OfJob, Process, Snapshot};
+use super::{Histogram, JobCounts, OUTCOMES, Process, Snapshot};
 use crate::model::WallTime;
 
-/// How the text is written.
+/// The exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus' text format 0.0.4: node_exporter's textfiles, promtool, and whoever names no format.
+    /// The Prometheus text format 0.0.4: for node_exporter's textfiles, promtool, and clients that name no format.
     Classic,
 }
 
 impl Format {
-    /// The format for an `Accept` header: OpenMetrics for those who name it, as Prometheus does.
+    /// The format for an `Accept` header: OpenMetrics for clients that name it, as Prometheus does.
     #[must_use]
     pub fn asked(accept: &str) -> Format {
         let named = accept.split(',').any(|one| {
@@ -46,13 +46,14 @@ impl Format {
 }
 
 impl Snapshot {
-    /// All of it as text. `process` is left out where somebody else tells of a process of his own by the same names.
+    /// Formats the snapshot. `process` is `None` for a textfile: node_exporter exports metrics of its own process by the same
+    /// names.
     #[must_use]
     pub fn text(self, format: Format, process: Option<Process>) -> String {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Told { snapshot: self, process }));
+        registry.register_collector(Box::new(SnapshotCollector { snapshot: self, process }));
         let mut text = String::new();
-        // Writing into memory can't fail.
+        // Writing to a String can't fail.
         let _ = match format {
             Format::OpenMetrics => text::encode(&mut text, &registry),
             Format::Classic => prometheus_text::encode(&mut text, &registry),
@@ -61,26 +62,26 @@ impl Snapshot {
     }
 }
 
-/// A snapshot on its way into text.
+/// Presents a snapshot to the registry.
 #[derive(Debug)]
-struct Told {
+struct SnapshotCollector {
     snapshot: Snapshot,
     process: Option<Process>,
 }
 
-/// No label.
+/// No labels.
 const NONE: [(&str, &str); 0] = [];
 
-/// A name and a meaning.
-type About = (&'static str, &'static str);
+/// A name and a HELP text.
+type Description = (&'static str, &'static str);
 
 struct Out<'e>(DescriptorEncoder<'e>);
 
 impl Out<'_> {
-    /// A name with a row for each value; nothing at all if there is none.
+    /// A metric family with a row for each value; omitted without rows.
     fn family<R>(
         &mut self,
-        (name, about): About,
+        (name, description): Description,
         (unit, kind): (Option<&Unit>, MetricType),
         rows: impl Iterator<Item = R>,
         mut write: impl FnMut(&mut MetricEncoder<'_>, R) -> fmt::Result,
@@ -89,42 +90,42 @@ impl Out<'_> {
         if rows.peek().is_none() {
             return Ok(());
         }
-        let mut family = self.0.encode_descriptor(name, about, unit, kind)?;
+        let mut family = self.0.encode_descriptor(name, description, unit, kind)?;
         rows.try_for_each(|row| write(&mut family, row))
     }
 
     fn counters<L: EncodeLabelSet, V: EncodeCounterValue>(
         &mut self,
-        about: About,
+        description: Description,
         unit: Option<&Unit>,
         rows: impl Iterator<Item = (L, V)>,
     ) -> fmt::Result {
-        self.family(about, (unit, MetricType::Counter), rows, |family, (labels, value)| {
+        self.family(description, (unit, MetricType::Counter), rows, |family, (labels, value)| {
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, V, f64>(&value, None)
         })
     }
 
     fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
         &mut self,
-        about: About,
+        description: Description,
         unit: Option<&Unit>,
         rows: impl Iterator<Item = (L, V)>,
     ) -> fmt::Result {
-        self.family(about, (unit, MetricType::Gauge), rows, |family, (labels, value)| {
+        self.family(description, (unit, MetricType::Gauge), rows, |family, (labels, value)| {
             family.encode_family(&labels)?.encode_gauge(&value)
         })
     }
 
-    fn gauge<V: EncodeGaugeValue>(&mut self, about: About, value: V) -> fmt::Result {
-        self.gauges(about, None, std::iter::once((NONE, value)))
+    fn gauge<V: EncodeGaugeValue>(&mut self, description: Description, value: V) -> fmt::Result {
+        self.gauges(description, None, std::iter::once((NONE, value)))
     }
 
     fn histograms<'h, L: EncodeLabelSet, const N: usize>(
         &mut self,
-        about: About,
+        description: Description,
         rows: impl Iterator<Item = (L, &'h Histogram<N>)>,
     ) -> fmt::Result {
-        self.family(about, (Some(&Unit::Seconds), MetricType::Histogram), rows, |family, (labels, histogram)| {
+        self.family(description, (Some(&Unit::Seconds), MetricType::Histogram), rows, |family, (labels, histogram)| {
             let below = histogram.bounds.iter().copied().zip(histogram.counts);
             let buckets: Vec<(f64, u64)> = below.chain([(f64::INFINITY, histogram.above)]).collect();
             let count = histogram.count();
@@ -133,7 +134,7 @@ impl Out<'_> {
     }
 }
 
-impl Collector for Told {
+impl Collector for SnapshotCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut out = Out(encoder);
         self.encode_standing(&mut out)?;
@@ -142,58 +143,60 @@ impl Collector for Told {
     }
 }
 
-impl Told {
+impl SnapshotCollector {
     fn encode_standing(&self, out: &mut Out<'_>) -> fmt::Result {
         let now = &self.snapshot.standing;
-        let build = ("firelink_build_info", "Which firelink this is.");
+        let build = ("firelink_build_info", "Version of firelink.");
         out.gauges(build, None, std::iter::once(([("version", env!("CARGO_PKG_VERSION"))], 1_i64)))?;
-        out.gauge(("firelink_jobs", "Jobs of the configuration."), now.jobs)?;
-        out.gauge(("firelink_paused_jobs", "Jobs that a person holds."), now.paused)?;
-        let active = ("firelink_active_runs", "Runs that have not ended; the pending ones are the queue.");
+        out.gauge(("firelink_jobs", "Jobs in the configuration."), now.jobs)?;
+        out.gauge(("firelink_paused_jobs", "Jobs that are paused."), now.paused)?;
+        let active = ("firelink_active_runs", "Runs that have not ended; the pending ones are queued.");
         let states = [("pending", now.pending), ("running", now.running)];
         out.gauges(active, None, states.into_iter().map(|(state, count)| ([("state", state)], count)))?;
         let next = (
             "firelink_next_deadline_timestamp",
-            "When the earliest deadline of any job is, since the epoch; absent if there is none.",
+            "Time of the next deadline of any job, since the epoch; absent if there is none.",
         );
         out.gauges(next, Some(&Unit::Seconds), now.next_deadline.into_iter().map(|at| (NONE, seconds(at))))?;
-        out.gauge(("firelink_warnings", "Warnings that `firelink status` shows."), now.warnings)?;
-        out.gauge(("firelink_store_up", "1 while the state can be written, else 0."), i64::from(now.store_works))
+        out.gauge(("firelink_warnings", "Warnings shown by `firelink status`."), now.warnings)?;
+        out.gauge(("firelink_store_up", "1 if the state directory is writable, else 0."), i64::from(now.store_works))
     }
 
     fn encode_counts(&self, out: &mut Out<'_>) -> fmt::Result {
         let counts = &self.snapshot.counts;
-        // The others' label is of no use where each job has its own.
+        // The shared series is omitted while every job has its own.
         let others = counts.places.contains(&0);
         let series = || counts.series.iter().skip(usize::from(!others));
         let ended = series().flat_map(|of| {
             let states = OUTCOMES.iter().zip(of.ended);
             states.map(|(outcome, count)| ([("job_name", &*of.name), ("state", outcome.word().as_str())], count))
         });
-        out.counters(("firelink_runs", "Runs that ended, by how they did."), None, ended)?;
-        let took = ("firelink_run_duration", "From the start of a run's first process to the run's end.");
+        out.counters(("firelink_runs", "Runs that have ended, by their state."), None, ended)?;
+        let took = ("firelink_run_duration", "Time from the start of a run's first process to the end of the run.");
         out.histograms(took, series().filter(|of| of.took.count() > 0).map(|of| (job(of), &of.took)))?;
-        let success = (
-            "firelink_last_success_timestamp",
-            "When a run of the job last succeeded, since the epoch; absent if it is not known.",
-        );
+        let success =
+            ("firelink_last_success_timestamp", "Time of the job's last successful run, since the epoch; absent if unknown.");
         let succeeded = series().filter_map(|of| Some((job(of), seconds(of.last_success?))));
         out.gauges(success, Some(&Unit::Seconds), succeeded)?;
-        let retries = ("firelink_retries", "Attempts that failed and were followed by another.");
+        let retries = ("firelink_retries", "Failed attempts that were retried.");
         out.counters(retries, None, series().map(|of| (job(of), of.retries)))?;
-        let missed = ("firelink_missed_deadlines", "Deadlines that no run was made for.");
+        let missed = ("firelink_missed_deadlines", "Deadlines that passed without a run.");
         out.counters(missed, None, series().map(|of| (job(of), of.missed)))?;
         let polls = series().filter(|of| of.polls + of.failed_polls > 0).flat_map(|of| {
             let results = [("ok", of.polls), ("error", of.failed_polls)];
             results.map(|(result, count)| ([("job_name", &*of.name), ("result", result)], count))
         });
-        out.counters(("firelink_polls", "Looks of watches at what they watch: listings, readings, receptions."), None, polls)?;
+        out.counters(
+            ("firelink_polls", "Polls by watches: listings of buckets, scans of folders, receives from queues."),
+            None,
+            polls,
+        )?;
         let delay = (
             "firelink_firing_delay",
-            "From a deadline to the start of its process, where nothing but the deadline was waited for.",
+            "Delay from a deadline to the start of its process, for runs that waited for nothing else.",
         );
         out.histograms(delay, std::iter::once((NONE, &counts.delays)))?;
-        let errors = ("firelink_store_errors", "Writes of the state that the disk refused.");
+        let errors = ("firelink_store_errors", "Failed writes of the state.");
         out.counters(errors, None, std::iter::once((NONE, counts.store_errors)))
     }
 }
@@ -202,23 +205,23 @@ impl Process {
     fn encode(&self, out: &mut Out<'_>) -> fmt::Result {
         let (time, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));
         let one = |value| std::iter::once((NONE, value));
-        out.counters(("process_cpu", "Time on a processor."), time, std::iter::once((NONE, self.cpu_seconds)))?;
-        out.gauges(("process_resident_memory", "Memory in RAM."), bytes, one(self.resident_bytes))?;
-        out.gauges(("process_virtual_memory", "Address space."), bytes, one(self.virtual_bytes))?;
-        out.gauge(("process_open_fds", "Open descriptors."), self.open_fds)?;
-        out.gauge(("process_max_fds", "How many descriptors may be open."), self.max_fds)?;
-        out.gauge(("process_threads", "Threads."), self.threads)?;
-        let start = ("process_start_time", "When the process started, since the epoch.");
+        out.counters(("process_cpu", "User and system CPU time."), time, std::iter::once((NONE, self.cpu_seconds)))?;
+        out.gauges(("process_resident_memory", "Resident memory."), bytes, one(self.resident_bytes))?;
+        out.gauges(("process_virtual_memory", "Virtual memory."), bytes, one(self.virtual_bytes))?;
+        out.gauge(("process_open_fds", "Open file descriptors."), self.open_fds)?;
+        out.gauge(("process_max_fds", "Limit on open file descriptors."), self.max_fds)?;
+        out.gauge(("process_threads", "Number of threads."), self.threads)?;
+        let start = ("process_start_time", "Start time of the process, since the epoch.");
         out.gauges(start, time, std::iter::once((NONE, self.start_seconds)))
     }
 }
 
-/// Not `job`: that is what Prometheus calls a group of targets, and it would rename ours.
-fn job(of: &OfJob) -> [(&'static str, &str); 1] {
+/// Not `job`: Prometheus sets that label on scraped series, and would rename ours to `exported_job`.
+fn job(of: &JobCounts) -> [(&'static str, &str); 1] {
     [("job_name", &of.name)]
 }
 
-/// Since the epoch, as Prometheus counts; a microsecond more or less is none of its business.
+/// Seconds since the epoch; an f64 keeps it to the microsecond.
 fn seconds(at: WallTime) -> f64 {
     std::time::Duration::from_nanos(u64::try_from(at.as_nanos()).unwrap_or(0)).as_secs_f64()
 }
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn both_formats_say_the_same_each_by_its_own_rules() {
+    fn both_formats_hold_the_same_samples() {
         let new = snapshot().text(Format::OpenMetrics, None);
         let old = snapshot().text(Format::Classic, None);
         assert!(new.ends_with("# EOF\n") && !old.contains("EOF"));
@@ -264,7 +267,7 @@ mod tests {
             has(text, "firelink_store_errors_total 1");
             has(text, "firelink_store_up 1");
             has(text, "firelink_jobs 2");
-            // The labels stand in another order.
+            // The order of labels differs between the formats.
             let mut buckets = text.lines().filter(|line| line.starts_with("firelink_run_duration_seconds_bucket{"));
             let whole = |line: &str| [r#"le="+Inf""#, r#"job_name="a""#, "} 1"].iter().all(|part| line.contains(part));
             assert!(buckets.any(whole), "{text}");
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_jobs_that_did_everything_are_a_few_thousand_lines() {
+    fn the_output_for_a_thousand_jobs_is_bounded() {
         let mut counts = Counts::default();
         let jobs: Vec<Arc<str>> = (0..1_000).map(|number| format!("job{number}").into()).collect();
         counts.set_jobs(jobs.iter());
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_names_openmetrics_gets_it() {
+    fn openmetrics_is_sent_to_clients_that_name_it() {
         let prometheus =
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
         for (accept, format) in [

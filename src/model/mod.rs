@@ -4,6 +4,7 @@
 //! different types with no conversion between them, and a run's state carries exactly the data that the state has.
 //! Every room may import this one; it imports none.
 
+mod backoff;
 mod ids;
 mod run;
 mod seen;
@@ -11,6 +12,7 @@ mod signal;
 mod time;
 mod units;
 
+pub use backoff::{Backoff, Jitter, Spread};
 pub use ids::{Attempt, JobId, Pid, RunId};
 pub use run::{Exit, Outcome, RunView, StateWord, TriggerWord};
 pub use seen::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};

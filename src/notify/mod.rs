@@ -1,18 +1,19 @@
-//! Webhooks and dead man's switches: who is called when something happens, or while all is well.
+//! Webhooks and dead man's switches: HTTP calls when something happens, or while the daemon is healthy.
 //!
-//! The loop puts a [`Letter`] into the queue of each hook that wants it and goes on; a task a hook, on the other thread,
-//! delivers them in order. A hook that is slow or down has its own queue, bounded, which drops its oldest and says so: it
-//! delays neither the loop nor another hook. With webhooks alone nothing runs before the first letter.
+//! The loop puts a [`Delivery`] into the outbox of each target that subscribes to its event and goes on; one task per
+//! target, on the other thread, sends them in order. A target that is slow or down has its own bounded queue, which drops
+//! its oldest delivery and reports the number: it delays neither the loop nor another target. Tasks start with the first
+//! delivery.
 //!
-//! Letters live in memory: a crash loses those that were not delivered. That the daemon is gone is what a ping is for.
-//! The loop itself makes the pings, so a loop that hangs falls silent.
+//! Deliveries live in memory: a crash loses those that were not sent. A ping is the means to notice a dead daemon; the loop
+//! itself makes the pings, so that a loop that hangs stops them.
 //!
-//! An address is a secret: its path may be a token. Only scheme and host are ever shown.
+//! A URL is a secret: its path may be a token. Only scheme and host are ever shown.
 
-mod client;
-mod deliver;
-mod letter;
-mod post;
+mod delivery;
+mod http;
+mod outbox;
+mod worker;
 
 use std::io;
 use std::sync::Arc;
@@ -26,37 +27,37 @@ use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::model::{Elapsed, StateWord, WallTime};
 use crate::triggers::Mailbox;
-use client::Client;
-pub use letter::Letter;
-use post::Post;
+pub use delivery::Delivery;
+use http::Client;
+use outbox::Outbox;
 
 impl Hook {
-    /// True if it wants to hear of this, whichever job it happens to.
+    /// True if it subscribes to this kind of event, of whichever job.
     #[must_use]
-    pub fn is_told_of(&self, what: Tell) -> bool {
+    pub fn subscribes_to(&self, what: Tell) -> bool {
         matches!(&self.calls, Calls::Event { on, .. } if on.contains(&what))
     }
 }
 
-/// Every hook of the configuration.
+/// All targets of the configuration.
 pub struct Notifier {
     mailbox: Mailbox,
     client: Option<Arc<Client>>,
-    callees: Vec<Callee>,
-    /// Deliveries are named by this and a number.
+    targets: Vec<Target>,
+    /// The first part of delivery ids; a number follows.
     prefix: String,
     next: u64,
 }
 
-/// One hook, and the task that calls it once there was something to say.
-struct Callee {
-    post: Arc<Post>,
+/// One target; its task starts with its first delivery.
+struct Target {
+    outbox: Arc<Outbox>,
     jobs: Vec<GlobMatcher>,
     next_ping: Option<Elapsed>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Drop for Callee {
+impl Drop for Target {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();
@@ -64,57 +65,57 @@ impl Drop for Callee {
     }
 }
 
-impl Callee {
-    fn new(hook: &Hook, now: Elapsed) -> Callee {
+impl Target {
+    fn new(hook: &Hook, now: Elapsed) -> Target {
         let (jobs, next_ping) = match &hook.calls {
             Calls::Event { jobs, .. } => (jobs.iter().map(globset::Glob::compile_matcher).collect(), None),
             Calls::Ping { .. } => (Vec::new(), Some(now)),
         };
-        Callee { post: Arc::new(Post::new(hook.clone())), jobs, next_ping, task: None }
+        Target { outbox: Arc::new(Outbox::new(hook.clone())), jobs, next_ping, task: None }
     }
 
     fn wants(&self, job: &str, state: StateWord, recovered: bool) -> bool {
-        let hook = &self.post.hook;
-        (hook.is_told_of(Tell::State(state)) || recovered && hook.is_told_of(Tell::Recovered))
+        let hook = &self.outbox.target;
+        (hook.subscribes_to(Tell::State(state)) || recovered && hook.subscribes_to(Tell::Recovered))
             && (self.jobs.is_empty() || self.jobs.iter().any(|glob| glob.is_match(job)))
     }
 }
 
 impl Notifier {
-    /// No hooks yet. `mailbox` is posted to whenever a hook has nothing left to do at the daemon's end.
+    /// Without targets. `mailbox` gets a message from each task that ends after [`Notifier::close`].
     #[must_use]
     pub fn new(mailbox: Mailbox, started: WallTime) -> Notifier {
-        Notifier { mailbox, client: None, callees: Vec::new(), prefix: format!("{:x}", started.as_nanos()), next: 1 }
+        Notifier { mailbox, client: None, targets: Vec::new(), prefix: format!("{:x}", started.as_nanos()), next: 1 }
     }
 
-    /// The hooks as they are from now on.
-    pub fn set_hooks(&mut self, hooks: &[Hook], now: Elapsed) {
-        let mut old = std::mem::take(&mut self.callees);
+    /// Replaces the targets. A target that did not change keeps its queue.
+    pub fn set_targets(&mut self, hooks: &[Hook], now: Elapsed) {
+        let mut old = std::mem::take(&mut self.targets);
         for hook in hooks {
-            let same = old.iter().position(|callee| callee.post.hook == *hook);
-            self.callees.push(same.map_or_else(|| Callee::new(hook, now), |index| old.remove(index)));
+            let same = old.iter().position(|target| target.outbox.target == *hook);
+            self.targets.push(same.map_or_else(|| Target::new(hook, now), |index| old.remove(index)));
         }
         for gone in &old {
-            gone.post.tell_undelivered("is not called any more");
+            gone.outbox.log_undelivered("was removed from the configuration");
         }
         if let Some(client) = &self.client {
-            client.forget_roots();
+            client.reload_roots();
         }
     }
 
-    /// True if any hook wants to hear of it.
+    /// True if any target subscribes to it.
     #[must_use]
     pub fn wants(&self, job: &str, state: StateWord, recovered: bool) -> bool {
-        self.callees.iter().any(|callee| callee.wants(job, state, recovered))
+        self.targets.iter().any(|target| target.wants(job, state, recovered))
     }
 
-    /// Puts the letter into the queue of each hook that wants it.
-    pub fn tell(&mut self, job: &str, letter: Letter, mut runtime: impl FnMut() -> io::Result<Handle>) {
-        for index in 0..self.callees.len() {
-            if self.callees[index].wants(job, letter.state(), letter.recovered()) {
+    /// Queues the delivery for each target that subscribes to it.
+    pub fn notify(&mut self, job: &str, delivery: Delivery, mut runtime: impl FnMut() -> io::Result<Handle>) {
+        for index in 0..self.targets.len() {
+            if self.targets[index].wants(job, delivery.state(), delivery.recovered()) {
                 let id = format!("{}-{}", self.prefix, self.next);
                 self.next += 1;
-                self.callees[index].post.put(letter.clone().named(id));
+                self.targets[index].outbox.push(delivery.clone().named(id));
                 self.start(index, &mut runtime);
             }
         }
@@ -123,64 +124,64 @@ impl Notifier {
     /// When the next ping is due.
     #[must_use]
     pub fn next_ping(&self) -> Option<Elapsed> {
-        self.callees.iter().filter_map(|callee| callee.next_ping).min()
+        self.targets.iter().filter_map(|target| target.next_ping).min()
     }
 
-    /// Sends the pings that are due, or lets them pass if the daemon is not well.
-    pub fn ping_due(&mut self, now: Elapsed, well: bool, mut runtime: impl FnMut() -> io::Result<Handle>) {
-        for index in 0..self.callees.len() {
-            let callee = &mut self.callees[index];
-            let Calls::Ping { every } = callee.post.hook.calls else { continue };
-            let Some(due) = callee.next_ping.filter(|due| *due <= now) else { continue };
-            // On the grid, without those that were slept through.
+    /// Queues the pings that are due, or skips them if the daemon is not healthy.
+    pub fn ping_due(&mut self, now: Elapsed, healthy: bool, mut runtime: impl FnMut() -> io::Result<Handle>) {
+        for index in 0..self.targets.len() {
+            let target = &mut self.targets[index];
+            let Calls::Ping { every } = target.outbox.target.calls else { continue };
+            let Some(due) = target.next_ping.filter(|due| *due <= now) else { continue };
+            // On the grid; pings that were missed, during a suspend, are skipped.
             let next = due + every;
-            callee.next_ping = Some(if next > now { next } else { now + every });
-            if well {
-                callee.post.put(Letter::ping());
+            target.next_ping = Some(if next > now { next } else { now + every });
+            if healthy {
+                target.outbox.push(Delivery::ping());
                 self.start(index, &mut runtime);
             }
         }
     }
 
     fn start(&mut self, index: usize, runtime: &mut impl FnMut() -> io::Result<Handle>) {
-        let callee = &mut self.callees[index];
-        if callee.task.is_some() {
+        let target = &mut self.targets[index];
+        if target.task.is_some() {
             return;
         }
         match runtime() {
             Ok(runtime) => {
                 let client = Arc::clone(self.client.get_or_insert_with(|| Arc::new(Client::new())));
-                callee.task = Some(runtime.spawn(deliver::work(Arc::clone(&callee.post), client, self.mailbox.clone())));
+                target.task = Some(runtime.spawn(worker::run(Arc::clone(&target.outbox), client, self.mailbox.clone())));
             }
             Err(error) => {
-                callee.post.failed(format!("the thread that calls can't be started: {error}"));
+                target.outbox.failed(format!("the thread for webhooks can't be started: {error}"));
                 log::error!(
-                    "{}: the thread that calls can't be started: {error}; it is tried again with the next event",
-                    callee.post.shown
+                    "{}: the thread for webhooks can't be started: {error}; next try with the next event",
+                    target.outbox.origin
                 );
             }
         }
     }
 
-    /// The daemon ends: nothing is tried again from now on.
+    /// At shutdown: no retries from now on.
     pub fn close(&self) {
-        self.callees.iter().for_each(|callee| callee.post.close());
+        self.targets.iter().for_each(|target| target.outbox.close());
     }
 
-    /// True while nothing waits and nothing is under way.
+    /// True when nothing is queued and no call is in progress.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.callees.iter().all(|callee| callee.post.queued() == 0)
+        self.targets.iter().all(|target| target.outbox.queued() == 0)
     }
 
-    /// Logs what the daemon's end leaves undelivered.
-    pub fn tell_undelivered(&self) {
-        self.callees.iter().for_each(|callee| callee.post.tell_undelivered("the daemon ends"));
+    /// Logs the deliveries that shutdown discards.
+    pub fn log_undelivered(&self) {
+        self.targets.iter().for_each(|target| target.outbox.log_undelivered("the daemon stops"));
     }
 
-    /// How each hook stands.
+    /// The state of each target, for `status`.
     #[must_use]
     pub fn status(&self, zone: Zone) -> Vec<status::Hook> {
-        self.callees.iter().map(|callee| callee.post.status(zone)).collect()
+        self.targets.iter().map(|target| target.outbox.status(zone)).collect()
     }
 }

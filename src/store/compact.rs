@@ -14,8 +14,8 @@ use std::collections::HashMap;
 use rusqlite::{Connection, params};
 
 use super::Store;
+use super::apply::in_transaction;
 use super::seen::{GONE, ROW, bytes_of, each_row};
-use super::write::in_transaction;
 
 /// Records whose keys are remembered at a time: some MB.
 const MAX_IN_MEMORY: usize = 32_768;

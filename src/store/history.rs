@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params_from_iter};
 
 use super::entry::{Entry, coalesce};
+use super::error::StoreError;
 use super::journal::{self, read_mark};
 use super::row::{COLUMNS, StoredRun, integer};
-use super::schema::StoreError;
 use super::{DATABASE, Store, blocks, open_read_only};
 use crate::model::{Attempt, Exit, JobId, RunId, StateWord, WallTime};
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::schema::{StoreError, VERSION};
-use super::{DATABASE, open_read_only};
+use super::error::StoreError;
+use super::{DATABASE, VERSION, open_read_only};
 
 /// Faults told at most: a broken file has thousands.
 const TOLD: usize = 20;

@@ -3,12 +3,12 @@
 //!
 //! By itself SQLite does that in whichever commit fills the log, and a commit often stands right before the start of a
 //! process. So the loop tells at the end of a turn how long nothing is due, and the log is emptied then; for its sake nothing
-//! ever wakes. Where the loop never rests, SQLite's own limit is the net ([`NET`]).
+//! ever wakes. Where the loop never rests, SQLite's own limit is the net (`wal_autocheckpoint`).
 
 use std::time::Duration;
 
 use super::Store;
-use super::write::move_bound;
+use super::apply::move_bound;
 
 /// Pages in the log with which a rest of a [`LONG`] while is used.
 const PAGES: i64 = 1_000;
@@ -24,9 +24,6 @@ const SHORT: Duration = Duration::from_millis(200);
 
 /// Steps of a fold in a rest of a [`LONG`] while: some milliseconds.
 const STEPS: usize = 4;
-
-/// Pages with which SQLite makes a checkpoint by itself, within a commit.
-pub(super) const NET: u32 = 4_000;
 
 impl Store {
     /// Nothing is due for so long: what would hold up a commit is done now, if it is worth it.

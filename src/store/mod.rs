@@ -9,10 +9,12 @@
 //! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
 //! command line import it.
 
+mod apply;
 mod blocks;
 mod compact;
 mod copy;
 mod entry;
+mod error;
 mod history;
 mod inspect;
 mod journal;
@@ -36,17 +38,22 @@ use crate::model::Batch;
 use crate::model::JobId;
 
 pub use copy::bring_back;
+pub use error::StoreError;
 pub use history::{AttemptRow, Filter, History, MissedRow};
 pub use inspect::inspect;
-pub use journal::JOURNAL;
 pub use lock::{Lock, LockError};
 pub use prune::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, Pruned};
 pub use row::StoredRun;
-pub use schema::StoreError;
 pub use view::{AttemptView, log_path, split_exit};
 
 /// The database's name within `state_dir`.
 pub const DATABASE: &str = "state.db";
+
+/// The journal's name within `state_dir`.
+pub const JOURNAL: &str = "journal";
+
+/// Counts up with every change of the shape; kept in `PRAGMA user_version`.
+const VERSION: i64 = 8;
 
 /// Changes kept in memory while the disk refuses them: some MB at most, and enough for hours of a small box's runs.
 const BACKLOG: usize = 20_000;

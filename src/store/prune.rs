@@ -6,8 +6,8 @@ use std::collections::HashSet;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::error::StoreError;
 use super::row::number;
-use super::schema::StoreError;
 use super::{Store, blocks};
 use crate::model::{JobId, WallTime};
 

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::apply::{read_spans, spans_text};
+use super::error::StoreError;
 use super::row::{COLUMNS, StoredRun, integer, outcome};
-use super::schema::StoreError;
-use super::write::{read_spans, spans_text};
 use super::{JobKey, Store};
 use crate::engine::order_of_names;
 use crate::engine::{CaughtUp, MAX_IN_MEMORY, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline};

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{End, Payload, Process, RunRecord, RunState, Waiting};
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
-use crate::planted::{self, Bug};
 
 /// The columns that [`StoredRun::from_row`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, job, state, trigger, forced, scheduled_at, attempt, started_at, attempt_at, ended_at, not_before, \
@@ -109,8 +108,8 @@ impl StoredRun {
                 RunState::Running(Process { pid: self.pid, since, begun: Elapsed::default(), stop: None, adopted: true })
             }
             StateWord::Pending => RunState::Pending(match self.not_before {
-                Some(not_before) if !planted::is(Bug::RetryForgotten) => Waiting::Retry { not_before, due: Elapsed::default() },
-                _ => Waiting::Turn,
+                Some(not_before) => Waiting::Retry { not_before, due: Elapsed::default() },
+                None => Waiting::Turn,
             }),
             ended => RunState::Ended(End {
                 outcome: outcome(ended).unwrap_or(Outcome::Lost),

@@ -1,23 +1,24 @@
 //! The database's shape, its version, and how it is opened.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::Durability;
 use super::blocks;
+use super::error::StoreError;
+use super::seen;
+use super::{Durability, JOURNAL, VERSION};
 use crate::model::{ObjectKey, ObjectVersion, SeenObject};
-
-/// Counts up with every change of the shape; kept in `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 8;
 
 /// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
 const PAGE_SIZE: u32 = 1024;
 
 /// SQLite's page cache, in KiB.
 const CACHE_KIB: i64 = 256;
+
+/// Pages with which SQLite makes a checkpoint by itself, within a commit.
+const AUTOCHECKPOINT_PAGES: u32 = 4_000;
 
 /// How long a reader's lock may hold up a write, or a checkpoint.
 const BUSY: Duration = Duration::from_millis(200);
@@ -110,61 +111,9 @@ fn seen_into_log(tx: &Transaction<'_>) -> rusqlite::Result<()> {
             let (key, version): ([u8; 16], i64) = (row.get(0)?, row.get(1)?);
             Ok(SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(version.cast_unsigned()) })
         })?;
-        super::seen::append_all(tx, job, &objects.collect::<Result<Vec<_>, _>>()?)?;
+        seen::append_all(tx, job, &objects.collect::<Result<Vec<_>, _>>()?)?;
     }
     Ok(())
-}
-
-/// Why the state can't be used.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Written by a firelink that knows more.
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
-    },
-    /// SQLite says that the file is no database or a broken one.
-    Damaged {
-        /// SQLite's words.
-        said: String,
-    },
-    /// The disk or SQLite refused.
-    Refused {
-        /// What was tried.
-        tried: String,
-        /// What it said.
-        said: String,
-    },
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StoreError::Newer { path, version } => write!(
-                f,
-                "{} was written by a newer firelink (its version is {version}, this one knows up to {VERSION}); \
-                 use that firelink, or another state_dir",
-                path.display()
-            ),
-            StoreError::Damaged { said } => write!(f, "the state database is damaged: {said}"),
-            StoreError::Refused { tried, said } => write!(f, "can't {tried}: {said}"),
-        }
-    }
-}
-
-impl std::error::Error for StoreError {}
-
-impl StoreError {
-    /// Tells damage from refusal by SQLite's code.
-    pub(super) fn from_sqlite(tried: impl Into<String>, error: &rusqlite::Error) -> StoreError {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { said: error.to_string() },
-            _ => StoreError::Refused { tried: tried.into(), said: error.to_string() },
-        }
-    }
 }
 
 /// How hard a commit is pressed onto the disk.
@@ -187,7 +136,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     conn.pragma_update(None, "page_size", PAGE_SIZE).map_err(wrap)?;
     conn.pragma_update(None, "journal_mode", "WAL").map_err(wrap)?;
     set_durability(&conn, durability).map_err(wrap)?;
-    conn.pragma_update(None, "wal_autocheckpoint", super::maintenance::NET).map_err(wrap)?;
+    conn.pragma_update(None, "wal_autocheckpoint", AUTOCHECKPOINT_PAGES).map_err(wrap)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB).map_err(wrap)?;
     conn.pragma_update(None, "temp_store", "MEMORY").map_err(wrap)?;
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(wrap)?;
@@ -220,7 +169,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
         }
     }
     // Not by a name that SQLite would take for a rollback journal of its own.
-    let journal = path.with_file_name(super::journal::JOURNAL);
+    let journal = path.with_file_name(JOURNAL);
     if std::fs::rename(&journal, with_suffix(&aside, ".turns")).is_err() {
         let _ = std::fs::remove_file(&journal);
     }

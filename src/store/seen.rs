@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{Connection, params};
 
 use super::Store;
-use super::schema::StoreError;
+use super::error::StoreError;
 use crate::model::JobId;
 use crate::model::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
 

@@ -18,10 +18,10 @@ mod supervision;
 use std::fmt;
 use std::time::Duration;
 
-use super::s3::Spread;
-use super::{JobContext, Keys, Source, Trigger, TriggerType, stable_offset};
+use super::{JobContext, Keys, Source, Spread, Trigger, TriggerType, stable_offset};
 use crate::exec::spec::Action;
 use crate::model::TriggerWord;
+use crate::text::quoted;
 pub(super) use lines::Lines;
 use source::PluginSource;
 
@@ -79,7 +79,7 @@ fn read_restart(keys: &mut dyn Keys) -> Option<Restart> {
     let found = Restart::ALL.into_iter().find(|restart| restart.word() == text.value);
     if found.is_none() {
         let help = "`always`, `on_failure` (not after exit code 0) or `never`; the wait grows from 1s to 5m";
-        keys.error(text.place, format!("`restart` can't be `{}`", text.value.escape_debug()), help.into());
+        keys.error(text.place, format!("`restart` can't be {}", quoted(&text.value)), help.into());
     }
     found
 }

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::control::protocol::{ErrorCode, Reply};
 
-/// Why a request was not answered.
+/// A request that was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
     pub status: StatusCode,
-    /// For a program.
+    /// One of a fixed set of words, for programs.
     pub code: &'static str,
-    /// For a person.
+    /// A sentence.
     pub error: String,
 }
 
@@ -31,7 +31,7 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", error)
     }
 
-    /// What the loop refused.
+    /// From an error reply of the loop.
     pub fn of_loop(code: ErrorCode, error: String) -> Problem {
         match code {
             ErrorCode::BadRequest => Problem::bad_request(error),
@@ -48,7 +48,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What a handler answers.
+/// The result of a handler.
 pub(super) type Answer = Result<Response, Problem>;
 
 /// JSON with a status.
@@ -60,12 +60,12 @@ pub(super) fn json_response(status: StatusCode, value: &impl Serialize) -> Respo
     response
 }
 
-/// JSON that was asked for.
+/// JSON with status 200.
 pub(super) fn json_ok(value: &impl Serialize) -> Answer {
     Ok(json_response(StatusCode::OK, value))
 }
 
-/// The keys of a reply of the loop.
+/// The object in a reply of the loop, or its error.
 pub(super) fn keys_of(reply: Reply) -> Result<Value, Problem> {
     match reply {
         Reply::Done(value) => Ok(value),

@@ -1,4 +1,4 @@
-//! The API's handlers. Each turns a request into one of the control protocol, or reads the history.
+//! The handlers of the API. Each turns a request into one of the control protocol, or reads the history.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Answer, Problem, json_ok, json_response, keys_of};
 use super::hub::{event_stream, follow_all};
-use super::{Ask, Shared};
+use super::{ApiRequest, Shared};
 use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, status, trigger};
 use crate::control::object::{self, Object};
 use crate::control::protocol::Request;
@@ -23,53 +23,53 @@ use crate::cron::{Zone, parse_rfc3339};
 use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
 use crate::store::{AttemptView, Filter, History, StoredRun};
 
-/// The longest body of a request. The largest honest one has two flags.
+/// The longest body of a request, in bytes. The largest legitimate one has two flags.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// How long a body may take to come.
-const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// Within which a body has to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the loop may take to answer. It answers within a turn.
-const LOOP_PATIENCE: Duration = Duration::from_secs(10);
+/// Within which the loop has to answer. It answers within a turn.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs of one answer at most, and if nobody says how many.
-const MOST_RUNS: usize = 1_000;
-const SOME_RUNS: usize = 100;
+/// The most runs in one answer, and the number without a `limit`.
+const MAX_RUNS: usize = 1_000;
+const DEFAULT_RUNS: usize = 100;
 
 const OPENAPI: &str = include_str!("openapi.json");
 
-type Window = State<Arc<Shared>>;
+type SharedState = State<Arc<Shared>>;
 
 impl Shared {
-    /// Asks the loop.
+    /// Sends a request to the loop and waits for its reply.
     pub(super) async fn ask(&self, request: Request) -> Result<Value, Problem> {
         let (answer, answered) = oneshot::channel();
-        keys_of(self.answered(Box::new(Ask { request, answer }), answered).await?)
+        keys_of(self.answered(Box::new(ApiRequest { request, answer }), answered).await?)
     }
 
-    /// Sends a question to the loop and waits for what comes back.
-    async fn answered<T>(&self, question: Box<dyn Any + Send>, answered: oneshot::Receiver<T>) -> Result<T, Problem> {
-        self.mailbox.send(question);
-        match tokio::time::timeout(LOOP_PATIENCE, answered).await {
+    /// Sends a message to the loop and waits for its answer.
+    async fn answered<T>(&self, message: Box<dyn Any + Send>, answered: oneshot::Receiver<T>) -> Result<T, Problem> {
+        self.mailbox.send(message);
+        match tokio::time::timeout(LOOP_TIMEOUT, answered).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) | Err(_) => {
-                let error = "the daemon's loop does not answer";
+                let error = "the daemon does not answer";
                 Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error))
             }
         }
     }
 
-    /// Asks the loop for what is shown as it stands.
+    /// As [`Shared::ask`], for answers that are passed on unchanged.
     async fn show(&self, request: Request) -> Result<Value, Problem> {
         let mut shown = self.ask(request).await?;
-        // On the socket it tells an answer from a refusal; here the status does.
+        // On the socket it distinguishes a reply from an error; here the HTTP status does.
         if let Value::Object(keys) = &mut shown {
             keys.remove("ok");
         }
         Ok(shown)
     }
 
-    /// The run as it stands, and the file of its output.
+    /// The current view of a run, and the path of its log.
     pub(super) async fn run(&self, id: RunId) -> Result<(RunView, std::path::PathBuf), Problem> {
         let answer = self.ask(Request::Logs(logs::Request { of: id.to_string(), wait: false })).await?;
         if let Ok(logs::Logs { run, path }) = serde_json::from_value(answer)
@@ -77,7 +77,7 @@ impl Shared {
         {
             return Ok((run, path.into()));
         }
-        // There is a job whose name is this number.
+        // A job has this number as its name.
         let (zone, dir) = (self.settings.zone, self.settings.state_dir.clone());
         let found = self
             .read(move |history| {
@@ -89,8 +89,7 @@ impl Shared {
         found.flatten().ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
     }
 
-    /// Reads the history, beside the thread that serves: a long answer must not hold up the others. `None` if there is
-    /// none yet.
+    /// Reads the history on a blocking thread: a long answer must not delay others. `None` if there is no history yet.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&History) -> Result<T, crate::store::StoreError> + Send + 'static,
@@ -103,25 +102,25 @@ impl Shared {
         let unreadable = |error: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unreadable", error);
         match reading.await {
             Ok(result) => result.map_err(|error| unreadable(error.to_string())),
-            Err(_) => Err(unreadable("the history could not be read".into())),
+            Err(_) => Err(unreadable("the history can't be read".into())),
         }
     }
 }
 
-pub(super) async fn healthz(State(shared): Window) -> Answer {
+pub(super) async fn healthz(State(shared): SharedState) -> Answer {
     shared.ask(Request::Health(health::Request::default())).await?;
     Ok(Response::new(Body::from("ok\n")))
 }
 
-pub(super) async fn readyz(State(shared): Window) -> Answer {
+pub(super) async fn readyz(State(shared): SharedState) -> Answer {
     let health = shared.show(Request::Health(health::Request::default())).await?;
     let status = if health["ready"] == true { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     Ok(json_response(status, &health))
 }
 
-/// The loop copies its numbers; the text is made here, where it holds up no deadline.
+/// The loop copies its counts; they are formatted here, where that delays no deadline.
 #[cfg(feature = "metrics")]
-pub(super) async fn metrics(State(shared): Window, headers: axum::http::HeaderMap) -> Answer {
+pub(super) async fn metrics(State(shared): SharedState, headers: axum::http::HeaderMap) -> Answer {
     use crate::metrics::{Format, Process};
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::asked(&accepted.collect::<Vec<_>>().join(","));
@@ -138,7 +137,7 @@ pub(super) async fn openapi() -> Answer {
     Ok(response)
 }
 
-pub(super) async fn status(State(shared): Window) -> Answer {
+pub(super) async fn status(State(shared): SharedState) -> Answer {
     let mut shown = shared.show(Request::Status(status::Request::default())).await?;
     let token = match (&shared.settings.address, &shared.settings.token) {
         (None, _) => "none",
@@ -149,20 +148,20 @@ pub(super) async fn status(State(shared): Window) -> Answer {
     json_ok(&shown)
 }
 
-pub(super) async fn graph(State(shared): Window) -> Answer {
+pub(super) async fn graph(State(shared): SharedState) -> Answer {
     json_ok(&shared.show(Request::Graph(graph::Request::default())).await?)
 }
 
-pub(super) async fn job(State(shared): Window, Path(job): Path<String>) -> Answer {
+pub(super) async fn job(State(shared): SharedState, Path(job): Path<String>) -> Answer {
     json_ok(&shared.show(Request::Job(job::Request { job })).await?)
 }
 
-pub(super) async fn events(State(shared): Window) -> Answer {
+pub(super) async fn events(State(shared): SharedState) -> Answer {
     let follower = shared.hub.follow();
     Ok(event_stream(|feed| follow_all(follower, feed)))
 }
 
-pub(super) async fn runs(State(shared): Window, Query(asked): Query<HashMap<String, String>>) -> Answer {
+pub(super) async fn runs(State(shared): SharedState, Query(asked): Query<HashMap<String, String>>) -> Answer {
     let filter = filter(asked)?;
     let (zone, dir) = (shared.settings.zone, shared.settings.state_dir.clone());
     let runs = shared.read(move |history| {
@@ -177,7 +176,7 @@ pub(super) async fn runs(State(shared): Window, Query(asked): Query<HashMap<Stri
 }
 
 fn filter(asked: HashMap<String, String>) -> Result<Filter, Problem> {
-    let mut filter = Filter { limit: SOME_RUNS, ..Filter::default() };
+    let mut filter = Filter { limit: DEFAULT_RUNS, ..Filter::default() };
     let instant = |text: &str| -> Result<Option<WallTime>, Problem> {
         parse_rfc3339(text).map(Some).map_err(|error| Problem::bad_request(error.to_string()))
     };
@@ -189,19 +188,19 @@ fn filter(asked: HashMap<String, String>) -> Result<Filter, Problem> {
             "job" => filter.job = Some(value),
             "state" => {
                 let state = StateWord::from_word(&value);
-                filter.state = Some(state.ok_or_else(|| Problem::bad_request(format!("`{value}` is not a state")))?);
+                filter.state = Some(state.ok_or_else(|| Problem::bad_request(format!("unknown state `{value}`")))?);
             }
             "since" => filter.since = instant(&value)?,
             "until" => filter.until = instant(&value)?,
             "before" => filter.before = Some(RunId(number("before", &value)?)),
-            "limit" => filter.limit = usize::try_from(number("limit", &value)?).unwrap_or(MOST_RUNS).clamp(1, MOST_RUNS),
-            other => return Err(Problem::bad_request(format!("there is no parameter `{other}`"))),
+            "limit" => filter.limit = usize::try_from(number("limit", &value)?).unwrap_or(MAX_RUNS).clamp(1, MAX_RUNS),
+            other => return Err(Problem::bad_request(format!("unknown parameter `{other}`"))),
         }
     }
     Ok(filter)
 }
 
-pub(super) async fn run(State(shared): Window, Path(id): Path<u64>) -> Answer {
+pub(super) async fn run(State(shared): SharedState, Path(id): Path<u64>) -> Answer {
     let (run, _) = shared.run(RunId(id)).await?;
     let zone = shared.settings.zone;
     let stored = shared.read(move |history| Ok((history.attempts(RunId(id))?, history.run(RunId(id))?))).await?;
@@ -226,7 +225,7 @@ fn last_attempt(run: &RunView, stored: Option<&StoredRun>, zone: Zone) -> Attemp
     }
 }
 
-pub(super) async fn trigger(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+pub(super) async fn trigger(State(shared): SharedState, Path(job): Path<String>, body: Body) -> Answer {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
     struct Flags {
@@ -237,22 +236,22 @@ pub(super) async fn trigger(State(shared): Window, Path(job): Path<String>, body
     json_ok(&shared.ask(Request::Trigger(trigger::Request { job, wait: false, force, with_deps })).await?)
 }
 
-pub(super) async fn pause(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+pub(super) async fn pause(State(shared): SharedState, Path(job): Path<String>, body: Body) -> Answer {
     let Nothing {} = read_body(body).await?;
     json_ok(&shared.ask(Request::Pause(pause::Request { job: Some(job) })).await?)
 }
 
-pub(super) async fn resume(State(shared): Window, Path(job): Path<String>, body: Body) -> Answer {
+pub(super) async fn resume(State(shared): SharedState, Path(job): Path<String>, body: Body) -> Answer {
     let Nothing {} = read_body(body).await?;
     json_ok(&shared.ask(Request::Resume(pause::Request { job: Some(job) })).await?)
 }
 
-pub(super) async fn cancel(State(shared): Window, Path(id): Path<u64>, body: Body) -> Answer {
+pub(super) async fn cancel(State(shared): SharedState, Path(id): Path<u64>, body: Body) -> Answer {
     let Nothing {} = read_body(body).await?;
     json_ok(&shared.ask(Request::Cancel(cancel::Request { run: RunId(id) })).await?)
 }
 
-pub(super) async fn retry(State(shared): Window, Path(id): Path<u64>, body: Body) -> Answer {
+pub(super) async fn retry(State(shared): SharedState, Path(id): Path<u64>, body: Body) -> Answer {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
     struct Flags {
@@ -262,29 +261,29 @@ pub(super) async fn retry(State(shared): Window, Path(id): Path<u64>, body: Body
     json_ok(&shared.ask(Request::Retry(retry::Request { run: RunId(id), downstream, wait: false })).await?)
 }
 
-/// A body that says nothing.
+/// An empty body or an empty object.
 #[derive(Default, serde::Deserialize)]
 struct Nothing {}
 
-/// A small JSON object; none at all is an empty one.
+/// Parses a small JSON object; an empty body is an empty object.
 async fn read_body<T: DeserializeOwned + Default>(body: Body) -> Result<T, Problem> {
-    let too_slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body of the request did not come");
-    let bytes = tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, BODY_LIMIT)).await.map_err(too_slow)?;
+    let too_slow = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body of the request did not arrive in time");
+    let bytes = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_LIMIT)).await.map_err(too_slow)?;
     let bytes = bytes.map_err(|error| {
         let too_long =
             std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
         if too_long {
-            let error = format!("the body of a request has {BODY_LIMIT} bytes at most");
+            let error = format!("the body of a request may have at most {BODY_LIMIT} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error)
         } else {
-            Problem::bad_request("the body of the request did not come whole")
+            Problem::bad_request("the body of the request is incomplete")
         }
     })?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }
-    // An object, and not the list of its values, which serde would take as well.
+    // Through a map: serde would accept an array of the values as well.
     let object: Object = serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request(format!("the body is not the JSON that is asked for: {error}")))?;
+        .map_err(|error| Problem::bad_request(format!("the body is not a JSON object: {error}")))?;
     object::read("the body", object).map_err(|mistake| Problem::bad_request(mistake.to_string()))
 }

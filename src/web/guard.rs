@@ -1,12 +1,12 @@
-//! Who may ask what.
+//! Access control.
 //!
-//! * The name by which the window is called must be one of this machine, or allowed: a page of another site can make a
-//!   browser look its own name up as 127.0.0.1 (DNS rebinding), but not change the name that the browser sends.
-//! * What changes something comes from the window's own pages or from no page at all, and carries the token. Over a
-//!   socket's file, which only the daemon's user and root can open, no token is needed.
-//! * Reached from other machines, reading needs the token too.
+//! * The `Host` must be a name of this machine or an allowed one: a page of another site can have its own name resolve to
+//!   127.0.0.1 (DNS rebinding), but the browser still sends that name.
+//! * A request that changes something must come from a page of the web UI or from no browser, and carry the token. Over a
+//!   Unix socket, which only the daemon's user and root can open, no token is needed.
+//! * If the address is not a loopback one, reading needs the token too.
 //!
-//! There are no cookies, so no other site's page can make a browser send the token.
+//! There are no cookies, so no page of another site can make a browser send the token.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
@@ -17,11 +17,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Shared;
 use super::answer::Problem;
 use super::settings::Settings;
+use super::{LONGEST_SHOWN, Shared};
+use crate::text::clipped;
 
-/// No script and no style but the pages' own files, nothing from or to another host, in no other site's frame.
+/// Scripts and styles from the web UI's own files alone, no other hosts, no framing.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
     font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -33,13 +34,13 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Lets a request through to its handler, or refuses it and says so in the log.
+/// Passes a request on to its handler, or refuses it and logs that.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let checked = check(&shared.settings, &request);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(problem) => {
-            shared.refusals.tell(request.method(), request.uri().path(), &problem);
+            shared.refusals.log(request.method(), request.uri().path(), &problem);
             problem.into_response()
         }
     };
@@ -67,31 +68,31 @@ fn check(settings: &Settings, request: &Request) -> Result<(), Problem> {
         return Ok(());
     }
     let Some(token) = &settings.token else {
-        let error = "nothing can be changed over TCP without a token; name a file with one: `web: {token_file: PATH}`";
+        let error = "changes over TCP need a token, and none is configured; set `web: {token_file: PATH}`";
         return Err(Problem::new(StatusCode::FORBIDDEN, "no_token_configured", error));
     };
     match bearer(headers) {
         Some(given) if same(given, token) => Ok(()),
-        Some(_) => Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", "this is not the token")),
+        Some(_) => Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_token", "wrong token")),
         None => {
-            let error = "this needs the token: `Authorization: Bearer TOKEN`";
+            let error = "a token is needed: `Authorization: Bearer TOKEN`";
             Err(Problem::new(StatusCode::UNAUTHORIZED, "token_needed", error))
         }
     }
 }
 
-/// What everybody may see who reaches the window: the files of the pages, which say nothing, and whether it is well.
+/// True for what needs no token anywhere: static files, which hold no data, and the health checks.
 fn is_public(path: &str) -> bool {
     !path.starts_with("/api/") && path != "/metrics"
 }
 
-/// The name by which the window was called, if it is one of its own.
+/// The `Host` of the request, if it is a name of this daemon.
 fn check_host<'r>(settings: &Settings, request: &'r Request) -> Result<&'r str, Problem> {
     let refused = |error: String| Problem::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", error);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| refused("the `Host` of the request is not text".into()))?,
-        _ => return Err(refused("a request has one `Host`".into())),
+        (Some(host), None) => host.to_str().map_err(|_| refused("the `Host` of the request is not ASCII".into()))?,
+        _ => return Err(refused("a request must have exactly one `Host`".into())),
     };
     if let Some(authority) = request.uri().authority()
         && !authority.as_str().eq_ignore_ascii_case(host)
@@ -101,8 +102,8 @@ fn check_host<'r>(settings: &Settings, request: &'r Request) -> Result<&'r str, 
     if is_own_name(settings, host) {
         return Ok(host);
     }
-    let shown: String = host.chars().filter(|c| c.is_ascii_graphic()).take(100).collect();
-    Err(refused(format!("`{shown}` is no name of this daemon; if it should be, add it to `web: {{allowed_hosts: [...]}}`")))
+    let shown = clipped(host, LONGEST_SHOWN);
+    Err(refused(format!("`{shown}` is not a name of this daemon; if it should be, add it to `web: {{allowed_hosts: [...]}}`")))
 }
 
 fn is_own_name(settings: &Settings, host: &str) -> bool {
@@ -116,15 +117,16 @@ fn is_own_name(settings: &Settings, host: &str) -> bool {
     }
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&name);
     let Ok(ip) = bare.parse::<IpAddr>() else { return false };
-    // A browser that is sent to an address by number names just that: numbers can't be rebound.
+    // DNS rebinding needs a name: in the URL of an address, `Host` is that address.
     ip.is_loopback() || settings.address.is_some_and(|own| own == ip || own.is_unspecified())
 }
 
-/// A browser says from which site's page a request comes, and no page can make it lie. What is no browser says nothing.
+/// Refuses requests from pages of other sites. Browsers send these headers, and no page can forge them; other clients send
+/// none.
 fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let foreign = |what: &str| {
-        let error = format!("a page of another site may not do this ({what})");
+        let error = format!("requests from pages of other sites are refused ({what})");
         Problem::new(StatusCode::FORBIDDEN, "other_origin", error)
     };
     if let Some(site) = text(HeaderName::from_static("sec-fetch-site"))
@@ -148,31 +150,31 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Takes as long for a token that is wrong at its start as for one that is wrong at its end.
+/// Compares in constant time.
 fn same(given: &str, token: &str) -> bool {
     let differ = given.bytes().zip(token.bytes()).fold(0, |differ, (a, b)| differ | (a ^ b));
     given.len() == token.len() && std::hint::black_box(differ) == 0
 }
 
-/// The log's lines about refusals, not more than a person reads.
+/// Logs refused requests, rate limited.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    told: Mutex<Option<(Instant, u32)>>,
+    /// When the current period began, and the number of refusals in it.
+    period: Mutex<Option<(Instant, u32)>>,
 }
 
 impl Refusals {
-    const SPAN: Duration = Duration::from_secs(60);
-    const LINES: u32 = 20;
+    const PERIOD: Duration = Duration::from_secs(60);
+    const MAX_LINES: u32 = 20;
 
-    pub fn tell(&self, method: &Method, path: &str, problem: &Problem) {
-        let Ok(mut told) = self.told.lock() else { return };
-        let (since, count) = told.take().filter(|(since, _)| since.elapsed() < Self::SPAN).unwrap_or((Instant::now(), 0));
-        *told = Some((since, count.saturating_add(1)));
-        if count < Self::LINES {
-            let path: String = path.chars().filter(|c| !c.is_control()).take(100).collect();
-            log::warn!("the window refused {method} {path}: {}", problem.error);
-        } else if count == Self::LINES {
-            log::warn!("the window refuses more than this; the rest of a minute of it is not told");
+    pub fn log(&self, method: &Method, path: &str, problem: &Problem) {
+        let Ok(mut period) = self.period.lock() else { return };
+        let (since, count) = period.take().filter(|(since, _)| since.elapsed() < Self::PERIOD).unwrap_or((Instant::now(), 0));
+        *period = Some((since, count.saturating_add(1)));
+        if count < Self::MAX_LINES {
+            log::warn!("the web UI refused {method} {}: {}", clipped(path, LONGEST_SHOWN), problem.error);
+        } else if count == Self::MAX_LINES {
+            log::warn!("the web UI refuses more requests; suppressing further messages of this kind for 60 s");
         }
     }
 }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_daemons_own_names_are_answered() {
+    fn requests_to_other_host_names_are_refused() {
         let local = settings(Some("127.0.0.1"), false);
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "127.9.9.9", "[::1]:80", "Box.Example:443"] {
             assert_eq!(refusal(&local, "GET", "/", &[("host", host)]), None, "{host}");
@@ -220,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn no_page_of_another_site_changes_anything() {
+    fn changes_from_pages_of_other_sites_are_refused() {
         let socket = settings(None, false);
         let post = |headers: &[(&str, &str)]| {
             refusal(&socket, "POST", "/api/v1/jobs/a/trigger", &[&[("host", "localhost:8080")], headers].concat())
         };
-        assert_eq!(post(&[]), None, "what is no browser has no origin");
+        assert_eq!(post(&[]), None, "clients other than browsers send no origin");
         assert_eq!(post(&[("origin", "http://localhost:8080"), ("sec-fetch-site", "same-origin")]), None);
         assert_eq!(post(&[("origin", "https://localhost:8080")]), None, "behind a proxy");
         for origin in
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_over_tcp_carries_the_token() {
+    fn changes_over_tcp_need_the_token() {
         let local = settings(Some("127.0.0.1"), true);
         let post = |settings: &Settings, value: Option<&str>| {
             let headers: Vec<(&str, &str)> =
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn from_other_machines_reading_needs_the_token_too() {
+    fn reading_from_other_machines_needs_the_token() {
         let everywhere = settings(Some("0.0.0.0"), true);
         let auth = format!("Bearer {TOKEN}");
         for path in ["/api/v1/status", "/api/v1/events", "/metrics"] {

@@ -1,8 +1,8 @@
-//! What happens, told to everybody who follows.
+//! Live events, for every follower.
 //!
-//! The loop hands a line to one task by a bounded queue, one wake-up however many follow; the task spreads it. Each
-//! follower has its own place in a ring of a few hundred lines; whoever falls behind by more is dropped, because the
-//! daemon's memory is not its buffer.
+//! The loop puts each event into a bounded queue, one wake-up however many followers there are; one task broadcasts it.
+//! Each follower has its own position in a ring of a few hundred events; a follower that falls behind by more is dropped,
+//! so that slow clients do not cost memory.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -20,92 +20,92 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::model::RunId;
 
-/// Lines between the loop and the task that spreads them.
+/// Events between the loop and the task that broadcasts them.
 const QUEUE: usize = 1024;
 
-/// Lines by which a follower may be late.
+/// Events by which a follower may fall behind.
 const RING: usize = 256;
 
-/// Parts of a response that its connection has not taken yet.
+/// Chunks of a response that are not sent yet.
 const UNSENT: usize = 8;
 
-/// How often a quiet stream says that it is alive, so that proxies keep it.
+/// The interval of keep-alive comments on an idle stream, without which proxies close it.
 const PING: Duration = Duration::from_secs(25);
 
-/// One thing that happened.
+/// One event.
 #[derive(Clone, Debug)]
-pub struct Told {
-    /// A run that ended with it.
+pub struct EventLine {
+    /// The run that has ended, if the event is about an end.
     pub ended: Option<RunId>,
-    /// The line of JSON, without its end.
+    /// The event as JSON, without a line end.
     pub line: String,
 }
 
-/// What followers get: a line, or `None`: lines were lost, begin anew.
-type Heard = Option<Arc<Told>>;
+/// An event, or `None`: events were lost, and followers have to reconnect.
+type Broadcast = Option<Arc<EventLine>>;
 
-/// The loop's end.
+/// The loop's half.
 #[derive(Debug)]
-pub(super) struct Teller {
-    queue: mpsc::Sender<Told>,
+pub(super) struct Publisher {
+    queue: mpsc::Sender<EventLine>,
     followers: Arc<AtomicUsize>,
     overflowed: Arc<AtomicBool>,
 }
 
-impl Teller {
+impl Publisher {
     pub fn is_followed(&self) -> bool {
         self.followers.load(Ordering::Relaxed) > 0
     }
 
-    pub fn tell(&self, told: Told) {
-        if self.queue.try_send(told).is_err() {
+    pub fn publish(&self, line: EventLine) {
+        if self.queue.try_send(line).is_err() {
             self.overflowed.store(true, Ordering::Relaxed);
         }
     }
 }
 
-/// The followers' end.
+/// The followers' half.
 #[derive(Debug)]
 pub(super) struct Hub {
-    ring: broadcast::Sender<Heard>,
+    ring: broadcast::Sender<Broadcast>,
     followers: Arc<AtomicUsize>,
 }
 
-/// What goes between the two.
+/// The task between the two.
 #[derive(Debug)]
 pub(super) struct Pump {
-    queue: mpsc::Receiver<Told>,
-    ring: broadcast::Sender<Heard>,
+    queue: mpsc::Receiver<EventLine>,
+    ring: broadcast::Sender<Broadcast>,
     overflowed: Arc<AtomicBool>,
 }
 
-pub(super) fn channel() -> (Teller, Hub, Pump) {
+pub(super) fn channel() -> (Publisher, Hub, Pump) {
     let (queue, receiver) = mpsc::channel(QUEUE);
     let (ring, _) = broadcast::channel(RING);
     let (followers, overflowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let hub = Hub { ring: ring.clone(), followers: Arc::clone(&followers) };
     let pump = Pump { queue: receiver, ring, overflowed: Arc::clone(&overflowed) };
-    (Teller { queue, followers, overflowed }, hub, pump)
+    (Publisher { queue, followers, overflowed }, hub, pump)
 }
 
 impl Pump {
-    /// Spreads what is told until nobody tells any more.
+    /// Broadcasts events until the publisher is dropped.
     pub async fn run(mut self) {
-        while let Some(told) = self.queue.recv().await {
-            // An error means that nobody follows.
-            let _ = self.ring.send(Some(Arc::new(told)));
+        while let Some(line) = self.queue.recv().await {
+            // An error means that there are no followers.
+            let _ = self.ring.send(Some(Arc::new(line)));
             if self.overflowed.swap(false, Ordering::Relaxed) {
-                log::warn!("more happened than the followers of the window could be told; they were dropped");
+                log::warn!("too many events for the followers of the web UI; they were disconnected");
                 let _ = self.ring.send(None);
             }
         }
     }
 }
 
-/// Somebody who follows, until it is dropped.
+/// A subscription, which ends when it is dropped.
 #[derive(Debug)]
 pub(super) struct Follower {
-    ring: broadcast::Receiver<Heard>,
+    ring: broadcast::Receiver<Broadcast>,
     followers: Arc<AtomicUsize>,
 }
 
@@ -122,72 +122,72 @@ impl Drop for Follower {
     }
 }
 
-/// What a follower learns by waiting.
+/// The result of waiting for an event.
 pub(super) enum Next {
-    Told(Arc<Told>),
-    /// Nothing happened for so long.
-    Quiet,
-    /// It was too slow, or the window closes.
-    Over,
+    Event(Arc<EventLine>),
+    /// None came in time.
+    Timeout,
+    /// The follower was too slow, or the server stops.
+    Closed,
 }
 
 impl Follower {
-    pub async fn next(&mut self, patience: Duration) -> Next {
-        match tokio::time::timeout(patience, self.ring.recv()).await {
-            Err(_) => Next::Quiet,
-            Ok(Ok(Some(told))) => Next::Told(told),
+    pub async fn next(&mut self, timeout: Duration) -> Next {
+        match tokio::time::timeout(timeout, self.ring.recv()).await {
+            Err(_) => Next::Timeout,
+            Ok(Ok(Some(line))) => Next::Event(line),
             Ok(Err(broadcast::error::RecvError::Lagged(lines))) => {
-                log::warn!("dropped a follower of the window that does not read: it was {lines} lines behind");
-                Next::Over
+                log::warn!("disconnected a follower of the web UI that does not read: it was {lines} events behind");
+                Next::Closed
             }
-            Ok(Ok(None) | Err(broadcast::error::RecvError::Closed)) => Next::Over,
+            Ok(Ok(None) | Err(broadcast::error::RecvError::Closed)) => Next::Closed,
         }
     }
 }
 
-/// Where a task puts the parts of a response that goes on.
+/// Takes the chunks of a streamed response.
 pub(super) type Feed = mpsc::Sender<Bytes>;
 
-/// A response of server-sent events that `task` writes; it ends with the task, and the task with it.
+/// A response of server-sent events that `task` writes; either ends with the other.
 pub(super) fn event_stream<F: Future<Output = ()> + Send + 'static>(task: impl FnOnce(Feed) -> F) -> Response {
-    let (feed, parts) = mpsc::channel(UNSENT);
+    let (feed, chunks) = mpsc::channel(UNSENT);
     let task = tokio::spawn(task(feed)).abort_handle();
-    let mut response = Response::new(Body::new(Fed { parts, task }));
+    let mut response = Response::new(Body::new(StreamBody { chunks, task }));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response
 }
 
-/// All that happens, as `ctl events` prints it.
+/// Sends every event, as `ctl events` prints it.
 pub(super) async fn follow_all(mut follower: Follower, feed: Feed) {
-    // What a proxy or a browser waits for before it believes in the stream.
-    let mut part = Bytes::from_static(b": firelink\n\n");
+    // At once: some proxies and browsers hold the response back until the first bytes of its body.
+    let mut chunk = Bytes::from_static(b": firelink\n\n");
     loop {
-        if feed.send(part).await.is_err() {
+        if feed.send(chunk).await.is_err() {
             return;
         }
-        part = match follower.next(PING).await {
-            Next::Told(told) => format!("data: {}\n\n", told.line).into(),
-            Next::Quiet => Bytes::from_static(b": still here\n\n"),
-            Next::Over => return,
+        chunk = match follower.next(PING).await {
+            Next::Event(line) => format!("data: {}\n\n", line.line).into(),
+            Next::Timeout => Bytes::from_static(b": keep-alive\n\n"),
+            Next::Closed => return,
         };
     }
 }
 
-struct Fed {
-    parts: mpsc::Receiver<Bytes>,
+struct StreamBody {
+    chunks: mpsc::Receiver<Bytes>,
     task: tokio::task::AbortHandle,
 }
 
-impl HttpBody for Fed {
+impl HttpBody for StreamBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.parts.poll_recv(cx).map(|part| part.map(|part| Ok(Frame::data(part))))
+        self.chunks.poll_recv(cx).map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 }
 
-impl Drop for Fed {
+impl Drop for StreamBody {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,24 +1,23 @@
-//! The window: pages, an HTTP API, events as they happen.
+//! The web UI: pages, an HTTP API, live events.
 //!
-//! Everything here runs on the one extra thread ([`crate::reactor`] starts it on first need), and only if the
-//! configuration says `web:`. The room never touches the engine and never writes the state: what is asked becomes a
-//! [`Request`] of the control protocol in an [`Ask`], which goes to the loop through a
-//! [`Mailbox`] and is answered by the same code that answers the control socket; past runs and
-//! output are read here, read-only.
+//! Everything here runs on the one extra thread ([`crate::reactor`] starts it on first need), and only if the configuration
+//! says `web:`. The room never touches the engine and never writes the state: a request becomes one of the control protocol
+//! in an [`ApiRequest`], which reaches the loop through a [`Mailbox`] and is answered by the code that answers the control
+//! socket. Past runs and their output are read here, read-only.
 //!
 //! ```text
-//!   browser --HTTP--> serve -> guard -> routes --Ask--> loop
-//!                                  ^                     |
-//!                                  '--- hub <---Told-----'   only while somebody follows
+//!   browser --HTTP--> serve -> guard -> routes --ApiRequest--> loop
+//!                                  ^                             |
+//!                                  '--- hub <-----EventLine------'   only while there are followers
 //! ```
 //!
-//! * `serve` accepts, and bounds what a connection may cost;
-//! * `guard` decides who may ask: names of the host, origins, the token;
-//! * `routes` has one line a path, `api` and `output` the handlers, `pages` the files, `hub` the live events;
-//! * `pack` sends long answers gzipped.
+//! * `serve` accepts connections and bounds their cost;
+//! * `guard` is the access control: host names, origins, the token;
+//! * `routes` has one line per path, `api` and `output` the handlers, `pages` the static files, `hub` the live events;
+//! * `pack` compresses long answers.
 //!
-//! While nobody looks there is no wake-up: the listener sleeps in epoll, connections that are silent are closed, and
-//! the loop tells this thread nothing.
+//! An idle web UI causes no wake-up: the listener waits in epoll, idle connections are closed, and without followers the
+//! loop sends no events.
 
 mod answer;
 mod api;
@@ -36,29 +35,32 @@ use tokio::task::AbortHandle;
 
 use crate::control::protocol::{Reply, Request};
 use crate::triggers::Mailbox;
-pub use hub::Told;
-use hub::{Hub, Teller};
+pub use hub::EventLine;
+use hub::{Hub, Publisher};
 pub use serve::{Listener, bind};
 pub use settings::{Settings, read_token};
 
-/// Something to ask the loop.
+/// How much of foreign text (a path, a host name) a message shows, in characters.
+const LONGEST_SHOWN: usize = 100;
+
+/// A request for the loop, as a control socket would carry it.
 #[derive(Debug)]
-pub struct Ask {
-    /// What.
+pub struct ApiRequest {
+    /// The request.
     pub request: Request,
-    /// Where the answer goes.
+    /// Receives the reply.
     pub answer: oneshot::Sender<Reply>,
 }
 
-/// Somebody wants the numbers.
+/// A request for the metrics, from a scrape of `/metrics`.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
 pub struct Scrape {
-    /// Where they go.
+    /// Receives a copy of all metrics.
     pub answer: oneshot::Sender<Box<crate::metrics::Snapshot>>,
 }
 
-/// What every handler shares.
+/// State shared by all handlers.
 #[derive(Debug)]
 struct Shared {
     settings: Settings,
@@ -67,45 +69,45 @@ struct Shared {
     refusals: guard::Refusals,
 }
 
-/// The open window, as the loop holds it. Dropping it closes every connection and this share of the listener.
+/// The running web server, as the loop holds it. Dropping it closes every connection and its duplicate of the listener.
 #[derive(Debug)]
-pub struct Window {
-    teller: Teller,
+pub struct Server {
+    publisher: Publisher,
     task: AbortHandle,
 }
 
-impl Window {
-    /// Serves on this runtime until the window is dropped. What is asked arrives in the mailbox as an [`Ask`].
+impl Server {
+    /// Serves on this runtime until the server is dropped. Requests arrive in the mailbox as [`ApiRequest`]s.
     ///
     /// # Errors
-    /// What the OS said about watching the listener.
+    /// When the listener can't be duplicated or registered with the runtime.
     pub fn open(
         runtime: &tokio::runtime::Handle,
         listener: &Listener,
         settings: Settings,
         mailbox: Mailbox,
-    ) -> std::io::Result<Window> {
-        let (teller, hub, pump) = hub::channel();
+    ) -> std::io::Result<Server> {
+        let (publisher, hub, pump) = hub::channel();
         let shared = std::sync::Arc::new(Shared { settings, mailbox, hub, refusals: guard::Refusals::default() });
         let _inside = runtime.enter();
         let listening = listener.share()?;
         let task = runtime.spawn(serve::serve(listening, shared, pump)).abort_handle();
-        Ok(Window { teller, task })
+        Ok(Server { publisher, task })
     }
 
-    /// True while somebody follows what happens; if nobody does, telling is a waste.
+    /// True while there are followers; without any, [`Server::publish`] is a waste.
     #[must_use]
     pub fn is_followed(&self) -> bool {
-        self.teller.is_followed()
+        self.publisher.is_followed()
     }
 
-    /// Tells every follower. Never waits: followers that do not read are dropped.
-    pub fn tell(&self, told: Told) {
-        self.teller.tell(told);
+    /// Sends an event to every follower. Never blocks: followers that do not read are dropped.
+    pub fn publish(&self, line: EventLine) {
+        self.publisher.publish(line);
     }
 }
 
-impl Drop for Window {
+impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -1,4 +1,4 @@
-//! A run's output: a part of it, or as it comes.
+//! The output of a run: a part of it, or streamed while it is written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,14 +19,14 @@ use super::answer::{Answer, Problem};
 use super::hub::{Feed, Follower, Next, event_stream};
 use crate::model::RunId;
 
-/// What one answer holds at most.
+/// The most output in one answer, in bytes.
 const PART: usize = 1 << 20;
 
-/// What one event of a stream holds at most.
+/// The most output in one event of a stream, in bytes.
 const STREAM_PART: usize = 64 * 1024;
 
-/// How often the file of a running run is looked at while somebody watches it.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often the log of a running run is read while it is streamed.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) async fn log(
     State(shared): State<Arc<Shared>>,
@@ -34,7 +34,7 @@ pub(super) async fn log(
     Query(asked): Query<HashMap<String, String>>,
 ) -> Answer {
     let from = from(&asked)?;
-    // Asked before the file is read: what it says of the end holds for what is read then.
+    // Before the file is read: if the run has ended by now, what is read then is all of it.
     let (run, path) = shared.run(RunId(id)).await?;
     let part = read_part(&path, from, PART, run.state.is_end()).map_err(unreadable)?;
     let mut response = Response::new(Body::from(part.text));
@@ -52,7 +52,7 @@ pub(super) async fn stream(
     Query(asked): Query<HashMap<String, String>>,
 ) -> Answer {
     let (id, from) = (RunId(id), from(&asked)?);
-    // Followed before the run is looked at, so that its end is not missed between the two.
+    // Before the run is looked up: otherwise its end could be missed in between.
     let follower = shared.hub.follow();
     let (run, path) = shared.run(id).await?;
     let over = run.state.is_end();
@@ -82,16 +82,16 @@ async fn follow(shared: Arc<Shared>, mut follower: Follower, feed: Feed, mut run
         if run.over {
             break;
         }
-        match follower.next(LOOK).await {
-            Next::Told(told) if told.ended == Some(run.id) => run.over = true,
-            Next::Told(_) | Next::Quiet => {}
-            Next::Over => return,
+        match follower.next(POLL_INTERVAL).await {
+            Next::Event(event) if event.ended == Some(run.id) => run.over = true,
+            Next::Event(_) | Next::Timeout => {}
+            Next::Closed => return,
         }
     }
     if let Ok((view, _)) = shared.run(run.id).await
         && let Ok(data) = serde_json::to_string(&view)
     {
-        // The stream is over either way.
+        // The stream ends either way.
         let _ = feed.send(format!("event: end\ndata: {data}\n\n").into()).await;
     }
 }
@@ -110,12 +110,12 @@ fn unreadable(error: io::Error) -> Problem {
 struct Part {
     text: String,
     next: u64,
-    /// There is no more for now.
+    /// The file holds no more for now.
     is_last: bool,
 }
 
-/// Reads some output from there on, as text. A character that is cut at the end is left for the next part, unless
-/// nothing more will come.
+/// Reads output from the offset `from` on, as text. A UTF-8 sequence that is incomplete at the end is left for the next part,
+/// unless the run is `over`.
 fn read_part(path: &FilePath, from: u64, limit: usize, over: bool) -> io::Result<Part> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -137,17 +137,17 @@ fn read_part(path: &FilePath, from: u64, limit: usize, over: bool) -> io::Result
     bytes.truncate(got);
     let at_end = from + got as u64 >= size;
     if !(at_end && over) {
-        bytes.truncate(got - cut_character(&bytes));
+        bytes.truncate(got - incomplete_tail(&bytes));
     }
     let next = from + bytes.len() as u64;
     let is_last = at_end && (over || bytes.len() == got) || bytes.is_empty();
     Ok(Part { text: String::from_utf8_lossy(&bytes).into_owned(), next, is_last })
 }
 
-/// How many bytes at the end begin a character that is not whole.
-fn cut_character(bytes: &[u8]) -> usize {
+/// The length of an incomplete UTF-8 sequence at the end.
+fn incomplete_tail(bytes: &[u8]) -> usize {
     match bytes.utf8_chunks().last() {
-        // Only a beginning is short of its whole; other garbage is garbage.
+        // Of invalid bytes, only the beginning of a sequence can become a character.
         Some(chunk) if !chunk.invalid().is_empty() && bytes.ends_with(chunk.invalid()) => {
             let width = match chunk.invalid()[0] {
                 0xC2..=0xDF => 2,
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_of_output_put_together_are_the_output_whatever_is_cut() {
+    fn concatenated_parts_are_the_output_at_every_part_size() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.log");
         let text = "grün und 日本 und 🦀, \u{1b}[31mred\u{1b}[0m\n";
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_character_waits_for_its_rest_until_the_run_is_over() {
+    fn an_incomplete_character_is_held_back_until_the_run_is_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.log");
         std::fs::write(&path, b"gr\xC3").unwrap();
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((part.text.as_str(), part.next, part.is_last), ("\u{FFFD}", 3, true));
         std::fs::write(&path, b"\xFF\xFFx\xFF").unwrap();
         let part = read_part(&path, 0, 100, false).unwrap();
-        assert_eq!((part.text.as_str(), part.next), ("\u{FFFD}\u{FFFD}x\u{FFFD}", 4), "garbage waits for nothing");
+        assert_eq!((part.text.as_str(), part.next), ("\u{FFFD}\u{FFFD}x\u{FFFD}", 4), "invalid bytes are not held back");
     }
 
     #[test]

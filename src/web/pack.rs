@@ -1,8 +1,7 @@
-//! Long answers go out gzipped to those who take it: what a page asks for about a thousand jobs is half a megabyte of JSON
-//! that repeats itself.
+//! Long answers are compressed for clients that accept gzip: the status of a thousand jobs is half a megabyte of repetitive
+//! JSON.
 //!
-//! The pages' own files are packed when the binary is built; streams are not packed, because a part of them must not wait
-//! for the next.
+//! Static files are compressed when the binary is built; streams are not compressed, because no event may wait for the next.
 
 use std::io::Write;
 
@@ -15,13 +14,13 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Shorter ones fit into a packet as they are.
+/// Shorter bodies fit into one packet uncompressed.
 const SHORTEST: u64 = 1024;
 
-/// What is packed: text that repeats itself, and is in memory as a whole.
+/// The compressed media types: repetitive text whose body is in memory as a whole.
 const KINDS: [&str; 3] = ["application/json", "application/openmetrics-text", "text/plain; version="];
 
-/// Packs what a handler answers, if that is worth it.
+/// Compresses the answer of a handler if that pays.
 pub(super) async fn pack(request: Request, next: Next) -> Response {
     let accepted = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let takes = takes_gzip(accepted) && request.method() != Method::HEAD;
@@ -35,10 +34,10 @@ pub(super) async fn pack(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut head, body) = response.into_parts();
-    // It comes from memory, where it has its size already.
+    // From memory, so it can neither fail nor grow.
     let plain = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
     let to_pack = plain.clone();
-    // Beside the thread that serves: ten thousand jobs take some time.
+    // On a blocking thread: ten thousand jobs take some milliseconds.
     let packed = tokio::task::spawn_blocking(move || gzip(&to_pack)).await;
     let body = match packed {
         Ok(Ok(packed)) => {
@@ -46,13 +45,13 @@ pub(super) async fn pack(request: Request, next: Next) -> Response {
             head.headers.remove(header::CONTENT_LENGTH);
             Bytes::from(packed)
         }
-        // The thread can't be had: then as it is.
+        // No thread: uncompressed.
         _ => plain,
     };
     Response::from_parts(head, Body::from(body))
 }
 
-/// The first level: for JSON it takes off nine tenths in a fraction of the time of the others.
+/// Level 1: JSON shrinks to a tenth in a fraction of the time of higher levels.
 fn gzip(plain: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), Compression::fast());
     encoder.write_all(plain)?;
@@ -74,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gzip_is_sent_to_those_who_take_it() {
+    fn gzip_is_sent_to_clients_that_accept_it() {
         for (accepted, takes) in [("", false), ("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br, *", true)] {
             assert_eq!(takes_gzip(accepted), takes, "{accepted}");
         }

@@ -1,4 +1,4 @@
-//! The pages' files, packed into the binary by `build.rs`. They go out as they are: every browser unpacks gzip.
+//! Static files, compressed into the binary by `build.rs`. They are sent as they are: every browser accepts gzip.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,10 +9,10 @@ use super::pack::takes_gzip;
 
 include!(concat!(env!("OUT_DIR"), "/pages.rs"));
 
-/// The page that every address of a page shows; its script looks at the address.
+/// The file behind every page's URL; its script reads the URL.
 pub(super) const INDEX: &str = "index.html";
 
-/// One file.
+/// A static file.
 pub(super) fn page(name: &str, asked: &HeaderMap) -> Answer {
     let found = PAGES.iter().find(|(known, ..)| *known == name);
     let (_, packed, mark) = found.ok_or_else(|| Problem::not_found(format!("there is no page `/{name}`")))?;
@@ -27,7 +27,7 @@ pub(super) fn page(name: &str, asked: &HeaderMap) -> Answer {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
-        let error = "pages are sent packed; ask with `Accept-Encoding: gzip` (curl --compressed)";
+        let error = "pages are sent compressed; send `Accept-Encoding: gzip` (curl --compressed)";
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", error));
     };
     let headers = response.headers_mut();

@@ -1,4 +1,4 @@
-//! Every path, a line each.
+//! The routes, one line each.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::answer::{Answer, Problem};
-use super::{Shared, api, guard, output, pack, pages};
+use super::{LONGEST_SHOWN, Shared, api, guard, output, pack, pages};
+use crate::text::clipped;
 
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     let router = Router::new();
@@ -38,7 +39,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/jobs/{name}/trigger", post(api::trigger))
         .route("/api/v1/jobs/{name}/pause", post(api::pause))
         .route("/api/v1/jobs/{name}/resume", post(api::resume))
-        .fallback(nothing)
+        .fallback(not_found)
         .method_not_allowed_fallback(other_method)
         .layer(from_fn(pack::pack))
         .layer(from_fn_with_state(Arc::clone(&shared), guard::guard))
@@ -53,12 +54,11 @@ async fn file(Path(name): Path<String>, headers: HeaderMap) -> Answer {
     pages::page(&name, &headers)
 }
 
-async fn nothing(request: Request) -> Response {
-    let path: String = request.uri().path().chars().take(100).collect();
-    Problem::not_found(format!("there is nothing at `{path}`")).into_response()
+async fn not_found(request: Request) -> Response {
+    Problem::not_found(format!("there is nothing at `{}`", clipped(request.uri().path(), LONGEST_SHOWN))).into_response()
 }
 
 async fn other_method(method: Method) -> Response {
-    let error = format!("`{method}` is not for this path");
+    let error = format!("`{method}` is not allowed for this path");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", error).into_response()
 }

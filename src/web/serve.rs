@@ -1,5 +1,5 @@
-//! Listening, and what a connection may cost: how many there are, how long a request may take to come, how long a
-//! response may go unread.
+//! Listening, and limits on connections: their number, the time for a request to arrive, the time for a response to be
+//! read.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -22,34 +22,34 @@ use super::routes::router;
 use crate::config::Listen;
 use crate::control::{Bound, bind as bind_file};
 
-/// Connections at once. A browser has six a person; a script that leaks them must not take the daemon's descriptors.
-const CONNECTIONS: usize = 256;
+/// Concurrent connections. A browser opens six; a script that leaks them must not use up the daemon's descriptors.
+const MAX_CONNECTIONS: usize = 256;
 
-/// How long the head of a request may take to come, and how long a connection is kept for the next one.
-const HEAD_PATIENCE: Duration = Duration::from_secs(10);
+/// Within which the head of a request has to arrive; also the keep-alive of an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a peer may not read at all what is sent to it.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer may go without reading any of its response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is kept of a connection in memory at most, each way; also the longest head of a request.
+/// The buffer of a connection, each way, in bytes; also the longest head of a request.
 const BUFFER: usize = 32 * 1024;
 
-/// How long to wait when the OS has no descriptor for another connection.
-const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
+/// The wait before the next accept(2) when descriptors have run out.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
-/// What listens, not yet served.
+/// A bound listener.
 #[derive(Debug)]
 pub enum Listener {
-    /// An address, and the one that it came to be: a port of 0 is a free one.
+    /// A TCP listener and its address, with the actual port if 0 was asked for.
     Tcp(TcpListener, SocketAddr),
-    /// A socket's file, which goes away with it.
+    /// A Unix socket, whose file is removed on drop.
     Unix(Bound),
 }
 
-/// Listens.
+/// Binds the configured address or socket.
 ///
 /// # Errors
-/// A sentence for a person.
+/// A sentence for the log.
 pub fn bind(listen: &Listen) -> Result<Listener, String> {
     match listen {
         Listen::Tcp(address) => {
@@ -64,7 +64,7 @@ pub fn bind(listen: &Listen) -> Result<Listener, String> {
 }
 
 impl Listener {
-    /// How a person reaches it.
+    /// A URL, or the path of the socket after `unix:`.
     #[must_use]
     pub fn address(&self) -> String {
         match self {
@@ -73,7 +73,7 @@ impl Listener {
         }
     }
 
-    /// A share of it for the runtime that was entered.
+    /// A duplicate, registered with the current runtime.
     pub(super) fn share(&self) -> io::Result<Listening> {
         match self {
             Listener::Tcp(listener, _) => Ok(Listening::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)),
@@ -87,11 +87,11 @@ impl Listener {
 }
 
 impl Drop for Listener {
-    /// The other thread lets go of its share when it gets to it, but the address must be free at once: a socket that was
-    /// shut down does not listen any more (inet_shutdown in Linux, net/ipv4/af_inet.c).
+    /// The other thread closes its duplicate some time later, but the address must be free at once: shutdown(2) ends the
+    /// listening of every duplicate (inet_shutdown in Linux, net/ipv4/af_inet.c).
     fn drop(&mut self) {
         if let Listener::Tcp(listener, _) = self {
-            // It fails only for what does not listen.
+            // It fails only for a socket that does not listen.
             let _ = nix::sys::socket::shutdown(listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         }
     }
@@ -102,47 +102,47 @@ pub(super) enum Listening {
     Unix(tokio::net::UnixListener),
 }
 
-/// Serves until it is dropped, and with it every connection.
+/// Serves until the future is dropped, which closes every connection.
 pub(super) async fn serve(listening: Listening, shared: Arc<Shared>, pump: Pump) {
     let mut tasks = JoinSet::new();
     tasks.spawn(pump.run());
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let service = TowerToHyperService::new(router(Arc::clone(&shared)));
     loop {
         let stream = match accept(&listening).await {
             Ok(Some(stream)) => stream,
             Ok(None) => continue,
             Err(error) => {
-                log::warn!("the window can't accept: {error}");
-                tokio::time::sleep(ACCEPT_AGAIN).await;
+                log::warn!("the web UI can't accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         while tasks.try_join_next().is_some() {}
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            log::warn!("the window has {CONNECTIONS} connections and hung up on another");
+            log::warn!("the web UI closed a connection: {MAX_CONNECTIONS} are open already");
             continue;
         };
         let service = service.clone();
         tasks.spawn(async move {
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE).max_buf_size(BUFFER);
-            let io = TokioIo::new(Patient { stream, stalled: None });
-            // Whatever went wrong, the peer has hung up or was hung up on.
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER);
+            let io = TokioIo::new(WithWriteTimeout { stream, stalled: None });
+            // Errors concern this connection alone, which is closed by now.
             if let Err(error) = http.serve_connection(io, service).await {
-                log::debug!("a connection of the window ended: {error}");
+                log::debug!("a connection of the web UI ended: {error}");
             }
             drop(place);
         });
     }
 }
 
-/// One more connection; `None` if it was refused.
+/// Accepts a connection; `None` if its peer was refused.
 async fn accept(listening: &Listening) -> io::Result<Option<Stream>> {
     match listening {
         Listening::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
-            // It fails only on a connection that is gone.
+            // It fails only for a connection that is closed.
             let _ = stream.set_nodelay(true);
             Ok(Some(Stream::Tcp(stream)))
         }
@@ -150,7 +150,7 @@ async fn accept(listening: &Listening) -> io::Result<Option<Stream>> {
             let (stream, _) = listener.accept().await?;
             let uid = stream.peer_cred()?.uid();
             if uid != 0 && uid != nix::unistd::Uid::effective().as_raw() {
-                log::warn!("the window refused a peer of its socket: user {uid} is neither the daemon's nor root");
+                log::warn!("the web UI refused a peer of its socket: user {uid} is neither the daemon's user nor root");
                 return Ok(None);
             }
             Ok(Some(Stream::Unix(stream)))
@@ -164,27 +164,27 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-/// A connection that is given up if its peer takes nothing for [`READ_PATIENCE`].
-struct Patient {
+/// A connection that fails when its peer has read nothing for [`WRITE_TIMEOUT`].
+struct WithWriteTimeout {
     stream: Stream,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Patient {
-    /// Counts the time while the peer takes nothing.
+impl WithWriteTimeout {
+    /// Runs the timeout while a write is pending.
     fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;
             return polled;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_PATIENCE)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_TIMEOUT)));
         ready!(stalled.as_mut().poll(cx));
-        log::debug!("dropped a peer of the window that does not read");
+        log::debug!("the web UI closed a connection whose peer does not read");
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WithWriteTimeout {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
@@ -193,7 +193,7 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WithWriteTimeout {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),

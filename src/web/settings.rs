@@ -1,4 +1,4 @@
-//! What the window is opened with.
+//! The settings of the web UI.
 
 use std::fmt;
 use std::io::Read as _;
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 
 use crate::cron::Zone;
 
-/// The largest token file that is read.
+/// How much of a token file is read, in bytes.
 const LARGEST_TOKEN: u64 = 4096;
 
-/// Below this a token can be guessed.
+/// A shorter token can be guessed, in characters.
 const SHORTEST_TOKEN: usize = 16;
 
-/// What the window is opened with.
+/// The settings of the web UI.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The address that it listens on; none for a socket's file.
+    /// The address that it listens on; `None` for a Unix socket.
     pub address: Option<IpAddr>,
-    /// What requests must carry that change something.
+    /// The token that requests which change something must carry.
     pub token: Option<String>,
-    /// Names by which it may be called besides those of this machine, in lower case.
+    /// Host names that are accepted besides those of this machine, in lower case.
     pub allowed_hosts: Vec<String>,
-    /// Where the state is.
+    /// The state directory.
     pub state_dir: PathBuf,
-    /// The zone in which instants are told.
+    /// The time zone of timestamps in answers.
     pub zone: Zone,
 }
 
@@ -44,20 +44,20 @@ impl fmt::Debug for Settings {
 /// Reads a token: the first line of a file that only its owner should be able to read.
 ///
 /// # Errors
-/// A sentence for a person; it never holds what stands in the file.
+/// A sentence that never holds the contents of the file.
 pub fn read_token(path: &Path) -> Result<String, String> {
     let refused = |error: std::io::Error| format!("the token can't be read from {}: {error}", path.display());
     let file = std::fs::File::open(path).map_err(refused)?;
     let mode = file.metadata().map_err(refused)?.mode();
     if mode & 0o044 != 0 {
-        log::warn!("{} can be read by other users, and its token with it; chmod 600 it", path.display());
+        log::warn!("{} is readable by other users, and so is its token; chmod 600 it", path.display());
     }
     let mut text = String::new();
     file.take(LARGEST_TOKEN).read_to_string(&mut text).map_err(refused)?;
     let token = text.lines().next().unwrap_or_default().trim();
     if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "the first line of {} is no token: it must be at least {SHORTEST_TOKEN} visible ASCII characters, for example of \
+            "the first line of {} is not a token: it must be at least {SHORTEST_TOKEN} visible ASCII characters, for example from \
              `openssl rand -hex 32`",
             path.display()
         ));
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_the_first_line_and_never_stands_in_a_message() {
+    fn a_token_is_the_first_line_and_is_never_in_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         assert!(read_token(&path).unwrap_err().contains("token"));
         for bad in ["", "\nsecret-secret-secret", "short", "with a space in the middle"] {
             std::fs::write(&path, bad).unwrap();
             let error = read_token(&path).unwrap_err();
-            assert!(error.contains("is no token") && !error.contains("secret-secret"), "{error}");
+            assert!(error.contains("is not a token") && !error.contains("secret-secret"), "{error}");
         }
         std::fs::write(&path, "  0123456789abcdef  \nmore\n").unwrap();
         assert_eq!(read_token(&path).unwrap(), "0123456789abcdef");

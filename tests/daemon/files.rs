@@ -196,7 +196,7 @@ fn what_the_kernel_could_not_tell_is_found_by_reading_and_makes_one_run_a_file()
     let files = queue / 2 + 1_000;
     (0..files).for_each(|n| drop(place.write(&format!("inbox/{n}"), "x")));
     daemon.signal(Signal::SIGCONT);
-    daemon.wait_for_log("more happened than the kernel could tell");
+    daemon.wait_for_log("the inotify queue overflowed");
     let mut events = daemon.follow();
     let found = |run: &Value| run["event"]["count"].as_u64().unwrap();
     while (place.history(&[]).iter().map(found).sum::<u64>() as usize) < files {
@@ -258,14 +258,14 @@ fn folders_in_the_folder_are_watched_when_that_is_asked_for() {
 fn a_folder_that_is_not_there_is_waited_for_also_when_it_is_removed_and_made_again() {
     let place = inbox("");
     let mut daemon = place.start();
-    assert!(daemon.status()["warnings"].to_string().contains("there is no folder"));
+    assert!(daemon.status()["warnings"].to_string().contains("does not exist; it is watched as soon as it does"));
     let mut events = daemon.follow();
     daemon.wait_for_log("each: the first scan is done");
     fs::create_dir(place.path("inbox")).unwrap();
     place.write("inbox/first", "nothing was there before, so this is new");
     events.ended("each");
     fs::remove_dir_all(place.path("inbox")).unwrap();
-    daemon.wait_for_log("there is no folder");
+    daemon.wait_for_log("does not exist; it is watched as soon as it does");
     fs::create_dir(place.path("inbox")).unwrap();
     place.write("inbox/second", "1");
     events.ended("each");

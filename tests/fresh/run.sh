@@ -77,12 +77,12 @@ trial() {
 
     : >"$base/$who.steps"
     if [ "$who" != root ]; then
+        step "nothing is installed: $test" 2 "$who" "$test" || true
+        step "nothing is installed: $first" 2 "$who" "$first" || true
+        # One message names all that both commands need.
         local command
-        for command in "$first" "$test"; do
-            step "nothing is installed: $command" 2 "$who" "$command" || true
-            command=$(sed -n 's/^  \(apt-get .*\)/\1/p' "$base/$who.log")
-            step "$command" 0 root "DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; ${command/apt-get install/apt-get install -y -q}" || true
-        done
+        command=$(sed -n 's/^  \(apt-get .*\)/\1/p' "$base/$who.log")
+        step "$command" 0 root "export DEBIAN_FRONTEND=noninteractive; ${command/apt-get install/apt-get install -y -q}" || true
     fi
     # The first command runs a daemon until it is stopped; .ci/quickstart runs it as it stands and checks what the README says.
     step "$first" 0 "$who" ".ci/quickstart '$first'" || true

@@ -1,4 +1,4 @@
-//! What is told of the numbers elsewhere: the documentation, the alerts, the dashboard.
+//! The documentation, the alerts and the dashboard agree with the metrics.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ fn file(path: &str) -> String {
 }
 
 #[test]
-fn the_documentation_tells_each_metric_as_it_is_and_no_other() {
+fn the_documentation_lists_every_metric_as_it_is_and_no_other() {
     let page = file("docs/metrics.md");
-    let told: BTreeSet<Vec<String>> = page
+    let documented: BTreeSet<Vec<String>> = page
         .lines()
         .filter(|line| line.starts_with("| `firelink_") || line.starts_with("| `process_"))
         .map(|line| line.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect())
@@ -25,7 +25,7 @@ fn the_documentation_tells_each_metric_as_it_is_and_no_other() {
                 vec![name, family.kind, labels.join(", "), family.about.replace('`', "")]
             })
             .collect();
-        let differ: Vec<_> = told.symmetric_difference(&exposed).collect();
+        let differ: Vec<_> = documented.symmetric_difference(&exposed).collect();
         assert!(differ.is_empty(), "only in one of docs/metrics.md and the daemon's answer: {differ:#?}");
     });
 }
@@ -38,7 +38,7 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn alerts_and_dashboard_ask_only_for_what_there_is() {
+fn alerts_and_dashboard_query_only_existing_metrics() {
     lively(|_, at| {
         let exposed = families(&at.get("/metrics").text());
         let known: BTreeSet<&str> =
@@ -46,7 +46,7 @@ fn alerts_and_dashboard_ask_only_for_what_there_is() {
         for path in ["packaging/prometheus/alerts.yml", "packaging/grafana/firelink.json", "tests/metrics/alerts.test.yml"] {
             let asked = names(&file(path));
             assert!(asked.len() > 5, "{path}: {asked:?}");
-            // A label's values are told by the family's name.
+            // Histograms and counters are queried by the names of their samples.
             let unknown: Vec<&String> = asked.iter().filter(|name| !known.contains(&***name)).collect();
             assert!(unknown.is_empty(), "{path} asks for {unknown:?}");
         }
@@ -54,7 +54,7 @@ fn alerts_and_dashboard_ask_only_for_what_there_is() {
 }
 
 #[test]
-fn the_dashboard_is_whole_and_every_panel_asks_something() {
+fn the_dashboard_is_valid_and_every_panel_has_a_query() {
     let dashboard: serde_json::Value = serde_json::from_str(&file("packaging/grafana/firelink.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let mut ids = BTreeSet::new();

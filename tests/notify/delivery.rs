@@ -88,7 +88,7 @@ fn what_is_refused_for_good_is_not_tried_again_and_the_next_delivery_says_so() {
     for answer in ["HTTP/1.1 404 No\r\n\r\n", "HTTP/1.1 302 There\r\nlocation: /x\r\n\r\n"] {
         daemon.trigger("bad");
         server.call().answer(answer.as_bytes());
-        daemon.wait_for_log("it was not told that run");
+        daemon.wait_for_log("webhook delivery failed: run");
     }
     daemon.trigger("bad");
     assert_eq!(server.take().json()["dropped"], 2);
@@ -104,7 +104,7 @@ fn a_server_that_never_ends_its_answer_holds_nobody() {
     let mut call = server.call();
     call.answer(b"HTTP/1.1 200 OK\r\n");
     call.answer_endlessly(b"x-more: and more\r\n");
-    daemon.wait_for_log("it was not told");
+    daemon.wait_for_log("webhook delivery failed");
     daemon.trigger("bad");
     let mut call = server.call();
     assert_eq!(call.json()["dropped"], 1);
@@ -126,7 +126,7 @@ fn a_full_queue_drops_its_oldest_and_says_how_many() {
         place.prints(&["ctl", "trigger", "good"]);
         follower.ended("good");
     }
-    daemon.wait_for_log_ever("256 events wait for this hook");
+    daemon.wait_for_log_ever("256 webhook deliveries are queued");
     held.answer(crate::server::OK);
     let next = server.take().json();
     assert_eq!(next["dropped"], 2);
@@ -212,7 +212,7 @@ fn the_end_waits_a_little_for_deliveries_and_says_what_is_left() {
     daemon.signal(Signal::SIGTERM);
     let (status, log) = daemon.wait();
     assert!(status.success());
-    assert!(log.iter().any(|line| line.contains("the daemon ends; 1 event not delivered")), "{}", log.join("\n"));
+    assert!(log.iter().any(|line| line.contains("the daemon stops; 1 event not delivered")), "{}", log.join("\n"));
 }
 
 fn retry_after(status: &str, value: &str) -> Vec<u8> {
@@ -240,7 +240,7 @@ fn retry_after_is_respected_up_to_the_longest_delay_and_never_shortens_one() {
         let mut daemon = place.start();
         daemon.trigger("bad");
         server.call().answer(&retry_after(status, value));
-        let line = daemon.wait_for_log("it is tried again");
+        let line = daemon.wait_for_log("next try in");
         assert!(line.ends_with(told), "{status} {value}: {line}");
     }
 }

@@ -27,7 +27,7 @@ fn tls_is_spoken_with_whom_the_file_of_certificates_vouches_for_and_a_reload_rea
     let place = place(&server.url, more, &[("SSL_CERT_FILE", text(trusted.path()))]);
     let mut daemon = place.start();
     daemon.trigger("bad");
-    let line = daemon.wait_for_log("it is tried again");
+    let line = daemon.wait_for_log("next try in");
     assert!(line.contains(&format!("https://{}: ", server.authority())) && line.contains("certificate"), "{line}");
     assert!(!line.contains("a-secret-path"), "{line}");
     std::fs::copy(tls("ca.pem"), trusted.path()).unwrap();
@@ -56,7 +56,7 @@ fn a_certificate_that_is_expired_or_of_another_host_is_refused_in_words() {
         let place = place(url, ", retry: 1", &[("SSL_CERT_FILE", text(&tls(trusted)))]);
         let mut daemon = place.start();
         daemon.trigger("bad");
-        let line = daemon.wait_for_log("it was not told");
+        let line = daemon.wait_for_log("webhook delivery failed");
         assert!(line.contains(told), "{line}");
     }
 }
@@ -67,7 +67,7 @@ fn certificates_that_are_not_there_are_told() {
     let place = place(&server.url, ", retry: 1", &[("SSL_CERT_FILE", "/nonexistent/ca.pem")]);
     let mut daemon = place.start();
     daemon.trigger("bad");
-    let line = daemon.wait_for_log("it was not told");
+    let line = daemon.wait_for_log("webhook delivery failed");
     assert!(line.contains("certificates can't be read") && line.contains("/nonexistent/ca.pem"), "{line}");
 }
 
@@ -102,7 +102,7 @@ fn a_proxy_is_told_who_asks_and_its_refusal_is_told() {
         assert_eq!(call.header("proxy-authorization"), Some("Basic QWxhZGRpbjpvcGVuc2VzYW1l"));
         call.answer(b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n");
         drop(call);
-        let line = daemon.wait_for_log("it was not told");
+        let line = daemon.wait_for_log("webhook delivery failed");
         assert!(line.contains("407") || line.contains("proxy auth"), "{line}");
         let log = daemon.terminate().join("\n");
         assert!(!log.contains("opensesame"), "{log}");
@@ -149,6 +149,6 @@ fn a_proxy_that_speaks_no_http_is_refused_in_words() {
         let place = place("http://firelink.invalid/", ", retry: 1", &[("ALL_PROXY", proxy)]);
         let mut daemon = place.start();
         daemon.trigger("bad");
-        daemon.wait_for_log("the proxy of the environment is not an http:// one");
+        daemon.wait_for_log("the proxy of the environment is not an http:// URL");
     }
 }

@@ -138,11 +138,11 @@ fn section(page: &mut String, section: &Section, title: &str) {
     for key in section.keys {
         let kind = without_links(&key.kind.in_words()).replace('`', "");
         let _ = writeln!(page, ".TP\n\\fB{}\\fR (\\fI{}\\fR)\n{}", roff(key.name), roff(&kind), roff(key.about));
-        match key.default {
-            "" if section.needs.contains(&key.name) => page.push_str("It is needed.\n"),
-            "" => {}
-            default => {
-                let _ = writeln!(page, "Default: {}.", roff(default));
+        match key.unset.in_words() {
+            None if section.needs.contains(&key.name) => page.push_str("Required.\n"),
+            None => {}
+            Some(unset) => {
+                let _ = writeln!(page, "Default: {}.", roff(&unset));
             }
         }
     }

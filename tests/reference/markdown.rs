@@ -65,12 +65,9 @@ fn section(page: &mut String, section: &Section, level: &str) {
     }
 }
 
-fn default(section: &Section, key: &Key) -> &'static str {
-    match key.default {
-        "" if section.needs.contains(&key.name) => "needed",
-        "" => "–",
-        default => default,
-    }
+fn default(section: &Section, key: &Key) -> String {
+    let without = if section.needs.contains(&key.name) { "required" } else { "–" };
+    key.unset.in_words().unwrap_or_else(|| without.to_owned())
 }
 
 #[test]

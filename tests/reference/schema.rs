@@ -2,7 +2,6 @@
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use firelink::config::reference::schema;
-use serde_json::Value;
 
 use super::yaml_files;
 
@@ -21,7 +20,7 @@ impl Checker {
     }
 
     pub fn check(&self, text: &str) -> Result<(), String> {
-        let value: Value = serde_yaml::from_str(text).map_err(|error| format!("no YAML: {error}"))?;
+        let value = super::yaml::to_json(text).map_err(|error| format!("not YAML: {error}"))?;
         self.schemas.validate(&value, self.index).map_err(|error| format!("{error:#}"))
     }
 }

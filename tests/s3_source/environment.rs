@@ -6,7 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firelink::triggers::s3::{ClientSettings, Existing};
+use firelink::triggers::aws::ClientSettings;
+use firelink::triggers::watch::Existing;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 

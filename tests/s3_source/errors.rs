@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use firelink::triggers::s3::{Existing, Keypair};
+use firelink::triggers::aws::Keypair;
+use firelink::triggers::watch::Existing;
 
 use super::host::{Bench, S3Thread, Store};
 use super::hostile::{Hostile, Reply, listing};

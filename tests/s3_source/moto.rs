@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
-use firelink::triggers::s3::{Existing, NameFilter};
+use firelink::triggers::watch::{Existing, NameFilter};
 
 use super::host::{Bench, S3Thread, Store};
 use super::moto_server::Moto;

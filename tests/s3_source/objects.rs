@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use firelink::triggers::s3::{Existing, NameFilter};
+use firelink::triggers::watch::{Existing, NameFilter};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;

@@ -181,10 +181,10 @@ impl Oracle {
                         "run {run}: attempt {attempt} of {} is followed by another",
                         retry.attempts
                     );
-                    let doubled = retry.delay * 2_u32.pow(attempt.0.saturating_sub(1).min(20));
-                    let most = doubled.min(retry.max_delay.max(retry.delay)).max(retry.delay);
+                    let doubled = retry.backoff.delay * 2_u32.pow(attempt.0.saturating_sub(1).min(20));
+                    let most = doubled.min(retry.backoff.max.max(retry.backoff.delay)).max(retry.backoff.delay);
                     hold!(
-                        *delay <= most && *delay >= retry.delay / 2,
+                        *delay <= most && *delay >= retry.backoff.delay / 2,
                         "run {run} is retried in {delay:?}, which the rules do not say"
                     );
                     if let Some(run) = self.runs.get_mut(&run.0) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use firelink::model::StateWord;
-use firelink::triggers::s3::{ClientSettings, Keypair, Spread};
+use firelink::triggers::Spread;
+use firelink::triggers::aws::{ClientSettings, Keypair};
 use firelink::triggers::sqs::{Ack, QueueUrl, SqsWatch};
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::daemon::{Daemon, PATIENCE};
 
-/// Where a window is.
+/// The address of a web UI.
 #[derive(Clone, Debug)]
 pub struct At {
     /// Its address and port.
@@ -42,7 +42,7 @@ impl Response {
 }
 
 impl At {
-    /// Waits until the daemon says where its window is.
+    /// Waits until the daemon says where its web UI is.
     pub fn of(daemon: &mut Daemon<'_>) -> At {
         let line = daemon.wait_for_log_ever("the web UI is open: http://");
         let (_, address) = line.split_once("http://").expect("an address");
@@ -50,7 +50,7 @@ impl At {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(&self.address).expect("the window answers");
+        let stream = TcpStream::connect(&self.address).expect("the web UI answers");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
     }

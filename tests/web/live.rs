@@ -1,4 +1,4 @@
-//! Events and output as they come; the window as the configuration changes.
+//! Events and output as they come; the web UI across reloads.
 
 use crate::api::{TOKEN, lacks};
 use crate::daemon::Place;
@@ -97,7 +97,7 @@ fn output_is_told_as_it_comes_and_then_the_end() {
 }
 
 #[test]
-fn a_reload_opens_moves_changes_and_closes_the_window() {
+fn a_reload_opens_moves_changes_and_closes_the_web_ui() {
     let jobs = "jobs:\n  - name: a\n    trigger: manual\n";
     let place = Place::new(jobs);
     place.write("token", TOKEN);
@@ -128,7 +128,7 @@ fn a_reload_opens_moves_changes_and_closes_the_window() {
 }
 
 #[test]
-fn a_window_that_cannot_be_opened_is_a_warning_and_jobs_run() {
+fn a_web_ui_that_cannot_be_opened_is_a_warning_and_jobs_run() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let place = Place::new(&format!("web: {{ listen: \"{address}\" }}\njobs:\n  - name: a\n    trigger: manual\n"));

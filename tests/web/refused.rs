@@ -49,7 +49,7 @@ fn strangers_are_refused_logged_and_harmless() {
         let response = at.send("POST", trigger, headers, "{}");
         assert_eq!(response.status, status, "{what}: {}", response.text());
         assert!(response.json()["error"].as_str().is_some_and(|error| !error.contains(TOKEN)), "{what}");
-        let line = daemon.wait_for_log("the window refused POST /api/v1/jobs/a/trigger");
+        let line = daemon.wait_for_log("the web UI refused POST /api/v1/jobs/a/trigger");
         assert!(!line.contains(TOKEN));
     }
     assert_eq!(at.send("GET", "/api/v1/status", &["Host: evil.example"], "").status, 421);
@@ -94,7 +94,7 @@ fn connections_that_do_nothing_take_no_place_for_long() {
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
     let idle: Vec<_> = (0..300).map(|_| at.connect()).collect();
-    daemon.wait_for_log("hung up on another");
+    daemon.wait_for_log("the web UI closed a connection: 256 are open already");
     // Those that were let in are closed when no request comes.
     for mut stream in idle {
         let mut rest = Vec::new();
@@ -144,7 +144,7 @@ fn over_a_sockets_file_no_token_is_needed() {
 }
 
 #[test]
-fn a_window_for_other_machines_without_a_token_is_a_config_error() {
+fn a_web_ui_for_other_machines_without_a_token_is_a_config_error() {
     let place = Place::new("web: { listen: \"0.0.0.0:8080\" }\njobs:\n  - name: a\n    trigger: manual\n");
     let refused = place.firelink(&["check", "firelink.yaml"]);
     assert_eq!(refused.status.code(), Some(2));

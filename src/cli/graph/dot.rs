@@ -6,6 +6,7 @@ use super::{condition, edges, name, trigger};
 use crate::config::Config;
 use crate::dag::Graph;
 use crate::model::JobId;
+use crate::text::{REPLACEMENT, is_unprintable};
 
 pub(super) fn draw(config: &Config, graph: &Graph) -> String {
     let mut text = String::from("digraph firelink {\n  rankdir=LR;\n  node [shape=box, style=rounded];\n");
@@ -30,7 +31,7 @@ fn quoted(text: &str) -> String {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted.push_str("\\n"),
-            c if c.is_control() => quoted.push(' '),
+            c if is_unprintable(c) => quoted.push(REPLACEMENT),
             c => quoted.push(c),
         }
     }

@@ -6,6 +6,7 @@ use super::{condition, edges, name, trigger};
 use crate::config::Config;
 use crate::dag::Graph;
 use crate::model::JobId;
+use crate::text::{REPLACEMENT, is_unprintable};
 
 pub(super) fn draw(config: &Config, graph: &Graph) -> String {
     let mut text = String::from("flowchart LR\n");
@@ -29,7 +30,7 @@ fn escaped(text: &str) -> String {
             '"' | '#' | '&' | '<' | '>' | '`' | '*' | '_' | '\\' | ';' => {
                 let _ = write!(escaped, "#{};", u32::from(c));
             }
-            c if c.is_control() => escaped.push(' '),
+            c if is_unprintable(c) => escaped.push(REPLACEMENT),
             c => escaped.push(c),
         }
     }

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::dag::Graph;
 use crate::drawing::{Layout, Line, Place};
 use crate::model::JobId;
+use crate::text::{REPLACEMENT, is_unprintable};
 
 /// In pixels: a row, a box in it, what a letter takes at most, and the room around and between.
 const ROW: f64 = 56.0;
@@ -132,7 +133,7 @@ fn escaped(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            c if c.is_control() => escaped.push(' '),
+            c if is_unprintable(c) => escaped.push(REPLACEMENT),
             c => escaped.push(c),
         }
     }

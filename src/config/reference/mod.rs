@@ -1,10 +1,11 @@
-//! Every key that a configuration may hold, told once: what may stand there, what holds without it, what it is for.
+//! Every key that a configuration may hold: its type, its default, its purpose.
 //!
-//! The JSON Schema (`firelink schema`), docs/configuration.md and firelink.yaml(5) are made of these tables and of
-//! nothing else. They are plain data and not types with a derive (schemars would want a struct for each map): the
-//! file is read by hand, for the sake of its messages, so such structs would be a second truth that nobody uses. What
-//! ties the tables to the reader are tests: both must know the same keys, and what the schema refuses and accepts is
-//! tried on every wrong file of the tests and on every example.
+//! The JSON Schema (`firelink schema`), docs/configuration.md and firelink.yaml(5) are generated from these tables and from
+//! nothing else. They are plain data and not types with a derive (schemars would want a struct for each map): the file is
+//! read by hand, for the sake of its messages, so such structs would be a second truth that nobody uses. Defaults are the
+//! constants that the reader uses, see [`super::defaults`]. Tests tie the rest to the reader: both must know the same keys,
+//! each default must load to what its absence does, and the schema is tried on every wrong file of the tests and on every
+//! example.
 
 mod jobs;
 mod schema;
@@ -14,10 +15,14 @@ pub use jobs::{EXECUTION, JOB, TRIGGERS};
 pub use schema::schema;
 pub use top::TOP;
 
-/// What may stand behind a key.
+use std::time::Duration;
+
+use crate::model::{format_duration, format_size};
+
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// A text, or a number or word that is taken as one.
+    /// Any scalar, taken as text.
     Text,
     /// `true` or `false`.
     Flag,
@@ -39,9 +44,9 @@ pub enum Kind {
     Map(&'static Section),
     /// A list of maps with these keys.
     Maps(&'static Section),
-    /// A list of maps with these keys and those of the trigger.
+    /// A list of maps with the keys of a job and those of its trigger.
     Jobs,
-    /// The word for a trigger, or a map with its keys.
+    /// A trigger's type, or a map with its keys.
     Trigger,
     /// Any of these.
     Either(&'static [Kind]),
@@ -53,16 +58,43 @@ pub const COMMAND: Kind = Kind::Either(&[Kind::Text, Kind::List]);
 /// One text, or a list of them.
 pub const TEXTS: Kind = Kind::Either(&[Kind::Text, Kind::List]);
 
+/// A value as a configuration writes it.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "each variant is the type of its value")]
+pub enum Literal {
+    Duration(Duration),
+    Size(u64),
+    Number(u32),
+    Flag(bool),
+    /// A word or a list of words, looked up among those that the reader knows.
+    Word(fn() -> String),
+}
+
+/// What holds where a key is absent.
+#[derive(Clone, Copy, Debug)]
+pub enum Unset {
+    /// The key is required, or its absence needs no explanation.
+    Nothing,
+    /// This value.
+    Value(Literal),
+    /// This value, and in words where another one holds.
+    Mostly(Literal, &'static str),
+    /// In words: it depends on other keys or on the system.
+    Words(&'static str),
+    /// In words that hold values.
+    Computed(fn() -> String),
+}
+
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// As it is written.
     pub name: &'static str,
-    /// What may stand behind it.
+    /// The type of its value.
     pub kind: Kind,
-    /// What holds if it is not there, for people; empty if there is nothing to say.
-    pub default: &'static str,
-    /// What it is for, in a sentence or two.
+    /// What holds without it.
+    pub unset: Unset,
+    /// Its description, in a sentence or two of Markdown.
     pub about: &'static str,
 }
 
@@ -71,21 +103,75 @@ pub struct Key {
 pub struct Section {
     /// The map's name in headings: `retry`, `cron`.
     pub name: &'static str,
-    /// What the map is for.
+    /// Its description.
     pub about: &'static str,
-    /// Keys without which it is refused.
+    /// Required keys.
     pub needs: &'static [&'static str],
-    /// Its keys, in the order in which they are told.
+    /// Its keys, in the order of the documents.
     pub keys: &'static [Key],
 }
 
-/// A key with its default.
-const fn key(name: &'static str, kind: Kind, default: &'static str, about: &'static str) -> Key {
-    Key { name, kind, default, about }
+const fn key(name: &'static str, kind: Kind, unset: Unset, about: &'static str) -> Key {
+    Key { name, kind, unset, about }
+}
+
+const NOTHING: Unset = Unset::Nothing;
+
+const fn words(text: &'static str) -> Unset {
+    Unset::Words(text)
+}
+
+const fn duration(value: Duration) -> Unset {
+    Unset::Value(Literal::Duration(value))
+}
+
+const fn number(value: u32) -> Unset {
+    Unset::Value(Literal::Number(value))
+}
+
+const fn flag(value: bool) -> Unset {
+    Unset::Value(Literal::Flag(value))
+}
+
+const fn word(value: fn() -> String) -> Unset {
+    Unset::Value(Literal::Word(value))
+}
+
+/// The word of a value among those that the reader knows.
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> String {
+    words.iter().find(|(_, known)| known == value).map_or_else(String::new, |(word, _)| (*word).to_owned())
+}
+
+impl Literal {
+    /// As a configuration writes it.
+    #[must_use]
+    pub fn as_written(&self) -> String {
+        match self {
+            Literal::Duration(value) => format_duration(*value),
+            Literal::Size(value) => format_size(*value),
+            Literal::Number(value) => value.to_string(),
+            Literal::Flag(value) => value.to_string(),
+            Literal::Word(value) => value(),
+        }
+    }
+}
+
+impl Unset {
+    /// In words, with values in backticks; `None` if there is nothing to say.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        match self {
+            Unset::Nothing => None,
+            Unset::Value(value) => Some(format!("`{}`", value.as_written())),
+            Unset::Mostly(value, rest) => Some(format!("`{}`{rest}", value.as_written())),
+            Unset::Words(text) => Some((*text).to_owned()),
+            Unset::Computed(text) => Some(text()),
+        }
+    }
 }
 
 impl Kind {
-    /// The kind in a few words, for a table.
+    /// The type in a few words, for a table.
     #[must_use]
     pub fn in_words(&self) -> String {
         match self {
@@ -101,12 +187,12 @@ impl Kind {
             Kind::Map(section) => format!("map, see [{}](#{})", section.name, section.name),
             Kind::Maps(section) => format!("list of maps, see [{}](#{})", section.name, section.name),
             Kind::Jobs => "list of maps, see [jobs](#jobs)".into(),
-            Kind::Trigger => "word, or map with `type`, see [triggers](#triggers)".into(),
+            Kind::Trigger => "type, or map with `type`, see [triggers](#triggers)".into(),
             Kind::Either(kinds) => kinds.iter().map(Kind::in_words).collect::<Vec<_>>().join(", or "),
         }
     }
 
-    /// The maps that it may be.
+    /// The maps among its alternatives.
     #[must_use]
     pub fn maps(&self) -> Vec<&'static Section> {
         match self {
@@ -118,63 +204,4 @@ impl Kind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::keys;
-    use super::*;
-    use crate::triggers::REGISTRY;
-
-    fn names(section: &Section) -> Vec<&'static str> {
-        let mut names: Vec<&str> = section.keys.iter().map(|key| key.name).collect();
-        names.sort_unstable();
-        names
-    }
-
-    fn sorted(words: &[&'static str]) -> Vec<&'static str> {
-        let mut words = words.to_vec();
-        words.sort_unstable();
-        words
-    }
-
-    fn map_of(section: &'static Section, key: &str) -> &'static Section {
-        let key = section.keys.iter().find(|known| known.name == key).unwrap_or_else(|| panic!("no {key}"));
-        key.kind.maps().into_iter().next().unwrap_or_else(|| panic!("{} is no map", key.name))
-    }
-
-    #[test]
-    fn the_tables_and_the_reader_know_the_same_keys() {
-        assert_eq!(names(&TOP), sorted(keys::TOP));
-        assert_eq!(names(&JOB), sorted(keys::JOB));
-        assert_eq!(names(&EXECUTION), sorted(keys::EXECUTION));
-        assert_eq!(names(map_of(&EXECUTION, "executor")), sorted(keys::EXECUTOR));
-        assert_eq!(names(map_of(&EXECUTION, "retry")), sorted(keys::RETRY));
-        assert_eq!(names(map_of(&EXECUTION, "output")), sorted(keys::OUTPUT));
-        assert_eq!(names(map_of(&EXECUTION, "limits")), sorted(keys::LIMITS));
-        assert_eq!(names(map_of(&TOP, "state")), sorted(keys::STATE));
-        assert_eq!(names(map_of(&TOP, "metrics")), sorted(keys::METRICS));
-        assert_eq!(names(map_of(&TOP, "notify")), sorted(keys::NOTIFY));
-        assert_eq!(names(map_of(map_of(&TOP, "notify"), "retry")), sorted(keys::NOTIFY_RETRY));
-    }
-
-    #[test]
-    fn the_tables_and_the_registry_know_the_same_triggers() {
-        let types: Vec<&str> = REGISTRY.iter().map(|kind| kind.word).filter(|word| *word != "echo").collect();
-        assert_eq!(TRIGGERS.iter().map(|section| section.name).collect::<Vec<_>>(), types);
-        for section in TRIGGERS {
-            let kind = crate::triggers::find_type(section.name).expect("a type");
-            assert_eq!(names(section), sorted(kind.keys), "{}", section.name);
-        }
-    }
-
-    #[test]
-    fn every_key_is_told_in_whole_sentences() {
-        let own = [&TOP, &JOB, &EXECUTION];
-        let maps = own.iter().flat_map(|section| section.keys).flat_map(|key| key.kind.maps());
-        for section in own.into_iter().chain(TRIGGERS.iter().copied()).chain(maps) {
-            assert!(section.about.ends_with('.'), "{}", section.name);
-            assert!(section.needs.iter().all(|need| section.keys.iter().any(|key| key.name == *need)), "{}", section.name);
-            for key in section.keys {
-                assert!(key.about.ends_with('.') && !key.about.contains('|'), "{}: {}", section.name, key.name);
-            }
-        }
-    }
-}
+mod tests;

@@ -34,7 +34,7 @@ fn map_of<'k>(section: &'k Section, more: impl IntoIterator<Item = (&'k str, Val
 fn described(key: &Key) -> Value {
     let mut value = of_kind(&key.kind);
     if let Value::Object(fields) = &mut value {
-        let default = if key.default.is_empty() { String::new() } else { format!(" Default: {}.", key.default) };
+        let default = key.unset.in_words().map_or_else(String::new, |unset| format!(" Default: {unset}."));
         fields.insert("description".into(), plain(&format!("{}{default}", key.about)).into());
     }
     value

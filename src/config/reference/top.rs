@@ -1,6 +1,11 @@
 //! The keys of the file.
 
-use super::{EXECUTION, Key, Kind, Section, TEXTS, key};
+use super::{EXECUTION, Key, Kind, Literal, NOTHING, Section, TEXTS, Unset, duration, flag, key, number, word, word_of, words};
+use crate::config::OnStop;
+use crate::config::defaults::{self, BACKOFF_WORDS};
+use crate::config::top::{DURABILITY, ON_STOP};
+use crate::model::Jitter;
+use crate::store::Durability;
 
 /// The file.
 pub static TOP: Section = Section {
@@ -8,53 +13,53 @@ pub static TOP: Section = Section {
     about: "What holds for the whole file.",
     needs: &["jobs"],
     keys: &[
-        key("jobs", Kind::Jobs, "", "What to run and when: a list with a map for each job."),
+        key("jobs", Kind::Jobs, NOTHING, "What to run and when: a list with a map for each job."),
         key(
             "defaults",
             Kind::Map(&EXECUTION),
-            "",
-            "Keys of execution for each job that does not set them. Variables of `env` are put together, the job's own winning.",
+            NOTHING,
+            "Keys of execution for each job that does not set them. Variables of `env` are merged, the job's own winning.",
         ),
         key(
             "timezone",
             Kind::Text,
-            "the system's zone",
+            words("the system's zone"),
             "The zone in which schedules are read and instants are shown, by its IANA name, like `Europe/Berlin`.",
         ),
         key(
             "max_parallel",
             Kind::Number(1, 10_000),
-            "`32`",
-            "How many attempts run at once, all jobs together. The rest wait their turn.",
+            number(defaults::MAX_PARALLEL),
+            "How many attempts run at once, all jobs together. The others wait for a free slot.",
         ),
         key(
             "grace",
             Kind::Duration,
-            "`60s`",
-            "How late a deadline of the clock may still be met. What is later was missed, and `catch_up` decides.",
+            duration(defaults::GRACE),
+            "How late a wall-clock deadline may still be met. A later one counts as missed, and `catch_up` decides.",
         ),
         key(
             "wait_for_clock",
             Kind::Either(&[Kind::Duration, Kind::Word(&["off"])]),
-            "`off`",
-            "For boxes without a battery for their clock: until the kernel says that the clock is synchronized, or for so long, no deadline of the clock fires.",
+            word(|| "off".into()),
+            "For boxes without a battery-backed clock: no wall-clock deadline fires until the kernel reports the clock as synchronized, or until this time has passed.",
         ),
         key(
             "shutdown_timeout",
             Kind::Duration,
-            "`30s`",
-            "How long running jobs get when the daemon is asked to stop, before they are ended.",
+            duration(defaults::SHUTDOWN_TIMEOUT),
+            "How long running jobs get to end when the daemon stops, before they are terminated.",
         ),
         key(
             "on_stop",
             Kind::Word(&["wait", "leave"]),
-            "`wait`",
-            "What becomes of running jobs at a stop: they are waited for, or left to the next daemon, for upgrades.",
+            word(|| word_of(ON_STOP, &OnStop::default())),
+            "What happens to running jobs when the daemon stops: `wait` waits for their end, `leave` leaves them to the next daemon, for upgrades.",
         ),
         key(
             "state_dir",
             Kind::Text,
-            "`/var/lib/firelink` for root, else `$XDG_STATE_HOME/firelink`",
+            words("`/var/lib/firelink` for root, else `$XDG_STATE_HOME/firelink`"),
             "The directory of the state and of the logs. `--state-dir` wins.",
         ),
         STATE_KEY,
@@ -64,31 +69,35 @@ pub static TOP: Section = Section {
     ],
 };
 
-const WEB_KEY: Key =
-    key("web", Kind::Map(&WEB), "", "The window: pages, an HTTP API and live events. Without it nothing listens.");
+const WEB_KEY: Key = key(
+    "web",
+    Kind::Map(&WEB),
+    NOTHING,
+    "The web UI: pages, an HTTP API and live events. Without this key nothing listens on the network.",
+);
 
 static WEB: Section = Section {
     name: "web",
-    about: "The window: pages, an HTTP API and live events.",
+    about: "The web UI: pages, an HTTP API and live events.",
     needs: &["listen"],
     keys: &[
         key(
             "listen",
             Kind::Text,
-            "",
-            "An address with its port, like `127.0.0.1:8080` or `[::1]:8080`, or `unix:` and the path of a socket's file, which only the daemon's user and root can open.",
+            NOTHING,
+            "An address with its port, like `127.0.0.1:8080` or `[::1]:8080`, or `unix:` and the path of a socket, which only the daemon's user and root can open.",
         ),
         key(
             "token_file",
             Kind::Text,
-            "",
-            "A file whose first line is the token that requests must carry to change something, read at a start and at a reload. Without it nothing can be changed over TCP. Where other machines reach the window it must be there, and reading needs the token too.",
+            NOTHING,
+            "A file whose first line is the token that requests must carry to change something, read at start and at reload. Without it nothing can be changed over TCP. It is required where other machines can connect, and reading needs the token there, too.",
         ),
         key(
             "allowed_hosts",
             Kind::List,
-            "",
-            "Names by which the window may be called, besides those of this machine and the address that it listens on.",
+            NOTHING,
+            "Host names accepted in requests, besides those of this machine and the address it listens on.",
         ),
     ],
 };
@@ -96,111 +105,132 @@ static WEB: Section = Section {
 const METRICS_KEY: Key = key(
     "metrics",
     Kind::Map(&METRICS),
-    "",
-    "Numbers for Prometheus in a file, where nothing may listen. The window has them at `/metrics` without this key.",
+    NOTHING,
+    "Prometheus metrics in a file, where nothing may listen. The web UI serves them at `/metrics` without this key.",
 );
 
 static METRICS: Section = Section {
     name: "metrics",
-    about: "Numbers for Prometheus in a file that its node_exporter reads.",
+    about: "Prometheus metrics in a file that node_exporter reads.",
     needs: &["textfile"],
     keys: &[
         key(
             "textfile",
             Kind::Text,
-            "",
-            "The file, in the folder that node_exporter's textfile collector reads. Its name ends in `.prom`, as the collector demands. It is replaced whole, so nobody reads half of it.",
+            NOTHING,
+            "The file, in the directory of node_exporter's textfile collector. Its name ends in `.prom`, as the collector requires. It is replaced atomically.",
         ),
         key(
             "every",
             Kind::Duration,
-            "`60s`",
-            "How long a change may be without being in the file; at least `1s`. Nothing is written while nothing happens. The daemon's end writes it too.",
+            duration(defaults::METRICS_EVERY),
+            "The longest delay until a change is in the file; at least `1s`. Nothing is written while nothing changes. The file is also written when the daemon stops.",
         ),
     ],
 };
 
-const NOTIFY_KEY: Key = key(
-    "notify",
-    Kind::Maps(&NOTIFY),
-    "",
-    "Whom the daemon calls: webhooks that are told what happens, and dead man's switches. See docs/notify.md.",
-);
+const NOTIFY_KEY: Key =
+    key("notify", Kind::Maps(&NOTIFY), NOTHING, "Webhooks for events, and pings of dead man's switches. See docs/notify.md.");
 
 static NOTIFY: Section = Section {
     name: "notify",
-    about: "One that is called: a `url` is told what happens, a `ping` is called every so often while all is well.",
+    about: "One target: a webhook (`url`) gets events, a dead man's switch (`ping`) is called at a fixed interval while the daemon is healthy.",
     needs: &[],
     keys: &[
-        key("url", Kind::Text, "", "Where events are sent by POST, `https://` or `http://`. This or `ping` is needed."),
+        key("url", Kind::Text, NOTHING, "Where events are sent by POST, `https://` or `http://`. This or `ping` is required."),
         key(
             "on",
             Kind::List,
-            "`[failed, timed_out, lost]`",
-            "What is told: `failed`, `timed_out`, `lost`, `cancelled`, `skipped`, `succeeded`, `missed`, and `recovered`, which is the first success after a failure.",
+            word(|| format!("[{}]", defaults::NOTIFY_ON.map(|state| state.as_str()).join(", "))),
+            "The events to send: `failed`, `timed_out`, `lost`, `cancelled`, `skipped`, `succeeded`, `missed`, and `recovered`, which is the first success after a failure.",
         ),
-        key("jobs", TEXTS, "all jobs", "Patterns of the names of the jobs that are told of, as `backup-*`."),
+        key("jobs", TEXTS, words("all jobs"), "Patterns of the names of the jobs whose events are sent, like `backup-*`."),
         key(
             "secret_file",
             Kind::Text,
-            "",
-            "A file with the key that signs each delivery (HMAC-SHA256), read at a start and at a reload. White space at its end does not count.",
+            NOTHING,
+            "A file with the key that signs each delivery (HMAC-SHA256), read at start and at reload. White space at its end is ignored.",
         ),
-        key("ping", Kind::Text, "", "What is called by GET every so often while the daemon is well: a dead man's switch."),
-        key("every", Kind::Duration, "`5m`", "How often the `ping` is called; at least `100ms`."),
-        key("timeout", Kind::Duration, "`10s`", "How long one call may take, from the name's look-up to the answer."),
+        key("ping", Kind::Text, NOTHING, "The address of a dead man's switch, called by GET while the daemon is healthy."),
+        key("every", Kind::Duration, duration(defaults::PING_EVERY), "The interval of the `ping`; at least `100ms`."),
+        key(
+            "timeout",
+            Kind::Duration,
+            duration(defaults::NOTIFY_TIMEOUT),
+            "How long one request may take, from the name's look-up to the response.",
+        ),
         key(
             "retry",
             Kind::Either(&[Kind::Number(1, 1_000), Kind::Map(&NOTIFY_RETRY)]),
-            "5 attempts, 2 of a ping",
-            "What follows a call that failed. A number is `attempts`.",
+            Unset::Computed(|| format!("{} attempts, {} of a ping", defaults::NOTIFY_ATTEMPTS, defaults::PING_ATTEMPTS)),
+            "How a failed request is retried. A number is `attempts`.",
         ),
     ],
 };
 
 static NOTIFY_RETRY: Section = Section {
     name: "notify-retry",
-    about: "A call that failed is tried again.",
+    about: "How a failed request is retried.",
     needs: &[],
     keys: &[
-        key("attempts", Kind::Number(1, 1_000), "`5`, `2` of a ping", "How many calls in all."),
-        key("delay", Kind::Duration, "`5s`", "The wait before the second attempt."),
-        key("backoff", Kind::Word(&["fixed", "exponential"]), "`exponential`", "`exponential` doubles the wait each time."),
+        key(
+            "attempts",
+            Kind::Number(1, 1_000),
+            Unset::Computed(|| format!("`{}`, `{}` of a ping", defaults::NOTIFY_ATTEMPTS, defaults::PING_ATTEMPTS)),
+            "How many requests in all.",
+        ),
+        key("delay", Kind::Duration, duration(defaults::NOTIFY_BACKOFF.delay), "The delay before the second attempt."),
+        key(
+            "backoff",
+            Kind::Word(&["fixed", "exponential"]),
+            word(|| word_of(BACKOFF_WORDS, &defaults::NOTIFY_BACKOFF.factor)),
+            "`exponential` doubles the delay each time.",
+        ),
         key(
             "max_delay",
             Kind::Duration,
-            "`5m`, or `delay` if that is longer",
-            "The longest wait, also if `Retry-After` asks for more.",
+            Unset::Mostly(Literal::Duration(defaults::NOTIFY_BACKOFF.max), ", or `delay` if that is longer"),
+            "The longest delay, also if `Retry-After` asks for more.",
         ),
-        key("jitter", Kind::Flag, "`true`", "Draws each wait from half of it to the whole."),
+        key(
+            "jitter",
+            Kind::Flag,
+            flag(matches!(defaults::NOTIFY_BACKOFF.jitter, Jitter::Random)),
+            "Draws each delay from its upper half.",
+        ),
     ],
 };
 
-const STATE_KEY: Key = key("state", Kind::Map(&STATE), "", "How the state is kept.");
+const STATE_KEY: Key = key("state", Kind::Map(&STATE), NOTHING, "How the state is stored.");
 
 static STATE: Section = Section {
     name: "state",
-    about: "How the state is kept: the history, what triggers remember, paused jobs.",
+    about: "How the state is stored: the history, what triggers remember, paused jobs.",
     needs: &[],
     keys: &[
         key(
             "durability",
             Kind::Word(&["normal", "full"]),
-            "`normal`",
-            "`normal` survives any crash of the process; `full` also presses each change onto the disk, against power cuts.",
+            word(|| word_of(DURABILITY, &Durability::default())),
+            "`normal` survives any crash of the process; `full` fsyncs every transaction, against power cuts.",
         ),
         key(
             "commit_every",
             Kind::Duration,
-            "`0s`",
-            "Gathers changes for so long into one write, for memory that wears. That much history may be lost, never an event that was acted on twice.",
+            duration(defaults::COMMIT_EVERY),
+            "Collects changes for this long into one write, for flash memory that wears. A crash may lose that much history, but never causes an event to be processed twice.",
         ),
         key(
             "sync_to",
             Kind::Text,
-            "",
-            "A directory to which the state is copied, for a `state_dir` in memory. At the start the copy is taken back.",
+            NOTHING,
+            "A directory to which the state is copied, for a `state_dir` in memory. The copy is restored at start.",
         ),
-        key("sync_every", Kind::Duration, "`1h`", "How long a change may be without a copy. The daemon's end makes one, too."),
+        key(
+            "sync_every",
+            Kind::Duration,
+            duration(defaults::SYNC_EVERY),
+            "The longest time a change may be without a copy. A copy is also made when the daemon stops.",
+        ),
     ],
 };

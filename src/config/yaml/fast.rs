@@ -6,13 +6,13 @@
 //! from its beginning, and says what is to be said. So there is one rule for what may be added here: the parser must make
 //! the very same values of it, which the tests ask it.
 
-use super::document::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
+use super::tree::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
 
 /// The longest key; YAML asks for one of at most 1,024 characters.
 const LONGEST_KEY: usize = 1_000;
 
 /// The document, or `None` if it must be left to the parser.
-pub(in crate::config) fn read(text: &str) -> Option<Document<'_>> {
+pub(super) fn read(text: &str) -> Option<Document<'_>> {
     if !is_readable(text) {
         return None;
     }
@@ -24,7 +24,7 @@ pub(in crate::config) fn read(text: &str) -> Option<Document<'_>> {
         column: None,
         nodes: Vec::with_capacity(values),
         links: Vec::with_capacity(values),
-        made: Vec::new(),
+        owned: Vec::new(),
         children: Vec::new(),
     };
     reader.next_line();
@@ -37,8 +37,8 @@ pub(in crate::config) fn read(text: &str) -> Option<Document<'_>> {
         _ => reader.block(0)?,
     };
     // What is not part of the root would be another document, or wrong.
-    let Reader { column, nodes, links, made, .. } = reader;
-    column.is_none().then_some(Document { text, nodes, links, made, root })
+    let Reader { column, nodes, links, owned, .. } = reader;
+    column.is_none().then_some(Document { text, nodes, links, owned, root })
 }
 
 /// No control character but the ends of lines, and no blank but the space: others end a line, are cut off a word, or can't
@@ -107,7 +107,7 @@ struct Reader<'t> {
     column: Option<usize>,
     nodes: Vec<Node>,
     links: Vec<NodeId>,
-    made: Vec<String>,
+    owned: Vec<String>,
     /// The children so far of all that is open.
     children: Vec<NodeId>,
 }
@@ -269,15 +269,15 @@ impl Reader<'_> {
     fn add_word(&mut self, word: Word) -> Option<NodeId> {
         if word.escaped {
             let text = unescaped(&self.text[word.at..word.at + word.len], word.quote)?;
-            return self.add_made(word.start, word.end, text);
+            return self.add_owned(word.start, word.end, text);
         }
         let (at, len, plain) = (small(word.at), small(word.len), word.quote.is_none());
         self.add(word.start, word.end, Shape::Verbatim { at, len, plain })
     }
 
-    fn add_made(&mut self, start: usize, end: usize, text: String) -> Option<NodeId> {
-        self.made.push(text);
-        self.add(start, end, Shape::Made { index: small(self.made.len() - 1), plain: false })
+    fn add_owned(&mut self, start: usize, end: usize, text: String) -> Option<NodeId> {
+        self.owned.push(text);
+        self.add(start, end, Shape::Owned { index: small(self.owned.len() - 1), plain: false })
     }
 
     /// A value that begins in a line with other things; in a block, whose own things begin at `indent`, the line ends with it.
@@ -390,7 +390,7 @@ impl Reader<'_> {
         if self.text[start..after] == text {
             return self.add(start, end, Shape::Verbatim { at: small(start), len: small(text.len()), plain: false });
         }
-        self.add_made(start, end, text)
+        self.add_owned(start, end, text)
     }
 
     /// True before a word that is a key.
@@ -490,7 +490,7 @@ mod tests {
     /// What the parser makes of it; `None` if it has anything to say against it.
     fn parsed(text: &str) -> Option<Document<'_>> {
         let findings = Findings::default();
-        let document = Document::parse_all_of_yaml(text, &findings);
+        let document = super::super::parser::parse(text, &findings);
         document.filter(|_| findings.into_diagnostics(&crate::config::source::Source::new("f".as_ref(), text)).is_empty())
     }
 

@@ -14,6 +14,7 @@ pub mod stop;
 pub mod trigger;
 
 use crate::model::RunView;
+use crate::text::printable;
 
 /// One line about a run: `12  jobA  succeeded  cron  2026-11-23T18:00:00+01:00  exit code 0`.
 #[must_use]
@@ -21,7 +22,7 @@ pub fn run_line(run: &RunView) -> String {
     let id = run.id.map_or_else(|| "-".into(), |id| id.to_string());
     let mut line = format!("{id:>6}  {:<20}  {:<9}  {:<10}  {:<25}", run.job, run.state, run.trigger, run.scheduled_at);
     let why = match (&run.reason, run.exit_code, &run.signal) {
-        (Some(reason), _, _) => Some(reason.clone()),
+        (Some(reason), _, _) => Some(printable(reason)),
         (None, Some(code), _) if code != 0 => Some(format!("exit code {code}")),
         (None, _, Some(signal)) => Some(format!("killed by {signal}")),
         (None, _, None) => None,

@@ -10,12 +10,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, fstat};
 
+use super::child::{GroupSignal, signal_group};
 use super::escaped;
 use super::proc::{self, Mark};
-use crate::exec::child::{GroupSignal, signal_group};
-use crate::exec::{output, sys};
+use crate::exec::marks::OUTPUT;
+use crate::exec::sys;
 use crate::model::{Exit, Pid};
 
 /// A process that an earlier daemon started, which is still its parent if it has replaced itself by exec.
@@ -41,7 +44,7 @@ impl Adopted {
     /// Its output, non-blocking, if it can be come by.
     #[must_use]
     pub fn open_output(&self) -> Option<OwnedFd> {
-        output::reopen(self.pid.pid)
+        reopen_output(self.pid.pid)
     }
 
     /// Its identity.
@@ -93,4 +96,18 @@ impl AsFd for Adopted {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.exit.as_fd()
     }
+}
+
+/// The pipe into which a process that an earlier daemon started writes its output, non-blocking; `None` if it has none
+/// any more, or may not be looked into.
+fn reopen_output(pid: i32) -> Option<OwnedFd> {
+    let wanted = proc::variable(pid, OUTPUT)?;
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let same = |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|link| *link.as_os_str() == *wanted);
+    let path = fds.filter_map(|entry| Some(entry.ok()?.path())).find(|path| same(path))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let fd = open(&path, flags, Mode::empty()).ok()?;
+    // Between the look and the opening the number may have come to mean another file.
+    let name = format!("pipe:[{}]", fstat(fd.as_fd()).ok()?.st_ino);
+    (*wanted == *std::ffi::OsStr::new(&name)).then_some(fd)
 }

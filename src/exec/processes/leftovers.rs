@@ -13,11 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid as UnixPid;
 
 use super::proc::{self, Stat};
-use crate::exec::spawn::DAEMON_PID;
+use crate::exec::marks::{DAEMON_PID, PLUGIN};
 use crate::exec::sys;
-
-/// The variable that marks the processes of a plugin; its value is `1`.
-pub const PLUGIN: &str = "FIRELINK_PLUGIN";
 
 /// One that is killed may just have started another, so they are looked for again.
 const LOOKS: usize = 3;

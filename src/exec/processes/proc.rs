@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 
-use crate::exec::spawn::DAEMON_PID;
+use crate::exec::marks::DAEMON_PID;
+use crate::exec::sys::exit_from_status;
 use crate::model::{Exit, Pid, RunId};
 
 /// The longest line of `/proc/PID/stat`: 52 numbers of at most 20 digits and a name of at most 64 letters.
@@ -63,14 +64,6 @@ pub(in crate::exec) fn exit_of_zombie(pid: Pid) -> Option<Exit> {
     std::fs::read_link(format!("/proc/{}/ns/user", pid.pid)).ok()?;
     let stat = Stat::of(pid.pid)?;
     (stat.is_zombie() && stat.start_ticks == pid.start_ticks).then(|| exit_from_status(stat.exit_status))
-}
-
-/// A status as wait(2) has it.
-pub(in crate::exec) fn exit_from_status(status: i32) -> Exit {
-    match status & 0x7f {
-        0 => Exit::Code(status >> 8 & 0xff),
-        signal => Exit::Signal(signal),
-    }
 }
 
 /// A process's identity, now.

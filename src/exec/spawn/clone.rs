@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::libc::{self, c_char, c_int, c_long, c_void};
 
 use super::plan::Program;
-use crate::exec::child::Child;
+use crate::exec::processes::Child;
 use crate::exec::sys;
 
 /// The child's stack: it calls one function, which calls the kernel.

@@ -2,7 +2,9 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `start` | the door: which way a launch takes, and its errors |
+//! | `launch` | what is started, and why it could not be |
+//! | `start` | which of the ways a launch takes |
+//! | `output` | the pipes of a process's output |
 //! | `plan` | everything that can be prepared before the child exists: argv, envp, account, directory |
 //! | `clone`, `posix` | the two ways that share the daemon's memory |
 //! | `environment` | the daemon's own environment, read once |
@@ -17,9 +19,11 @@ mod clone;
 mod clone;
 mod env_file;
 mod environment;
+mod launch;
+pub(super) mod output;
 mod plan;
 mod posix;
 mod start;
 
-pub(in crate::exec) use plan::DAEMON_PID;
-pub use start::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};
+pub use launch::{Launch, SpawnError};
+pub use start::{Apart, PendingSpawn, begin, spawn, spawn_apart};

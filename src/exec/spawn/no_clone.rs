@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::plan::Program;
-use crate::exec::child::Child;
+use crate::exec::processes::Child;
 
 /// There is none.
 #[derive(Debug)]

@@ -11,11 +11,9 @@ use nix::unistd::{AccessFlags, Gid, Group, Uid, User, access, getgrouplist};
 
 use super::env_file;
 use super::environment::Environment;
-use super::start::{Launch, SpawnError};
+use super::launch::{Launch, SpawnError};
+use crate::exec::marks::DAEMON_PID;
 use crate::exec::spec::{Action, ExecSpec};
-
-/// The variable by which a process is known as one of this very daemon's: the daemon's pid.
-pub(in crate::exec) const DAEMON_PID: &str = "FIRELINK_DAEMON_PID";
 
 /// Where programs are looked for if there is no `PATH`: what execvp(3) takes.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -19,9 +19,9 @@ mod webhooks;
 use std::any::Any;
 use std::cell::OnceCell;
 
+use super::bridge::Bridge;
 use super::core::Core;
 use super::host::EndedRun;
-use super::sources::Bridge;
 use super::view::View;
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
@@ -187,7 +187,7 @@ impl Observers {
         self.0.iter_mut().for_each(|observer| observer.on_started(spawn, cx));
     }
 
-    pub fn polled(&mut self, job: JobId, works: bool, now: Elapsed) {
+    pub fn poll(&mut self, job: JobId, works: bool, now: Elapsed) {
         self.0.iter_mut().for_each(|observer| observer.on_poll(job, works, now));
     }
 

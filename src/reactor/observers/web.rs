@@ -5,15 +5,15 @@ use std::any::Any;
 use super::{Context, Handled, Observer, Report};
 use crate::config::{Listen, Web};
 use crate::control::commands::events::What;
-use crate::reactor::sources::OBSERVERS;
-use crate::web::{Ask, Listener, Settings, Told, Window, bind, read_token};
+use crate::reactor::bridge::OBSERVERS;
+use crate::web::{ApiRequest, EventLine, Listener, Server, Settings, bind, read_token};
 
 /// The web UI as it is meant to be, and as it is.
 #[derive(Default)]
 pub(super) struct WebUi {
     /// What the configuration says; what it is opened with.
     asked: Option<(Web, Settings)>,
-    open: Option<Window>,
+    open: Option<Server>,
     listener: Option<Listener>,
     /// Why it is not open although it should be.
     trouble: Option<String>,
@@ -42,14 +42,14 @@ impl Observer for WebUi {
         if let Some(open) = self.open.as_ref().filter(|open| open.is_followed()) {
             let event = report.event(cx.core);
             let ended = event.run.filter(|_| event.what == What::Ended);
-            open.tell(Told { ended, line: report.line(cx.core).trim_end().to_owned() });
+            open.publish(EventLine { ended, line: report.line(cx.core).trim_end().to_owned() });
         }
     }
 
     fn on_message(&mut self, message: Box<dyn Any + Send>, _cx: &mut Context<'_>) -> Handled {
-        match message.downcast::<Ask>() {
+        match message.downcast::<ApiRequest>() {
             Ok(ask) => {
-                let Ask { request, answer } = *ask;
+                let ApiRequest { request, answer } = *ask;
                 // The connection may be closed by the time of the reply.
                 Handled::Request(request, Box::new(move |reply| drop(answer.send(reply))))
             }
@@ -89,7 +89,7 @@ impl WebUi {
         };
         let runtime = cx.bridge.runtime().map_err(|error| error.to_string())?;
         let mailbox = cx.bridge.mailbox(OBSERVERS);
-        let open = Window::open(&runtime, &listener, asked.1.clone(), mailbox).map_err(|error| error.to_string())?;
+        let open = Server::open(&runtime, &listener, asked.1.clone(), mailbox).map_err(|error| error.to_string())?;
         log::info!("the web UI is open: {}", listener.address());
         *self = WebUi { asked: Some(asked), open: Some(open), listener: Some(listener), trouble: None };
         Ok(())

@@ -11,9 +11,9 @@ use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::engine::Notice;
 use crate::model::{Elapsed, StateWord};
-use crate::notify::{Letter, Notifier};
+use crate::notify::{Delivery, Notifier};
+use crate::reactor::bridge::OBSERVERS;
 use crate::reactor::show::view;
-use crate::reactor::sources::OBSERVERS;
 
 /// How long deliveries get at the daemon's end, if `shutdown_timeout` is not less.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ impl Observer for Webhooks {
     /// Takes over the webhooks as they are now. Those that are the same keep their queues.
     fn configure(&mut self, cx: &mut Context<'_>) {
         let hooks = &cx.core.config.notify;
-        let wants_recovered = hooks.iter().any(|hook| hook.is_told_of(Tell::Recovered));
+        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(Tell::Recovered));
         if !wants_recovered {
             self.failing = None;
         } else if self.failing.is_none() {
@@ -48,7 +48,7 @@ impl Observer for Webhooks {
         let mailbox = cx.bridge.mailbox(OBSERVERS);
         let started = cx.view.lifecycle.started.wall;
         let notifier = self.notifier.get_or_insert_with(|| Notifier::new(mailbox, started));
-        notifier.set_hooks(hooks, cx.core.now.elapsed);
+        notifier.set_targets(hooks, cx.core.now.elapsed);
         if hooks.is_empty() {
             self.notifier = None;
         }
@@ -73,8 +73,8 @@ impl Observer for Webhooks {
             return;
         }
         let run = run.and_then(|run| view(cx.core, run, report.ended));
-        let letter = Letter::new(report.event(cx.core).clone(), run, state, recovered);
-        notifier.tell(&name, letter, || cx.bridge.runtime());
+        let delivery = Delivery::new(report.event(cx.core).clone(), run, state, recovered);
+        notifier.notify(&name, delivery, || cx.bridge.runtime());
     }
 
     /// A queue is empty at the daemon's end: a reason for the turn in which that is looked at.
@@ -111,7 +111,7 @@ impl Observer for Webhooks {
         if !notifier.is_idle() && now < until {
             return false;
         }
-        notifier.tell_undelivered();
+        notifier.log_undelivered();
         true
     }
 }

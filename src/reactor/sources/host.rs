@@ -70,7 +70,7 @@ impl SourceHost for Host<'_, '_> {
     }
 
     fn polled(&mut self, works: bool) {
-        self.cx.observers.polled(self.owner.job, works, self.cx.now.elapsed);
+        self.cx.polls.polled(self.owner.job, works, self.cx.now.elapsed);
     }
 
     fn start_child(&mut self, action: &Action) -> Result<ChildPipes, String> {

@@ -1,19 +1,30 @@
 //! The watch of a folder: a run for each new or changed file.
 //!
-//! inotify(7) tells what happens; nothing is polled and nothing wakes up while nothing happens. What it promises:
+//! | file | subject |
+//! | --- | --- |
+//! | `keys` | how the watch is read from its keys |
+//! | `source` | the state of each file, from its appearance to its run |
+//! | `inotify` | events of the kernel |
+//! | `walk` | scans |
+//! | `event` | the payload of a file's event |
 //!
-//! * a file counts when it is closed after writing, moved in, or linked in, and is unseen or differs in size, time or
+//! inotify(7) reports changes; nothing is polled, and nothing wakes up while nothing changes. Guarantees:
+//!
+//! * a file is ready when it is closed after writing, moved in, or linked in, and is unseen or differs in size, time or
 //!   inode from what was seen; it becomes seen only when the host says that its batch is in the store;
-//! * each start reads the whole folder and compares it with what was seen, so that what came while the daemon was off
-//!   is found; so does an overflow of the kernel's queue;
-//! * a file that such a reading finds, rather than the kernel tells, may still be written to: it counts once it has not
-//!   changed for [`YOUNG`];
-//! * what could not be read is not taken as gone, so that it makes no second run once it can be read again;
-//! * a folder that is not there yet, or is removed and made again, is waited for without polling.
+//! * each start scans the whole folder and compares it with the seen-set, so that files which came while the daemon was off
+//!   are found; so does an overflow of the kernel's queue;
+//! * a file found by a scan, not by inotify, may still be written to: it is ready once it has not changed for
+//!   [`MIN_UNCHANGED`];
+//! * files that could not be read do not count as gone, so that they make no second run once they can be read again;
+//! * a folder that does not exist yet, or is removed and created again, is waited for without polling.
 //!
-//! File systems that tell nothing (NFS, FUSE, some overlays) are read every `poll_interval`. Reading goes on in small
-//! pieces, so that a folder of a million files does not hold up the reactor.
+//! File systems without inotify (NFS, FUSE, some overlays) are scanned every `poll_interval`. Scans proceed in small steps,
+//! so that a folder of a million files does not hold up the reactor.
 
+mod event;
+mod inotify;
+pub(super) mod keys;
 mod source;
 mod walk;
 
@@ -22,32 +33,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Source;
-use super::s3::Existing;
-use super::watch::NameFilter;
+use super::watch::{Existing, NameFilter};
 use crate::model::format_duration;
 use source::FileSource;
 
-pub(super) use source::path_of;
+pub(super) use event::path_of;
 
-/// How long a file must be unchanged that was found by reading a folder.
-const YOUNG: Duration = Duration::from_secs(2);
+/// How long a file that a scan has found must be unchanged.
+const MIN_UNCHANGED: Duration = Duration::from_secs(2);
 
-/// What is watched, and how.
+/// One watch of a folder, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FileWatch {
-    /// The folder, absolute.
+    /// An absolute path.
     pub folder: PathBuf,
-    /// Its folders too, and theirs.
+    /// Directories below it too.
     pub recursive: bool,
     /// Which files make events.
     pub filter: Option<NameFilter>,
-    /// How long a file must be unchanged before it counts.
+    /// How long a file must be unchanged before it is ready.
     pub stable_for: Option<Duration>,
-    /// Read the folder this often instead of listening to the kernel.
+    /// Scan this often instead of using inotify.
     pub poll_interval: Option<Duration>,
-    /// What the first reading does with the files that it finds.
+    /// What the first scan does with the files that it finds.
     pub existing: Existing,
-    /// One event for all that was found at once.
+    /// One event for all files found at once.
     pub batch: bool,
 }
 
@@ -56,7 +66,7 @@ impl FileWatch {
         Box::new(FileSource::new(self.clone()))
     }
 
-    /// What is watched, for the store.
+    /// Identifies the folder in the store.
     fn identity(&self) -> String {
         format!("file:{}{}", self.folder.display(), if self.recursive { ":recursive" } else { "" })
     }

@@ -1,40 +1,48 @@
-//! Reading a folder piece by piece.
+//! Scanning a folder, one entry at a time.
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, Metadata, ReadDir};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What comes next.
+/// A step of the scan.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// A folder, relative to the root, before it is read: whoever wants to hear of what comes into it must listen now.
-    Folder(PathBuf),
+    /// A directory, before it is read: a watch that is added now misses nothing. Paths are relative to the root.
+    Directory(PathBuf),
     /// A file, or a link to one.
     File(PathBuf, Metadata),
-    /// A folder that can't be read.
-    Trouble(PathBuf, io::Error),
+    /// A directory that can't be read.
+    Unreadable(PathBuf, io::Error),
 }
 
-/// A reading under way.
+/// A scan in progress.
 #[derive(Debug)]
 pub(super) struct Walk {
     root: PathBuf,
     recursive: bool,
-    to_enter: Vec<PathBuf>,
-    entering: Option<PathBuf>,
-    inside: Option<(PathBuf, ReadDir)>,
-    /// True if it began at the root.
-    pub(super) is_whole: bool,
-    /// True if something could not be read: what was not found may be there all the same.
-    pub(super) is_torn: bool,
+    to_read: Vec<PathBuf>,
+    announced: Option<PathBuf>,
+    reading: Option<(PathBuf, ReadDir)>,
+    /// True if it scans from the root on, not a directory that appeared.
+    pub(super) is_from_root: bool,
+    /// True if something could not be read: files that were not found may exist all the same.
+    pub(super) is_incomplete: bool,
 }
 
 impl Walk {
-    /// Of `from`, relative to `root`, and what is below it if `recursive`. Links to folders are not followed.
+    /// Scans `from`, relative to `root`, and everything below it if `recursive`. Links to directories are not followed.
     pub(super) fn new(root: &Path, from: PathBuf, recursive: bool) -> Walk {
-        let is_whole = from.as_os_str().is_empty();
-        Walk { root: root.to_owned(), recursive, to_enter: vec![from], entering: None, inside: None, is_whole, is_torn: false }
+        let is_from_root = from.as_os_str().is_empty();
+        Walk {
+            root: root.to_owned(),
+            recursive,
+            to_read: vec![from],
+            announced: None,
+            reading: None,
+            is_from_root,
+            is_incomplete: false,
+        }
     }
 }
 
@@ -43,57 +51,57 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Item> {
         loop {
-            if let Some((folder, entries)) = &mut self.inside {
+            if let Some((directory, entries)) = &mut self.reading {
                 let Some(entry) = entries.next() else {
-                    self.inside = None;
+                    self.reading = None;
                     continue;
                 };
-                match entry.and_then(|entry| look_at(&entry)) {
-                    Ok(Seen::Folder(name)) if self.recursive => self.to_enter.push(folder.join(name)),
-                    Ok(Seen::File(name, meta)) => return Some(Item::File(folder.join(name), meta)),
-                    Ok(Seen::Folder(_) | Seen::Nothing) => {}
-                    Err(_) => self.is_torn = true,
+                match entry.and_then(|entry| kind_of(&entry)) {
+                    Ok(Kind::Directory(name)) if self.recursive => self.to_read.push(directory.join(name)),
+                    Ok(Kind::File(name, meta)) => return Some(Item::File(directory.join(name), meta)),
+                    Ok(Kind::Directory(_) | Kind::Other) => {}
+                    Err(_) => self.is_incomplete = true,
                 }
-            } else if let Some(folder) = self.entering.take() {
-                match fs::read_dir(self.root.join(&folder)) {
-                    Ok(entries) => self.inside = Some((folder, entries)),
-                    // A folder that is gone took its files with it; but the root may be a mount that has gone for a while.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && !folder.as_os_str().is_empty() => {}
+            } else if let Some(directory) = self.announced.take() {
+                match fs::read_dir(self.root.join(&directory)) {
+                    Ok(entries) => self.reading = Some((directory, entries)),
+                    // A removed directory took its files with it; but the root may be a file system that is not mounted now.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound && !directory.as_os_str().is_empty() => {}
                     Err(error) => {
-                        self.is_torn = true;
-                        return Some(Item::Trouble(folder, error));
+                        self.is_incomplete = true;
+                        return Some(Item::Unreadable(directory, error));
                     }
                 }
             } else {
-                let folder = self.to_enter.pop()?;
-                self.entering = Some(folder.clone());
-                return Some(Item::Folder(folder));
+                let directory = self.to_read.pop()?;
+                self.announced = Some(directory.clone());
+                return Some(Item::Directory(directory));
             }
         }
     }
 }
 
-/// What stands in a folder.
-enum Seen {
-    Folder(OsString),
+/// The kind of a directory entry.
+enum Kind {
+    Directory(OsString),
     File(OsString, Metadata),
-    /// No file, or one that has vanished since.
-    Nothing,
+    /// Neither, or removed meanwhile.
+    Other,
 }
 
-fn look_at(entry: &DirEntry) -> io::Result<Seen> {
+fn kind_of(entry: &DirEntry) -> io::Result<Kind> {
     let kind = match entry.file_type() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Seen::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kind::Other),
         kind => kind?,
     };
     if kind.is_dir() {
-        return Ok(Seen::Folder(entry.file_name()));
+        return Ok(Kind::Directory(entry.file_name()));
     }
     match fs::metadata(entry.path()) {
-        Ok(meta) if meta.is_file() => Ok(Seen::File(entry.file_name(), meta)),
-        Ok(_) => Ok(Seen::Nothing),
-        // A link may lead nowhere, in a circle, or to where one may not go.
-        Err(error) if kind.is_symlink() || error.kind() == io::ErrorKind::NotFound => Ok(Seen::Nothing),
+        Ok(meta) if meta.is_file() => Ok(Kind::File(entry.file_name(), meta)),
+        Ok(_) => Ok(Kind::Other),
+        // A link may be dangling, form a loop, or lead to a place without permission.
+        Err(error) if kind.is_symlink() || error.kind() == io::ErrorKind::NotFound => Ok(Kind::Other),
         Err(error) => Err(error),
     }
 }
@@ -102,23 +110,23 @@ fn look_at(entry: &DirEntry) -> io::Result<Seen> {
 mod tests {
     use super::*;
 
-    /// What a walk comes across, with its folders' fate decided by `before` just before each is read.
+    /// The files and unreadable directories of a scan, with `before` called before each directory is read.
     fn walk(root: &Path, mut before: impl FnMut(&Path)) -> (Vec<PathBuf>, Vec<PathBuf>, bool) {
         let mut walk = Walk::new(root, PathBuf::new(), true);
-        let (mut files, mut troubles) = (Vec::new(), Vec::new());
+        let (mut files, mut unreadable) = (Vec::new(), Vec::new());
         for item in walk.by_ref() {
             match item {
-                Item::Folder(folder) => before(&folder),
+                Item::Directory(directory) => before(&directory),
                 Item::File(path, _) => files.push(path),
-                Item::Trouble(folder, _) => troubles.push(folder),
+                Item::Unreadable(directory, _) => unreadable.push(directory),
             }
         }
         files.sort();
-        (files, troubles, walk.is_torn)
+        (files, unreadable, walk.is_incomplete)
     }
 
     #[test]
-    fn what_is_gone_is_no_trouble_and_what_can_t_be_read_tears_the_walk() {
+    fn a_removed_directory_is_skipped_and_an_unreadable_one_makes_the_scan_incomplete() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
         fs::create_dir_all(root.join("sub")).unwrap();
@@ -129,25 +137,25 @@ mod tests {
         let all = vec![PathBuf::from("a"), PathBuf::from("sub/b")];
         assert_eq!(walk(root, |_| {}), (all, vec![], false));
 
-        let vanishes = |folder: &Path| {
-            if folder == Path::new("sub") {
+        let vanishes = |directory: &Path| {
+            if directory == Path::new("sub") {
                 fs::remove_dir_all(root.join("sub")).unwrap();
             }
         };
         assert_eq!(walk(root, vanishes), (vec!["a".into()], vec![], false));
 
         fs::create_dir(root.join("sub")).unwrap();
-        let unreadable = |folder: &Path| {
-            if folder == Path::new("sub") {
+        let unreadable = |directory: &Path| {
+            if directory == Path::new("sub") {
                 fs::remove_dir(root.join("sub")).unwrap();
-                fs::write(root.join("sub"), "no folder any more").unwrap();
+                fs::write(root.join("sub"), "not a directory").unwrap();
             }
         };
         assert_eq!(walk(root, unreadable), (vec!["a".into()], vec!["sub".into()], true));
     }
 
     #[test]
-    fn a_root_that_is_gone_tears_the_walk_for_it_may_be_a_mount() {
+    fn a_missing_root_makes_the_scan_incomplete() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(walk(&dir.path().join("gone"), |_| {}), (vec![], vec![PathBuf::new()], true));
     }

@@ -16,8 +16,8 @@ use serde_json::Value;
 use super::Plugin;
 use super::lines::Lines;
 use super::supervision::{Admission, BadLines, Ends, LIVED_WELL, LogShare, Verdict};
-use crate::model::Batch;
-use crate::model::{Elapsed, Exit};
+use crate::model::{Batch, Elapsed, Exit};
+use crate::text::{printable, quoted};
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
 
 /// The longest line, which is also the longest payload that a run gets in its environment.
@@ -42,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// that its pipeline has ended.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How much of a bad line is quoted.
-const QUOTED: usize = 60;
+/// What is kept of a line that is too long, in bytes: more than a quotation shows.
+const HEAD: usize = 256;
 
 #[derive(Debug)]
 struct Pipe {
@@ -265,7 +265,7 @@ impl PluginSource {
             }
             let Some(line) = self.lines.next() else { return true };
             if line.is_too_long {
-                let (number, head) = (line.number, line.bytes[..QUOTED].to_vec());
+                let (number, head) = (line.number, line.bytes[..HEAD].to_vec());
                 self.report(host, number, "it is longer than 64 KiB", &head);
                 continue;
             }
@@ -283,7 +283,7 @@ impl PluginSource {
         let now = host.now().elapsed;
         let admitted = self.log.admit(now);
         self.tell_dropped(admitted);
-        let reason = format!("{reason}: `{}`", quoted(line));
+        let reason = format!("{reason}: {}", quoted(String::from_utf8_lossy(line).trim_end()));
         self.bad.add(now, number, &reason, matches!(admitted, Admission::Yes(_)));
     }
 
@@ -325,7 +325,7 @@ impl PluginSource {
         let admitted = self.log.admit(now);
         self.tell_dropped(admitted);
         if let Admission::Yes(_) = admitted {
-            log::info!("{}: plugin: {}{mark}", self.plugin.job, printable(line));
+            log::info!("{}: plugin: {}{mark}", self.plugin.job, printable(String::from_utf8_lossy(line).trim_end()));
         }
     }
 
@@ -450,24 +450,6 @@ fn parse(line: &[u8]) -> Result<Option<Value>, String> {
         let said = said.split(" at line ").next().unwrap_or(&said);
         format!("it is not JSON ({said} at column {})", error.column())
     })
-}
-
-/// Text for one line of a log.
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim_end()
-        .chars()
-        .map(|c| if c == '\t' { ' ' } else { c })
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
-}
-
-fn quoted(line: &[u8]) -> String {
-    let text = printable(&line[..line.len().min(4 * QUOTED)]);
-    match text.char_indices().nth(QUOTED) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
 }
 
 #[cfg(test)]

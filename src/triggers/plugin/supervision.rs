@@ -171,9 +171,9 @@ impl LogShare {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Spread;
     use super::*;
     use crate::exec::spec::Action;
+    use crate::triggers::Spread;
 
     fn plugin(restart: Restart, spread: u64) -> Plugin {
         let spread = Spread::from_offset(Duration::from_millis(spread));

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::json;
 
-use super::super::{Restart, Spread};
+use super::super::Restart;
 use super::*;
 use crate::exec::spec::Action;
 use crate::model::SeenSnapshot;
 use crate::model::{Now, StateWord, WallTime};
-use crate::triggers::{ChildPipes, Mailbox};
+use crate::triggers::{ChildPipes, Mailbox, Spread};
 
 struct Host {
     now: Elapsed,
@@ -373,8 +373,12 @@ fn at_the_daemon_s_end_all_that_was_written_is_taken_whether_there_is_room_or_no
 }
 
 #[test]
-fn a_word_for_a_person_holds_no_control_character_and_has_an_end() {
-    assert_eq!(quoted(b"a\tb\x1b[1m\r\n"), "a b\u{fffd}[1m");
-    assert_eq!(quoted("é".repeat(200).as_bytes()), format!("{}…", "é".repeat(QUOTED)));
-    assert_eq!(quoted(&[0xff; 3]), "\u{fffd}\u{fffd}\u{fffd}");
+fn a_quoted_line_has_no_control_character_and_is_bounded() {
+    let mut bench = Bench::start(Restart::Always);
+    bench.writes(format!("a\tb\x1b[1m{}\r\n", "é".repeat(200)));
+    let quoted = format!("`a\\tb\u{fffd}[1m{}…`", "é".repeat(53));
+    assert!(bench.warning().ends_with(&quoted), "{}", bench.warning());
+    bench.writes(b"\xff\n");
+    assert!(bench.warning().ends_with("; 1 before it were dropped too"), "{}", bench.warning());
+    assert!(bench.warning().contains("`\u{fffd}`"), "{}", bench.warning());
 }

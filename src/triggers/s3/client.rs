@@ -1,25 +1,23 @@
-//! The SDK's client: made on first need, in the S3 thread, shared by the watches with equal settings.
+//! The SDK's client: created on first use, on the S3 thread, and shared by watches with equal settings.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 
-use super::ClientSettings;
-use super::http::Http;
-use super::session::{self, Limits, Service, Session, is_foreign};
-use super::trouble::Trouble;
+use crate::triggers::aws::errors::PollError;
+use crate::triggers::aws::http::Http;
+use crate::triggers::aws::session::{self, Limits, Session, is_foreign};
+use crate::triggers::aws::{ClientSettings, Service};
+use crate::triggers::defaults::SERVER_TIMEOUT;
 
-/// From a request to the first byte of its answer, where the settings do not say.
-const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// One page in all, as a multiple of the time until its first byte. A page of 1,000 keys is a few hundred kilobytes; a
-/// link slower than that can't be used.
+/// For a whole page, as a multiple of the time to its first byte. A page of 1,000 keys is a few hundred kilobytes; a slower
+/// link is not usable.
 const PAGE_TIMEOUT_FACTOR: u32 = 3;
 
-/// A client and what is needed to speak about it.
+/// A client, with what messages about it need.
 #[derive(Debug)]
 pub(super) struct Connected {
     /// The SDK's client.
@@ -32,7 +30,7 @@ pub(super) struct Connected {
     pub(super) region: String,
 }
 
-/// The client of one group of settings.
+/// The client for one set of settings.
 #[derive(Debug)]
 pub(super) struct SharedClient {
     settings: ClientSettings,
@@ -40,13 +38,13 @@ pub(super) struct SharedClient {
 }
 
 thread_local! {
-    /// The clients of this thread's watches. The S3 runtime has one thread, so this is its registry, and it ends with
-    /// it; a client ends with the last watch that uses it.
+    /// The clients of this thread's watches. The S3 runtime has one thread, so this is its registry; a client is dropped with
+    /// the last watch that uses it.
     static CLIENTS: RefCell<HashMap<ClientSettings, Weak<SharedClient>>> = RefCell::default();
 }
 
 impl SharedClient {
-    /// The client for these settings; to be called in the S3 thread.
+    /// The client for these settings; to be called on the S3 thread.
     pub(super) fn for_settings(settings: &ClientSettings) -> Arc<SharedClient> {
         CLIENTS.with_borrow_mut(|clients| {
             if let Some(shared) = clients.get(settings).and_then(Weak::upgrade) {
@@ -59,20 +57,20 @@ impl SharedClient {
         })
     }
 
-    /// The client, made now if there is none.
-    pub(super) async fn connected(&self) -> Result<Arc<Connected>, Trouble> {
+    /// The client, created if there is none.
+    pub(super) async fn connected(&self) -> Result<Arc<Connected>, PollError> {
         let mut slot = self.connected.lock().await;
         if let Some(connected) = &*slot {
             return Ok(connected.clone());
         }
-        // Boxed: the SDK's loader is a future of many kilobytes, needed once.
+        // Boxed: the SDK's loader is a future of many kilobytes, used once.
         let connected = Arc::new(Box::pin(connect(&self.settings)).await?);
         *slot = Some(connected.clone());
         Ok(connected)
     }
 
-    /// Forgets a client that did not serve, so that the next poll reads variables and profile anew.
-    pub(super) async fn forget(&self, stale: &Arc<Connected>) {
+    /// Discards a client that failed, so that the next poll reads environment and profile again.
+    pub(super) async fn discard(&self, stale: &Arc<Connected>) {
         let mut slot = self.connected.lock().await;
         if slot.as_ref().is_some_and(|connected| Arc::ptr_eq(connected, stale)) {
             *slot = None;
@@ -80,8 +78,8 @@ impl SharedClient {
     }
 }
 
-async fn connect(settings: &ClientSettings) -> Result<Connected, Trouble> {
-    let read_timeout = settings.timeout.unwrap_or(READ_TIMEOUT);
+async fn connect(settings: &ClientSettings) -> Result<Connected, PollError> {
+    let read_timeout = settings.timeout.unwrap_or(SERVER_TIMEOUT);
     let limits = Limits { silence: read_timeout, whole: read_timeout.saturating_mul(PAGE_TIMEOUT_FACTOR) };
     let Session { loaded, http, endpoint, region, credentials } = session::open(settings, Service::S3, limits).await?;
     let config = aws_sdk_s3::config::Builder::from(&loaded)
@@ -101,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watches_with_equal_settings_share_a_client_for_as_long_as_one_lives() {
+    fn watches_with_equal_settings_share_a_client_until_the_last_is_dropped() {
         let settings = ClientSettings { region: Some("eu-west-1".into()), ..ClientSettings::default() };
         let first = SharedClient::for_settings(&settings);
         let second = SharedClient::for_settings(&settings);

@@ -1,4 +1,4 @@
-//! One page of a listing: the request, and an answer that is believed only if it is whole.
+//! One page of a listing: the request, and an answer that is used only if it is complete.
 
 use std::sync::Arc;
 
@@ -10,110 +10,93 @@ use aws_sdk_s3::types::{EncodingType, Object};
 
 use super::S3Watch;
 use super::client::Connected;
-use super::trouble::Trouble;
-use super::whole::{self, NotWhole};
+use super::errors;
+use super::whole::{self, Incomplete};
+use crate::triggers::aws::errors::PollError;
+use crate::triggers::aws::url_encoding::decode;
 
-/// Objects a page: what S3 gives at most.
+/// Objects per page: the maximum of S3.
 pub(super) const PAGE_SIZE: i32 = 1_000;
 
-/// An object as the listing tells of it.
+/// An object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) key: String,
     pub(super) size: u64,
-    /// Without the quotes around it; the time of the last change for the rare server that gives none.
+    /// Without quotes; for the rare server that sends none, the time of the last change.
     pub(super) etag: String,
     /// RFC 3339.
     pub(super) last_modified: Option<String>,
 }
 
-/// Some objects, and the token that continues the listing, if it goes on.
+/// The objects of a page, and the continuation token of the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) objects: Vec<Listed>,
     pub(super) next: Option<String>,
 }
 
-/// Where a page begins.
+/// Where a listing or its next page begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Begin {
+pub(super) enum StartPosition {
     /// At the first key of the prefix.
-    Start,
+    First,
     /// At the first key after this one.
     After(String),
-    /// Where the page before has ended.
+    /// At the end of the page with this continuation token.
     Token(String),
 }
 
-/// Asks for a page.
-pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, from: Begin) -> Result<Page, Trouble> {
+/// Requests a page.
+pub(super) async fn load_page(connected: &Arc<Connected>, watch: &S3Watch, from: StartPosition) -> Result<Page, PollError> {
     let (after, token) = match from {
-        Begin::Start => (None, None),
-        Begin::After(key) => (Some(key), None),
-        Begin::Token(token) => (None, Some(token)),
+        StartPosition::First => (None, None),
+        StartPosition::After(key) => (Some(key), None),
+        StartPosition::Token(token) => (None, Some(token)),
     };
     let request = connected
         .client
         .list_objects_v2()
         .bucket(&watch.bucket)
         .max_keys(PAGE_SIZE)
-        // XML can't hold every character of a key, and mangles line ends.
+        // XML can't represent every character of a key, and normalizes line ends.
         .encoding_type(EncodingType::Url)
         .set_prefix(Some(watch.prefix.clone()).filter(|prefix| !prefix.is_empty()))
         .set_start_after(after)
         .set_continuation_token(token)
         .customize()
-        .interceptor(WholeAnswer);
+        .interceptor(CompleteAnswer);
     // Boxed: the SDK's request future is some ten kilobytes, most of which a sleeping watch would keep.
-    let answer = Box::pin(request.send()).await.map_err(|error| Trouble::request(&error, connected, watch))?;
+    let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, connected, watch))?;
     let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let next = match (answer.is_truncated(), answer.next_continuation_token()) {
         (Some(true), Some(token)) if !token.is_empty() => Some(token.to_owned()),
-        (Some(true), _) => return Err(Trouble::malformed("it goes on but does not say where", connected)),
+        (Some(true), _) => return Err(errors::malformed("it is truncated without a continuation token", connected)),
         (Some(false), _) => None,
-        (None, _) => return Err(Trouble::malformed("it does not say whether it is complete", connected)),
+        (None, _) => return Err(errors::malformed("it has no `IsTruncated`", connected)),
     };
     let objects = answer.contents.unwrap_or_default().into_iter().map(|object| to_listed(object, is_encoded));
-    let objects = objects.collect::<Result<Vec<_>, _>>().map_err(|what| Trouble::malformed(what, connected))?;
+    let objects = objects.collect::<Result<Vec<_>, _>>().map_err(|what| errors::malformed(what, connected))?;
     Ok(Page { objects, next })
 }
 
 fn to_listed(object: Object, is_encoded: bool) -> Result<Listed, &'static str> {
     let key = object.key.ok_or("an object has no key")?;
-    let key = if is_encoded { decode(&key).ok_or("a key is not encoded as it says")? } else { key };
-    // Without them an object would seem to change when the next listing has them.
+    let key = if is_encoded { decode(&key).ok_or("a key is not URL-encoded")? } else { key };
+    // Otherwise the object would count as changed once a listing has them.
     let size = u64::try_from(object.size.ok_or("an object has no size")?).map_err(|_| "an object has a negative size")?;
     let last_modified = object.last_modified.and_then(|at| at.fmt(DateTimeFormat::DateTime).ok());
-    let etag = object.e_tag.or_else(|| last_modified.clone()).ok_or("an object has neither an etag nor a time")?;
+    let etag = object.e_tag.or_else(|| last_modified.clone()).ok_or("an object has neither an ETag nor a modification time")?;
     Ok(Listed { key, size, etag: etag.trim_matches('"').to_owned(), last_modified })
 }
 
-/// Undoes `encoding-type=url`: percent-encoding of UTF-8, in which a `+` stands for a space (one in a key comes as
-/// `%2B`). `None` if it is not that.
-pub(in crate::triggers) fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
-/// Refuses an answer that is not whole, whatever the SDK's parser made of it.
+/// Rejects an answer that is incomplete, whatever the SDK's parser made of it.
 #[derive(Debug)]
-struct WholeAnswer;
+struct CompleteAnswer;
 
-impl Intercept for WholeAnswer {
+impl Intercept for CompleteAnswer {
     fn name(&self) -> &'static str {
-        "WholeAnswer"
+        "CompleteAnswer"
     }
 
     fn read_after_deserialization(
@@ -124,30 +107,9 @@ impl Intercept for WholeAnswer {
     ) -> Result<(), BoxError> {
         let response = context.response();
         if response.status().is_success() {
-            // Without bytes, the connection broke while they came.
-            whole::check(response.body().bytes().ok_or(NotWhole::CutShort)?)?;
+            // No bytes: the connection broke in the middle of the body.
+            whole::check(response.body().bytes().ok_or(Incomplete::CutShort)?)?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_encoded_key_is_decoded_to_the_letter() {
-        for (text, key) in [
-            ("input/a%20b.csv", "input/a b.csv"),
-            ("a+b", "a b"),
-            ("a%2Bb", "a+b"),
-            ("%C3%BC%0A%0D%01", "\u{fc}\n\r\u{1}"),
-            ("100%25", "100%"),
-        ] {
-            assert_eq!(decode(text).as_deref(), Some(key), "{text}");
-        }
-        for bad in ["%", "%2", "%zz", "%FF"] {
-            assert_eq!(decode(bad), None, "{bad}");
-        }
     }
 }

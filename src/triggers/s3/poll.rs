@@ -1,8 +1,8 @@
-//! Polling: one listing at a time, compared page by page with what was seen.
+//! Polling: one listing at a time, compared page by page with the seen-set.
 //!
-//! A [`Poller`] is a future in the S3 thread. It sleeps until it is told to poll, and answers each order with one
-//! [`Note::Done`]; while it polls it may hand over batches, one at a time, and waits for each to be recorded. Since
-//! nobody orders a poll before the last one is done, two never overlap.
+//! A [`Poller`] is a future on the S3 thread. It waits for [`Command::Poll`] and answers each with one [`Report::Done`]; in
+//! between it may hand over batches, one at a time, and waits until each is recorded. A poll is only requested when the
+//! last one is done, so two never overlap.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,34 +11,34 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::client::{Connected, SharedClient};
-use super::listing::{Begin, Listed, PAGE_SIZE, Page, load_page};
-use super::trouble::Trouble;
-use super::{Existing, S3Watch};
+use super::listing::{Listed, PAGE_SIZE, Page, StartPosition, load_page};
+use super::{S3Watch, errors};
 use crate::model::{Batch, SeenObject, SeenSnapshot};
 use crate::triggers::Mailbox;
+use crate::triggers::aws::errors::PollError;
+use crate::triggers::watch::Existing;
 use crate::triggers::watch::hash;
-use crate::triggers::watch::seen::{SeenSet, Sight};
+use crate::triggers::watch::seen::{Lookup, SeenSet};
 
-/// Objects in one event of a watch with `batch`, and keys that leave in one batch: a page's worth.
+/// Objects in one event of a watch with `batch`, and keys that leave in one batch: the size of a page.
 const BATCH_SIZE: usize = PAGE_SIZE as usize;
 
-/// Pages in a row without an object that the listing did not contain before. Servers may send empty pages, but one that
-/// sends nothing else never ends.
-const BARREN_PAGES: usize = 100;
+/// Consecutive pages that bring no new object. Servers may send empty pages, but a listing of nothing else would never end.
+const MAX_PAGES_WITHOUT_PROGRESS: usize = 100;
 
-/// Pages of one listing: ten million objects, 240 MB of seen-set. Past that a watch needs a longer prefix.
-const MOST_PAGES: usize = 10_000;
+/// Pages of one listing: ten million objects, a seen-set of 240 MB. Beyond that a watch needs a longer prefix.
+const MAX_PAGES: usize = 10_000;
 
-/// Polls of an `ordered` watch from one full listing to the next, that one included. However many pages a full listing
-/// has, a poll then costs a hundredth of them on average; at the default interval, it comes every 50 minutes.
+/// With `ordered`, each hundredth poll is a full listing, which then costs a poll a hundredth of its pages on average; at the
+/// default interval it comes every 50 minutes.
 const FULL_LISTING_EVERY: u32 = 100;
 
-/// One listing in all, without the time in which its batches are recorded.
+/// For one listing, without the time in which its batches are recorded.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// From the source to its poller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum Command {
     /// Poll now.
     Poll,
     /// The batch is in the store.
@@ -49,31 +49,31 @@ pub(super) enum Order {
 
 /// From the poller to its source.
 #[derive(Debug)]
-pub(super) enum Note {
-    /// Record this, and say so.
+pub(super) enum Report {
+    /// A batch to record.
     Found(Batch),
-    /// The poll is over, well or not.
-    Done(Result<(), Trouble>),
+    /// The poll has ended.
+    Done(Result<(), PollError>),
 }
 
 /// Why a poll ended early.
 #[derive(Debug)]
 enum Stop {
     /// It failed.
-    Trouble(Trouble),
+    PollError(PollError),
     /// The source is gone.
     Gone,
 }
 
-impl From<Trouble> for Stop {
-    fn from(trouble: Trouble) -> Stop {
-        Stop::Trouble(trouble)
+impl From<PollError> for Stop {
+    fn from(error: PollError) -> Stop {
+        Stop::PollError(error)
     }
 }
 
-/// One object of a page that is new or changed.
+/// A new or changed object of a page.
 #[derive(Debug)]
-struct Find {
+struct Candidate {
     seen: SeenObject,
     /// Its payload, if it makes an event.
     event: Option<Value>,
@@ -85,17 +85,17 @@ pub(super) struct Poller {
     watch: S3Watch,
     seen: SeenSet,
     baseline_done: bool,
-    /// With `ordered`: the greatest key of the listings so far. Not stored: the first poll after a start lists everything.
+    /// With `ordered`: the greatest key listed so far. Not stored: the first poll after a start is a full listing.
     last_key: Option<String>,
-    /// With `ordered`: good polls since the last full listing.
+    /// With `ordered`: successful polls since the last full listing.
     short_polls: u32,
     client: Arc<SharedClient>,
-    orders: UnboundedReceiver<Order>,
+    commands: UnboundedReceiver<Command>,
     mailbox: Mailbox,
 }
 
-/// Polls as often as it is told to, until the source is gone.
-pub(super) async fn run(watch: S3Watch, known: SeenSnapshot, orders: UnboundedReceiver<Order>, mailbox: Mailbox) {
+/// Polls on command, until the source is dropped.
+pub(super) async fn run(watch: S3Watch, known: SeenSnapshot, commands: UnboundedReceiver<Command>, mailbox: Mailbox) {
     let mut poller = Poller {
         client: SharedClient::for_settings(&watch.client),
         seen: SeenSet::from_snapshot(known.objects),
@@ -103,17 +103,17 @@ pub(super) async fn run(watch: S3Watch, known: SeenSnapshot, orders: UnboundedRe
         last_key: None,
         short_polls: 0,
         watch,
-        orders,
+        commands,
         mailbox,
     };
-    while let Some(order) = poller.orders.recv().await {
-        debug_assert_eq!(order, Order::Poll, "answers are awaited where their batch was handed over");
+    while let Some(command) = poller.commands.recv().await {
+        debug_assert_eq!(command, Command::Poll, "the answer to a batch is awaited where the batch is handed over");
         let result = match poller.poll().await {
             Ok(()) => Ok(()),
-            Err(Stop::Trouble(trouble)) => Err(trouble),
+            Err(Stop::PollError(error)) => Err(error),
             Err(Stop::Gone) => return,
         };
-        poller.mailbox.send(Box::new(Note::Done(result)));
+        poller.mailbox.send(Box::new(Report::Done(result)));
     }
 }
 
@@ -122,27 +122,28 @@ impl Poller {
         let connected = self.client.connected().await?;
         let result = self.scan(&connected).await;
         connected.http.close();
-        if let Err(Stop::Trouble(Trouble { reconnect: true, .. })) = &result {
-            self.client.forget(&connected).await;
+        if let Err(Stop::PollError(PollError { reconnect: true, .. })) = &result {
+            self.client.discard(&connected).await;
         }
         result
     }
 
-    /// Reads one listing from where it begins to its end.
+    /// Reads one listing to its end.
     async fn scan(&mut self, connected: &Arc<Connected>) -> Result<(), Stop> {
-        let start = self.begin();
-        let is_full = start == Begin::Start;
-        let mut gathered = Vec::new();
+        let start = self.start_position();
+        let is_full = start == StartPosition::First;
+        let mut pending = Vec::new();
         let mut greatest: Option<String> = None;
-        let mut begin = start;
-        let mut barren = 0;
+        let mut position = start;
+        let mut pages_without_progress = 0;
         let mut time_left = LISTING_TIMEOUT;
-        for page in 0..MOST_PAGES {
+        for page in 0..MAX_PAGES {
             let began = Instant::now();
-            let answer = tokio::time::timeout(time_left, load_page(connected, &self.watch, begin.clone())).await;
-            let Page { objects, next } = answer.map_err(|_| Trouble::malformed("it does not end", connected))??;
+            let answer = tokio::time::timeout(time_left, load_page(connected, &self.watch, position.clone())).await;
+            let Page { objects, next } =
+                answer.map_err(|_| errors::malformed("it takes more than half an hour", connected))??;
             time_left = time_left.saturating_sub(began.elapsed());
-            // A short poll that brings nothing, which is nearly each, leaves the seen-set's memory alone.
+            // A short poll without objects, which is the usual one, does not touch the memory of the seen-set.
             if page == 0 && (is_full || !objects.is_empty()) {
                 self.seen.begin_listing();
             }
@@ -150,33 +151,33 @@ impl Poller {
                 greatest = greatest.max(objects.iter().map(|object| &object.key).max().cloned());
             }
 
-            let (finds, progress) = self.sift(objects, &gathered);
-            self.deliver_page(finds, &mut gathered).await?;
-            barren = if progress { 0 } else { barren + 1 };
-            let Some(token) = next.map(Begin::Token) else {
-                self.finish(gathered, is_full).await?;
-                self.remember(greatest, is_full);
+            let (candidates, progress) = self.diff_page(objects, &pending);
+            self.deliver_page(candidates, &mut pending).await?;
+            pages_without_progress = if progress { 0 } else { pages_without_progress + 1 };
+            let Some(token) = next.map(StartPosition::Token) else {
+                self.finish(pending, is_full).await?;
+                self.note_position(greatest, is_full);
                 return Ok(());
             };
-            if token == begin || barren > BARREN_PAGES {
-                return Err(Trouble::malformed("it goes round in a circle", connected).into());
+            if token == position || pages_without_progress > MAX_PAGES_WITHOUT_PROGRESS {
+                return Err(errors::malformed("it repeats itself", connected).into());
             }
-            begin = token;
+            position = token;
         }
-        let most = MOST_PAGES * BATCH_SIZE;
-        Err(Trouble { text: format!("more than {most} objects: watch a longer prefix"), reconnect: false }.into())
+        let most = MAX_PAGES * BATCH_SIZE;
+        Err(PollError { text: format!("more than {most} objects; watch a longer prefix"), reconnect: false }.into())
     }
 
-    /// Where the next listing begins. Only one from the start says what has changed or left.
-    fn begin(&self) -> Begin {
+    /// Where the next listing begins. Only a full one can find changed objects and keys that left.
+    fn start_position(&self) -> StartPosition {
         match &self.last_key {
-            Some(key) if self.watch.ordered && self.short_polls + 1 < FULL_LISTING_EVERY => Begin::After(key.clone()),
-            _ => Begin::Start,
+            Some(key) if self.watch.ordered && self.short_polls + 1 < FULL_LISTING_EVERY => StartPosition::After(key.clone()),
+            _ => StartPosition::First,
         }
     }
 
-    /// After a listing that was read to its end, all of which is recorded: where the next one may begin.
-    fn remember(&mut self, greatest: Option<String>, is_full: bool) {
+    /// After a listing that was read to its end, all of which is recorded: where the next one may position.
+    fn note_position(&mut self, greatest: Option<String>, is_full: bool) {
         if is_full {
             self.short_polls = 0;
             self.last_key = greatest;
@@ -187,30 +188,30 @@ impl Poller {
         }
     }
 
-    /// Compares a page with what was seen. Answers what is new or changed, ordered by key, and whether the page
-    /// contained anything that this listing had not contained yet.
-    fn sift(&mut self, mut objects: Vec<Listed>, gathered: &[Find]) -> (Vec<Find>, bool) {
+    /// Compares a page with the seen-set. Returns the new and changed objects, ordered by key, and whether the page contained
+    /// any object that this listing had not contained yet.
+    fn diff_page(&mut self, mut objects: Vec<Listed>, pending: &[Candidate]) -> (Vec<Candidate>, bool) {
         objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         objects.dedup_by(|a, b| a.key == b.key);
-        let mut finds = Vec::new();
+        let mut candidates = Vec::new();
         let mut progress = false;
-        // What consoles make for an empty folder is no object to anyone.
+        // Markers that consoles create for empty folders are ignored.
         for object in objects.into_iter().filter(|object| !(object.size == 0 && object.key.ends_with('/'))) {
             let seen =
                 SeenObject { key: hash::object_key(&object.key), version: hash::object_version(&object.etag, object.size) };
-            let sight = self.seen.sight(seen);
-            let is_find = match sight {
-                // What is gathered for a batch is not recorded yet, and so not in the seen-set.
-                Sight::New => gathered.iter().all(|find| find.seen.key != seen.key),
-                Sight::Changed => true,
-                Sight::Known | Sight::Repeated => false,
+            let lookup = self.seen.look_up(seen);
+            let is_candidate = match lookup {
+                // Pending objects are not recorded yet, and so not in the seen-set.
+                Lookup::New => pending.iter().all(|candidate| candidate.seen.key != seen.key),
+                Lookup::Changed => true,
+                Lookup::Known | Lookup::Repeated => false,
             };
-            progress |= is_find || sight == Sight::Known;
-            if is_find {
-                finds.push(Find { seen, event: self.makes_event(&object.key).then(|| self.payload(object)) });
+            progress |= is_candidate || lookup == Lookup::Known;
+            if is_candidate {
+                candidates.push(Candidate { seen, event: self.makes_event(&object.key).then(|| self.payload(object)) });
             }
         }
-        (finds, progress)
+        (candidates, progress)
     }
 
     fn makes_event(&self, key: &str) -> bool {
@@ -226,41 +227,42 @@ impl Poller {
         json!({ "bucket": self.watch.bucket, "key": key, "size": size, "etag": etag, "last_modified": last_modified })
     }
 
-    /// Hands over what a page brought. With `batch`, what makes an event is gathered until it fills one.
-    async fn deliver_page(&mut self, finds: Vec<Find>, gathered: &mut Vec<Find>) -> Result<(), Stop> {
+    /// Hands over the candidates of a page. With `batch`, those with an event are collected until they fill one.
+    async fn deliver_page(&mut self, candidates: Vec<Candidate>, pending: &mut Vec<Candidate>) -> Result<(), Stop> {
         if !self.watch.batch {
-            return self.deliver_each(finds).await;
+            return self.deliver_each(candidates).await;
         }
-        let (loud, silent): (Vec<Find>, Vec<Find>) = finds.into_iter().partition(|find| find.event.is_some());
-        self.deliver_each(silent).await?;
-        gathered.extend(loud);
-        while gathered.len() >= BATCH_SIZE {
-            let full = gathered.drain(..BATCH_SIZE).collect();
+        let (with_event, without_event): (Vec<Candidate>, Vec<Candidate>) =
+            candidates.into_iter().partition(|candidate| candidate.event.is_some());
+        self.deliver_each(without_event).await?;
+        pending.extend(with_event);
+        while pending.len() >= BATCH_SIZE {
+            let full = pending.drain(..BATCH_SIZE).collect();
             self.deliver_as_one(full).await?;
         }
         Ok(())
     }
 
-    async fn deliver_each(&mut self, finds: Vec<Find>) -> Result<(), Stop> {
-        if finds.is_empty() {
+    async fn deliver_each(&mut self, candidates: Vec<Candidate>) -> Result<(), Stop> {
+        if candidates.is_empty() {
             return Ok(());
         }
-        let seen = finds.iter().map(|find| find.seen).collect();
-        let events = finds.into_iter().filter_map(|find| find.event).collect();
+        let seen = candidates.iter().map(|candidate| candidate.seen).collect();
+        let events = candidates.into_iter().filter_map(|candidate| candidate.event).collect();
         self.deliver(Batch { events, seen, ..Batch::default() }).await
     }
 
-    async fn deliver_as_one(&mut self, finds: Vec<Find>) -> Result<(), Stop> {
-        let seen = finds.iter().map(|find| find.seen).collect();
-        let objects: Vec<Value> = finds.into_iter().filter_map(|find| find.event).collect();
+    async fn deliver_as_one(&mut self, candidates: Vec<Candidate>) -> Result<(), Stop> {
+        let seen = candidates.iter().map(|candidate| candidate.seen).collect();
+        let objects: Vec<Value> = candidates.into_iter().filter_map(|candidate| candidate.event).collect();
         let event = json!({ "bucket": self.watch.bucket, "count": objects.len(), "objects": objects });
         self.deliver(Batch { events: vec![event], seen, ..Batch::default() }).await
     }
 
-    /// Ends a listing that was read to its end: only now is it known what it does not contain, if it began at the start.
-    async fn finish(&mut self, gathered: Vec<Find>, is_full: bool) -> Result<(), Stop> {
-        if !gathered.is_empty() {
-            self.deliver_as_one(gathered).await?;
+    /// Completes a listing: only now it is known which keys a full one did not contain.
+    async fn finish(&mut self, pending: Vec<Candidate>, is_full: bool) -> Result<(), Stop> {
+        if !pending.is_empty() {
+            self.deliver_as_one(pending).await?;
         }
         if !self.baseline_done {
             self.deliver(Batch { baseline_done: true, ..Batch::default() }).await?;
@@ -285,19 +287,19 @@ impl Poller {
         result
     }
 
-    /// Hands a batch over and waits until the store has it; only then do its objects count as seen.
+    /// Hands a batch over and waits until it is stored; only then do its objects count as seen.
     async fn deliver(&mut self, batch: Batch) -> Result<(), Stop> {
         let seen = batch.seen.clone();
-        self.mailbox.send(Box::new(Note::Found(batch)));
-        match self.orders.recv().await {
-            Some(Order::Recorded) => {
+        self.mailbox.send(Box::new(Report::Found(batch)));
+        match self.commands.recv().await {
+            Some(Command::Recorded) => {
                 self.seen.insert(&seen);
                 Ok(())
             }
-            Some(Order::NotRecorded) => Err(Trouble::not_recorded().into()),
-            Some(Order::Poll) => {
-                debug_assert!(false, "a poll was ordered while one was under way");
-                Err(Trouble::not_recorded().into())
+            Some(Command::NotRecorded) => Err(PollError::not_recorded().into()),
+            Some(Command::Poll) => {
+                debug_assert!(false, "a poll was requested during a poll");
+                Err(PollError::not_recorded().into())
             }
             None => Err(Stop::Gone),
         }

@@ -1,4 +1,4 @@
-//! The reactor's side of a watch: when to poll, and the way of batches and warnings between the two threads.
+//! The reactor's half of a watch: when to poll; batches and warnings between the two threads.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::S3Watch;
-use super::poll::{Note, Order, run};
-use super::trouble::Trouble;
-use crate::model::format_duration;
+use super::poll::{Command, Report, run};
+use crate::model::{Backoff, Jitter, format_duration};
+use crate::triggers::aws::errors::PollError;
 use crate::triggers::{Readiness, Source, SourceHost};
 
-/// The longest wait between two polls of a bucket that can't be listed, unless `poll_interval` is longer still.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(600);
+/// The longest delay between polls of a bucket that can't be listed, unless `poll_interval` is longer.
+const MAX_BACKOFF: Duration = Duration::from_secs(600);
 
 /// One watch, as the reactor drives it.
 #[derive(Debug)]
 pub(super) struct S3Source {
     watch: S3Watch,
     poller: Option<Poller>,
-    /// Polls that failed since the last good one.
+    /// Failed polls since the last successful one.
     failures: u32,
 }
 
-/// The future in the S3 thread.
+/// The future on the S3 thread.
 #[derive(Debug)]
 struct Poller {
-    orders: UnboundedSender<Order>,
+    commands: UnboundedSender<Command>,
     task: AbortHandle,
 }
 
@@ -35,24 +35,24 @@ impl S3Source {
         S3Source { watch, poller: None, failures: 0 }
     }
 
-    fn order(&self, order: Order) {
-        // A poller ends only with its source, so that nobody misses the order.
-        let _ = self.poller.as_ref().map(|poller| poller.orders.send(order));
+    fn command(&self, command: Command) {
+        // The poller ends only with its source, so the channel is open.
+        let _ = self.poller.as_ref().map(|poller| poller.commands.send(command));
     }
 
-    /// How long to wait for the next poll.
+    /// The delay before the next poll.
     fn wait(&self) -> Duration {
-        let longest = LONGEST_BACKOFF.max(self.watch.poll_interval);
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let wait = self.watch.poll_interval.saturating_mul(1 << doublings).min(longest);
-        self.watch.spread.stretch(wait)
+        let backoff =
+            Backoff { delay: self.watch.poll_interval, factor: 2, max: MAX_BACKOFF, jitter: Jitter::Stable(self.watch.spread) };
+        // Stable jitter draws no number.
+        backoff.delay_after(self.failures, || 0)
     }
 
-    fn done(&mut self, host: &mut dyn SourceHost, result: Result<(), Trouble>) {
+    fn on_done(&mut self, host: &mut dyn SourceHost, result: Result<(), PollError>) {
         self.failures = if result.is_ok() { 0 } else { self.failures.saturating_add(1) };
         host.polled(result.is_ok());
         let wait = self.wait();
-        // Rounded, because the jitter's digits say nothing to a person.
+        // In whole seconds: the digits of the jitter are noise.
         let shown = format_duration(Duration::from_secs(wait.as_secs().max(1)));
         let warning = result
             .err()
@@ -67,25 +67,25 @@ impl Source for S3Source {
     fn start(&mut self, host: &mut dyn SourceHost) -> Result<(), String> {
         let known = host.load_seen(&self.watch.identity())?;
         let runtime = host.runtime().map_err(|e| format!("the thread for S3 can't be started: {e}"))?;
-        let (orders, inbox) = unbounded_channel();
+        let (commands, inbox) = unbounded_channel();
         let task = runtime.spawn(run(self.watch.clone(), known, inbox, host.mailbox())).abort_handle();
-        self.poller = Some(Poller { orders, task });
-        self.order(Order::Poll);
+        self.poller = Some(Poller { commands, task });
+        self.command(Command::Poll);
         Ok(())
     }
 
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness) {
         match what {
-            Readiness::Timer => self.order(Order::Poll),
-            Readiness::Recorded => self.order(Order::Recorded),
-            Readiness::NotRecorded => self.order(Order::NotRecorded),
-            Readiness::Message(message) => match message.downcast::<Note>().map(|note| *note) {
-                Ok(Note::Found(batch)) => host.emit(batch),
-                Ok(Note::Done(result)) => self.done(host, result),
-                Err(_) => debug_assert!(false, "only the poller has this source's mailbox"),
+            Readiness::Timer => self.command(Command::Poll),
+            Readiness::Recorded => self.command(Command::Recorded),
+            Readiness::NotRecorded => self.command(Command::NotRecorded),
+            Readiness::Message(message) => match message.downcast::<Report>().map(|report| *report) {
+                Ok(Report::Found(batch)) => host.emit(batch),
+                Ok(Report::Done(result)) => self.on_done(host, result),
+                Err(_) => debug_assert!(false, "only the poller has this mailbox"),
             },
             Readiness::Fd(_) | Readiness::Exited(_) | Readiness::Room | Readiness::RunEnded { .. } => {
-                debug_assert!(false, "an S3 watch has no descriptor and no child with the reactor");
+                debug_assert!(false, "this source has no descriptors and no child, and follows no runs");
             }
         }
     }
@@ -108,8 +108,10 @@ impl Drop for S3Source {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ClientSettings, Existing, Spread};
     use super::*;
+    use crate::triggers::Spread;
+    use crate::triggers::aws::ClientSettings;
+    use crate::triggers::watch::Existing;
 
     fn source(poll_interval: Duration, spread: Spread) -> S3Source {
         S3Source::new(S3Watch {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_from_the_poll_interval_to_ten_minutes_and_falls_back_at_once() {
+    fn the_delay_doubles_from_the_poll_interval_to_ten_minutes_and_is_reset_by_a_success() {
         let mut source = source(Duration::from_secs(30), Spread::default());
         let waits = [(0, 30), (1, 30), (2, 60), (3, 120), (4, 240), (5, 480), (6, 600), (7, 600), (u32::MAX, 600), (0, 30)];
         for (failures, seconds) in waits {
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_jitter_is_at_most_a_tenth_and_always_the_same() {
+    fn the_jitter_is_stable_and_at_most_a_tenth() {
         let widest = source(Duration::from_secs(30), Spread::from_offset(Duration::from_secs(1)));
         assert_eq!(widest.wait(), Duration::from_secs(33));
         let half = source(Duration::from_secs(30), Spread::from_offset(Duration::from_millis(500)));

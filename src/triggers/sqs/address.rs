@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::triggers::s3::check_endpoint;
+use crate::triggers::aws::check_endpoint;
 
 /// The URL of a queue, which names its server, too.
 #[derive(Clone, Debug, PartialEq, Eq)]

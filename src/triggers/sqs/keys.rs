@@ -1,9 +1,9 @@
 //! How the watch of a queue is read.
 
 use super::{Ack, QueueUrl, SqsWatch};
-use crate::triggers::s3::{ClientSettings, Spread, check_endpoint};
-use crate::triggers::watch_trigger::{SOURCE_KEYS, read_filter, read_timeout, read_word};
-use crate::triggers::{Keys, Text};
+use crate::triggers::aws::{ClientSettings, check_endpoint};
+use crate::triggers::watch::keys::{SOURCE_KEYS, read_filter, read_timeout, read_word};
+use crate::triggers::{Keys, Spread, Text};
 
 const SOURCE_HELP: &str = "for example `source: \"sqs://sqs.eu-central-1.amazonaws.com/123456789012/inbox\"`";
 

@@ -9,17 +9,16 @@ use aws_sdk_sqs::types::{BatchResultErrorEntry, ChangeMessageVisibilityBatchRequ
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use super::trouble;
-use super::{Ack, HIDDEN, SqsWatch};
+use super::{Ack, HIDDEN, SqsWatch, errors};
 use crate::triggers::Mailbox;
-use crate::triggers::s3::http::Http;
-use crate::triggers::s3::session::{self, Limits, Service, Session};
-use crate::triggers::s3::trouble::Trouble;
+use crate::triggers::aws::Service;
+use crate::triggers::aws::errors::PollError;
+use crate::triggers::aws::http::Http;
+use crate::triggers::aws::session::{self, Limits, Session};
+use crate::triggers::defaults::SERVER_TIMEOUT;
 
 /// How long a request for messages waits for one: as long as SQS allows.
 const WAIT: Duration = Duration::from_secs(20);
-/// How long the server may be silent beyond that, where the settings do not say.
-const SILENCE: Duration = Duration::from_secs(20);
 /// What SQS gives or takes at once.
 pub(super) const AT_ONCE: usize = 10;
 
@@ -52,12 +51,12 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) enum Note {
     /// What came, within the time that SQS waits.
-    Received(Result<Vec<Message>, Trouble>),
+    Received(Result<Vec<Message>, PollError>),
     /// Deleted: these ids. A receipt that is no longer good is as good as deleted: if the message comes again, it has a
     /// new one.
-    Deleted(Vec<String>, Option<Trouble>),
+    Deleted(Vec<String>, Option<PollError>),
     /// Kept, or not all of them.
-    Kept(Option<Trouble>),
+    Kept(Option<PollError>),
 }
 
 /// Both tasks. Dropping it ends them; what is under way is dropped with them.
@@ -148,7 +147,7 @@ struct Connected {
 }
 
 impl Queue {
-    async fn connected(&self) -> Result<Arc<Connected>, Trouble> {
+    async fn connected(&self) -> Result<Arc<Connected>, PollError> {
         let mut slot = self.connected.lock().await;
         if let Some(connected) = &*slot {
             return Ok(connected.clone());
@@ -160,7 +159,7 @@ impl Queue {
     }
 
     /// After a request: its connection is not kept where it failed, nor the client where that may be why.
-    async fn settle<T>(&self, connected: &Arc<Connected>, result: Result<T, Trouble>) -> Result<T, Trouble> {
+    async fn settle<T>(&self, connected: &Arc<Connected>, result: Result<T, PollError>) -> Result<T, PollError> {
         if let Err(trouble) = &result {
             connected.http.close();
             let mut slot = self.connected.lock().await;
@@ -171,7 +170,7 @@ impl Queue {
         result
     }
 
-    async fn receive(&self, most: usize) -> Result<Vec<Message>, Trouble> {
+    async fn receive(&self, most: usize) -> Result<Vec<Message>, PollError> {
         let connected = self.connected().await?;
         let request = connected
             .client
@@ -180,7 +179,7 @@ impl Queue {
             .max_number_of_messages(i32::try_from(most.min(AT_ONCE)).unwrap_or(1))
             .wait_time_seconds(seconds(WAIT))
             .set_visibility_timeout((self.watch.ack == Ack::AfterSuccess).then(|| seconds(HIDDEN)));
-        let answer = Box::pin(request.send()).await.map_err(|error| trouble::request(&error, &self.watch, "sqs:ReceiveMessage"));
+        let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, &self.watch, "sqs:ReceiveMessage"));
         let answer = self.settle(&connected, answer).await?;
         let message = |message: aws_sdk_sqs::types::Message| {
             let body = message.body.unwrap_or_default();
@@ -190,51 +189,51 @@ impl Queue {
     }
 
     /// Answers which ids are deleted, and why others are not.
-    async fn delete(&self, slips: &[Slip]) -> Result<(Vec<String>, Option<Trouble>), Trouble> {
+    async fn delete(&self, slips: &[Slip]) -> Result<(Vec<String>, Option<PollError>), PollError> {
         let connected = self.connected().await?;
         let entry = |(n, slip): (usize, &Slip)| {
             DeleteMessageBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&slip.receipt).build()
         };
         let entries = slips.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
-        let entries = entries.map_err(|error| Trouble::client(error.to_string()))?;
+        let entries = entries.map_err(|error| PollError::client(error.to_string()))?;
         let request = connected.client.delete_message_batch().queue_url(self.watch.queue.as_str()).set_entries(Some(entries));
-        let answer = Box::pin(request.send()).await.map_err(|error| trouble::request(&error, &self.watch, "sqs:DeleteMessage"));
+        let answer = Box::pin(request.send()).await.map_err(|error| errors::request(&error, &self.watch, "sqs:DeleteMessage"));
         let answer = self.settle(&connected, answer).await?;
         // What is the sender's fault is a receipt that is no longer good.
         let failed: Vec<&BatchResultErrorEntry> = answer.failed.iter().filter(|entry| !entry.sender_fault).collect();
         let is_done = |n: &usize| !failed.iter().any(|entry| entry.id == n.to_string());
         let done = (0..slips.len()).filter(is_done).map(|n| slips[n].id.clone()).collect();
-        Ok((done, failed.first().map(|entry| trouble::refused(entry, &self.watch, "deletes"))))
+        Ok((done, failed.first().map(|entry| errors::refused(entry, &self.watch, "deletes"))))
     }
 
-    async fn keep(&self, slips: &[Slip]) -> Result<(), Trouble> {
+    async fn keep(&self, slips: &[Slip]) -> Result<(), PollError> {
         let connected = self.connected().await?;
         let entry = |(n, slip): (usize, &Slip)| {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(n.to_string()).receipt_handle(&slip.receipt);
             entry.visibility_timeout(seconds(HIDDEN)).build()
         };
         let entries = slips.iter().enumerate().map(entry).collect::<Result<Vec<_>, _>>();
-        let entries = entries.map_err(|error| Trouble::client(error.to_string()))?;
+        let entries = entries.map_err(|error| PollError::client(error.to_string()))?;
         let request =
             connected.client.change_message_visibility_batch().queue_url(self.watch.queue.as_str()).set_entries(Some(entries));
         let answer = Box::pin(request.send()).await;
-        let answer = answer.map_err(|error| trouble::request(&error, &self.watch, "sqs:ChangeMessageVisibility"));
+        let answer = answer.map_err(|error| errors::request(&error, &self.watch, "sqs:ChangeMessageVisibility"));
         let answer = self.settle(&connected, answer).await?;
         match answer.failed.first() {
-            Some(entry) => Err(trouble::refused(entry, &self.watch, "keeps hidden")),
+            Some(entry) => Err(errors::refused(entry, &self.watch, "keeps hidden")),
             None => Ok(()),
         }
     }
 }
 
-async fn connect(watch: &SqsWatch) -> Result<Connected, Trouble> {
+async fn connect(watch: &SqsWatch) -> Result<Connected, PollError> {
     let mut settings = watch.client.clone();
     // The queue's own name says where it is, more surely than a variable that may be about buckets.
     settings.endpoint.get_or_insert_with(|| watch.queue.origin().to_owned());
     if settings.region.is_none() {
         settings.region = watch.queue.region().map(str::to_owned);
     }
-    let silence = settings.timeout.unwrap_or(SILENCE);
+    let silence = settings.timeout.unwrap_or(SERVER_TIMEOUT);
     let limits = Limits { silence: WAIT + silence, whole: WAIT + 2 * silence };
     let Session { loaded, http, endpoint, region, credentials } = session::open(&settings, Service::Sqs, limits).await?;
     let mut config = aws_sdk_sqs::config::Builder::from(&loaded).region(region);

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::triggers::s3::NameFilter;
-use crate::triggers::s3::listing::decode;
+use crate::triggers::aws::url_encoding::decode;
+use crate::triggers::watch::NameFilter;
 
 /// What is to be made of a message.
 #[derive(Clone, Debug, PartialEq)]

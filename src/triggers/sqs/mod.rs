@@ -23,6 +23,8 @@ mod address;
 pub(super) mod keys;
 
 #[cfg(feature = "sqs")]
+mod errors;
+#[cfg(feature = "sqs")]
 mod link;
 #[cfg(feature = "sqs")]
 mod message;
@@ -30,14 +32,13 @@ mod message;
 mod source;
 #[cfg(feature = "sqs")]
 mod taken;
-#[cfg(feature = "sqs")]
-mod trouble;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::s3::{ClientSettings, NameFilter, Spread};
-use crate::model::format_duration;
+use super::Spread;
+use super::aws::ClientSettings;
+use super::watch::NameFilter;
 
 pub use address::QueueUrl;
 
@@ -91,15 +92,6 @@ impl fmt::Display for SqsWatch {
         if self.ack == Ack::AfterSuccess {
             f.write_str(" ack after_success")?;
         }
-        let client = &self.client;
-        for (word, value) in [("endpoint", &client.endpoint), ("region", &client.region), ("profile", &client.profile)] {
-            if let Some(value) = value {
-                write!(f, " {word} {value}")?;
-            }
-        }
-        match client.timeout {
-            Some(timeout) => write!(f, " timeout {}", format_duration(timeout)),
-            None => Ok(()),
-        }
+        write!(f, "{}", self.client)
     }
 }

@@ -12,7 +12,7 @@ use super::taken::{self, Fate, Taken};
 use super::{Ack, HIDDEN, MOST_AT_WORK, SqsWatch};
 use crate::model::{Batch, ObjectKey};
 use crate::model::{Elapsed, StateWord, format_duration};
-use crate::triggers::s3::trouble::Trouble;
+use crate::triggers::aws::errors::PollError;
 use crate::triggers::watch::hash::object_key;
 use crate::triggers::{Readiness, Source, SourceHost};
 
@@ -46,7 +46,7 @@ struct Effort {
 }
 
 impl Effort {
-    fn ended(&mut self, trouble: Option<Trouble>, now: Elapsed, watch: &SqsWatch) {
+    fn ended(&mut self, trouble: Option<PollError>, now: Elapsed, watch: &SqsWatch) {
         self.failures = if trouble.is_some() { self.failures.saturating_add(1) } else { 0 };
         let doublings = self.failures.saturating_sub(1).min(16);
         let wait = watch.spread.stretch(FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY));
@@ -343,7 +343,7 @@ impl Source for SqsSource {
             Readiness::NotRecorded => {
                 // The messages come again once they are no longer hidden.
                 self.under_way = None;
-                self.receipt.ended(Some(Trouble::not_recorded()), host.now().elapsed, &self.watch);
+                self.receipt.ended(Some(PollError::not_recorded()), host.now().elapsed, &self.watch);
             }
             Readiness::RunEnded { event, state } => {
                 if let Some(id) = event["message_id"].as_str() {

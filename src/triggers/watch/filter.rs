@@ -1,6 +1,6 @@
-//! Which objects of a watch make events: a glob on the name.
+//! The filter of a watch: a glob on the names of objects.
 //!
-//! As a person expects of a shell: a pattern without `/` is matched against the last part of the key, one with `/`
+//! A pattern without `/` is matched against the last part of the key, one with `/`
 //! against the key below the watched prefix. `*` and `?` stop at a `/`; `**` crosses it.
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -9,7 +9,7 @@ use globset::{GlobBuilder, GlobMatcher};
 #[derive(Clone, Debug)]
 pub struct NameFilter {
     matcher: GlobMatcher,
-    /// True if the pattern is about the key below the prefix, not about its last part.
+    /// The pattern is matched against the key below the prefix, not against its last component.
     below_prefix: bool,
 }
 
@@ -27,14 +27,14 @@ impl NameFilter {
     /// What is wrong with it.
     pub fn parse(pattern: &str) -> Result<NameFilter, String> {
         if pattern.is_empty() {
-            return Err("the filter is empty, which no name matches".into());
+            return Err("the filter is empty and matches nothing".into());
         }
         let glob = GlobBuilder::new(pattern).literal_separator(true).backslash_escape(true).build();
         let glob = glob.map_err(|e| format!("the filter `{pattern}` is not a glob: {}", e.kind()))?;
         Ok(NameFilter { matcher: glob.compile_matcher(), below_prefix: pattern.contains('/') })
     }
 
-    /// The pattern as it was written.
+    /// The pattern as configured.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.matcher.glob().glob()
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_without_a_slash_is_about_the_last_part_of_the_key() {
+    fn a_pattern_without_a_slash_matches_the_last_component_of_the_key() {
         let filter = NameFilter::parse("*.tar.gz*").expect("a glob");
         for (key, matches) in [
             ("input/a.tar.gz", true),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_with_a_slash_is_about_the_key_below_the_prefix() {
+    fn a_pattern_with_a_slash_matches_the_key_below_the_prefix() {
         let filter = NameFilter::parse("2024/*.csv").expect("a glob");
         for prefix in ["input/", "input"] {
             assert!(filter.matches(prefix, "input/2024/a.csv"), "{prefix}");
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_pattern_says_what_is_wrong() {
+    fn an_invalid_pattern_is_an_error() {
         for pattern in ["", "[a", "{a,b", "a\\"] {
             let message = NameFilter::parse(pattern).expect_err(pattern);
             assert!(message.contains("filter"), "{message}");

@@ -1,22 +1,21 @@
 //! The objects that a watch has seen, in 24 bytes each.
 //!
-//! Two sorted arrays: a large one and a tail of at most a thirty-second part of it, where new records go. A full tail
-//! is merged into the large array, from the back and in place, so that neither a rehash nor a doubling ever needs
-//! twice the memory: a million objects take 24 MB and never more than 25. Each record has a mark, which says that the
-//! listing under way contained it.
+//! Two sorted arrays: a large one, and a tail for new records of at most a thirty-second of its size. A full tail is merged
+//! into the large array, from the back and in place, so that neither a rehash nor a doubling ever needs twice the memory:
+//! a million objects take 24 MB and never more than 25. Each record has a mark: the current listing contains the object.
 
 use super::hash::SPARE_BIT;
 use crate::model::{ObjectKey, SeenObject};
 
-/// The tail may always grow to this size: two pages.
+/// The tail may always grow to this size, about two pages of a listing.
 const SMALL_TAIL: usize = 2_048;
 
-/// The tail's share of the large array. More of it is slower to search, less is merged more often.
+/// The tail is at most this fraction of the large array. A larger one is slower to search, a smaller one is merged more often.
 const TAIL_SHARE: usize = 32;
 
 const MARK: u64 = SPARE_BIT;
 
-/// A key in two halves (a `u128` would align the record to 16 bytes and so make it 32), and the version with the mark.
+/// A key in two halves (a `u128` would align the record to 16 bytes, and so make it 32), and the version with the mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Record {
     high: u64,
@@ -27,7 +26,7 @@ struct Record {
 impl Record {
     fn new(seen: SeenObject, mark: u64) -> Record {
         let bytes = seen.key.0;
-        debug_assert_eq!(seen.version.0 & MARK, 0, "a version leaves the mark's bit alone");
+        debug_assert_eq!(seen.version.0 & MARK, 0, "versions have the bit of the mark clear");
         #[expect(clippy::cast_possible_truncation, reason = "the halves of the key, on purpose")]
         let (high, low) = ((bytes >> 64) as u64, bytes as u64);
         Record { high, low, version_and_mark: (seen.version.0 & !MARK) | mark }
@@ -42,16 +41,16 @@ impl Record {
     }
 }
 
-/// What a listed object is to the seen-set.
+/// The result of looking up a listed object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::triggers) enum Sight {
-    /// Its key was never seen.
+pub(in crate::triggers) enum Lookup {
+    /// Its key is not in the set.
     New,
-    /// It was seen in another version.
+    /// It is in the set with another version.
     Changed,
-    /// It was seen as it is.
+    /// It is in the set with this version.
     Known,
-    /// This very listing contained it before.
+    /// The current listing contained it before.
     Repeated,
 }
 
@@ -63,8 +62,8 @@ pub(in crate::triggers) struct SeenSet {
 }
 
 impl SeenSet {
-    /// Takes over what the store knows, and its memory with it: both kinds of record have one layout, and on a small
-    /// box two arrays would not fit side by side.
+    /// Takes over the objects in the store, reusing their memory: both records have the same layout, and two copies would not
+    /// fit on a small machine.
     pub(in crate::triggers) fn from_snapshot(objects: Vec<SeenObject>) -> SeenSet {
         let mut main: Vec<Record> = objects.into_iter().map(|seen| Record::new(seen, 0)).collect();
         if !main.is_sorted_by(|a, b| a.key() < b.key()) {
@@ -74,35 +73,35 @@ impl SeenSet {
         SeenSet { main, tail: Vec::new() }
     }
 
-    /// How many objects are in it.
+    /// The number of objects.
     #[cfg(test)]
     fn len(&self) -> usize {
         self.main.len() + self.tail.len()
     }
 
-    /// Starts a listing: no object is listed yet.
+    /// Starts a listing: clears all marks.
     pub(in crate::triggers) fn begin_listing(&mut self) {
         for record in self.main.iter_mut().chain(&mut self.tail) {
             record.version_and_mark &= !MARK;
         }
     }
 
-    /// Looks a listed object up, and marks it if its key is there.
-    pub(in crate::triggers) fn sight(&mut self, seen: SeenObject) -> Sight {
-        let Some(record) = self.find(seen.key) else { return Sight::New };
+    /// Looks a listed object up, and marks it if its key is in the set.
+    pub(in crate::triggers) fn look_up(&mut self, seen: SeenObject) -> Lookup {
+        let Some(record) = self.find(seen.key) else { return Lookup::New };
         if record.is_marked() {
-            return Sight::Repeated;
+            return Lookup::Repeated;
         }
         record.version_and_mark |= MARK;
-        if record.version_and_mark & !MARK == seen.version.0 { Sight::Known } else { Sight::Changed }
+        if record.version_and_mark & !MARK == seen.version.0 { Lookup::Known } else { Lookup::Changed }
     }
 
-    /// True if the object was seen as it is now.
+    /// True if the object is in the set with this version.
     pub(in crate::triggers) fn knows(&mut self, seen: SeenObject) -> bool {
         self.find(seen.key).is_some_and(|record| record.version_and_mark & !MARK == seen.version.0)
     }
 
-    /// Takes in objects that the store has recorded, as listed.
+    /// Adds objects that are in the store, marked.
     pub(in crate::triggers) fn insert(&mut self, objects: &[SeenObject]) {
         let mut fresh = Vec::with_capacity(objects.len());
         for seen in objects {
@@ -115,14 +114,14 @@ impl SeenSet {
         fresh.dedup_by_key(|record| record.key());
         merge(&mut self.tail, &fresh);
         if self.tail.len() > SMALL_TAIL.max(self.main.len() / TAIL_SHARE) {
-            self.settle();
+            self.merge_tail();
         }
     }
 
-    /// After a listing that was read to its end: the keys that it did not contain, `limit` at most, starting at the
-    /// place `cursor`, which moves on. Nothing leaves before [`SeenSet::remove_unlisted`].
+    /// After a complete listing: up to `limit` keys that it did not contain, from the index `cursor` on, which advances. They
+    /// stay in the set until [`SeenSet::remove_unlisted`].
     pub(in crate::triggers) fn next_unlisted(&mut self, cursor: &mut usize, limit: usize) -> Vec<ObjectKey> {
-        self.settle();
+        self.merge_tail();
         let mut gone = Vec::new();
         while *cursor < self.main.len() && gone.len() < limit {
             let record = &self.main[*cursor];
@@ -134,10 +133,10 @@ impl SeenSet {
         gone
     }
 
-    /// Removes the keys that the listing did not contain and that stand before `cursor`.
+    /// Removes the keys before `cursor` that the listing did not contain.
     #[cfg(any(test, feature = "s3"))]
     pub(in crate::triggers) fn remove_unlisted(&mut self, cursor: usize) {
-        debug_assert!(self.tail.is_empty(), "next_unlisted has settled the tail");
+        debug_assert!(self.tail.is_empty(), "next_unlisted has merged the tail");
         let mut place = 0;
         self.main.retain(|record| {
             place += 1;
@@ -170,19 +169,19 @@ impl SeenSet {
         None
     }
 
-    fn settle(&mut self) {
+    fn merge_tail(&mut self) {
         merge(&mut self.main, &self.tail);
         self.tail.clear();
-        // An empty bucket that was full for a while must not keep its tail for ever.
+        // Releases the memory of a tail that was large once.
         self.tail.shrink_to(SMALL_TAIL);
     }
 }
 
-/// Merges sorted `from` into sorted `into`, which share no key: from the back, so that each record moves once and no
-/// second array is needed.
+/// Merges the sorted `from` into the sorted `into`; they share no key. From the back, so that each record moves once, without
+/// a second array.
 fn merge(into: &mut Vec<Record>, from: &[Record]) {
     let (mut left, mut right) = (into.len(), from.len());
-    // Exact: growing by half would waste more than the tail's whole share.
+    // Exact: amortized growth would waste more than the tail.
     into.reserve_exact(right);
     into.resize(left + right, Record::default());
     while right > 0 {
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_taken_over_where_it_lies() {
+    fn a_snapshot_is_taken_over_without_a_copy() {
         assert_eq!((size_of::<SeenObject>(), align_of::<SeenObject>()), (size_of::<Record>(), align_of::<Record>()));
         let objects: Vec<SeenObject> = (1..=1_000).map(|n| seen(n, 1)).collect();
         let (place, room) = (objects.as_ptr().cast::<Record>(), objects.capacity());
@@ -246,29 +245,29 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_out_of_order_is_put_in_order() {
+    fn an_unsorted_snapshot_is_sorted() {
         let mut set = SeenSet::from_snapshot(vec![seen(9, 1), seen(3, 2), seen(3, 2), seen(5, 3)]);
         assert_eq!(set.len(), 3);
         set.begin_listing();
-        assert_eq!(set.sight(seen(3, 2)), Sight::Known);
-        assert_eq!(set.sight(seen(3, 2)), Sight::Repeated);
-        assert_eq!(set.sight(seen(5, 4)), Sight::Changed);
-        assert_eq!(set.sight(seen(4, 4)), Sight::New);
+        assert_eq!(set.look_up(seen(3, 2)), Lookup::Known);
+        assert_eq!(set.look_up(seen(3, 2)), Lookup::Repeated);
+        assert_eq!(set.look_up(seen(5, 4)), Lookup::Changed);
+        assert_eq!(set.look_up(seen(4, 4)), Lookup::New);
     }
 
     #[test]
-    fn only_what_stands_before_the_cursor_leaves() {
+    fn only_keys_before_the_cursor_are_removed() {
         let mut set = SeenSet::from_snapshot((1..=10).map(|n| seen(n, 1)).collect());
         set.begin_listing();
-        set.sight(seen(2, 1));
+        set.look_up(seen(2, 1));
         let mut cursor = 0;
         let first = set.next_unlisted(&mut cursor, 3);
         assert_eq!(first, [ObjectKey(1), ObjectKey(3), ObjectKey(4)]);
         set.remove_unlisted(cursor);
         assert_eq!(set.len(), 7);
         set.begin_listing();
-        assert_eq!(set.sight(seen(5, 1)), Sight::Known);
-        assert_eq!(set.sight(seen(4, 1)), Sight::New);
+        assert_eq!(set.look_up(seen(5, 1)), Lookup::Known);
+        assert_eq!(set.look_up(seen(4, 1)), Lookup::New);
     }
 
     proptest! {
@@ -283,14 +282,14 @@ mod tests {
                 for (n, version) in listing {
                     let key = spread(n);
                     let expected = match (listed.contains_key(&key), model.get(&key)) {
-                        (true, _) => Sight::Repeated,
-                        (false, None) => Sight::New,
-                        (false, Some(known)) if *known == version => Sight::Known,
-                        (false, Some(_)) => Sight::Changed,
+                        (true, _) => Lookup::Repeated,
+                        (false, None) => Lookup::New,
+                        (false, Some(known)) if *known == version => Lookup::Known,
+                        (false, Some(_)) => Lookup::Changed,
                     };
-                    let sight = set.sight(seen(key, version));
-                    prop_assert_eq!(sight, expected);
-                    if sight != Sight::Repeated {
+                    let look_up = set.look_up(seen(key, version));
+                    prop_assert_eq!(look_up, expected);
+                    if look_up != Lookup::Repeated {
                         listed.insert(key, version);
                         set.insert(&[seen(key, version)]);
                     }

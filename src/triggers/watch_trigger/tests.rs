@@ -7,7 +7,12 @@ use serde_json::json;
 
 use super::*;
 use crate::model::parse_duration;
-use crate::triggers::Place;
+#[cfg(feature = "s3")]
+use crate::triggers::aws::ClientSettings;
+use crate::triggers::s3::keys::read;
+#[cfg(feature = "s3")]
+use crate::triggers::watch::Existing;
+use crate::triggers::{Place, Text};
 
 /// Keys as a map, with the value's length as its place.
 #[derive(Default)]
@@ -150,7 +155,7 @@ fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
 fn a_bad_bucket_name_is_pointed_at_within_the_source() {
     let mut keys = FakeKeys::of(&[("source", "s3://My-bucket/x")]);
     assert!(read(&mut keys, Spread::default()).is_none());
-    assert_eq!(keys.said, [(Place { start: 5, end: 6 }, "`M` can't stand in a bucket's name".to_owned())]);
+    assert_eq!(keys.said, [(Place { start: 5, end: 6 }, "`M` is not allowed in a bucket's name".to_owned())]);
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn every_mistake_is_told_at_once() {
     assert_eq!(said.len(), 4, "{said:?}");
     assert!(said[1].contains("not a glob"), "{said:?}");
     assert!(said[2].contains("too short"), "{said:?}");
-    assert!(said[3].contains("neither `skip` nor `process`"), "{said:?}");
+    assert!(said[3].contains("expected `skip` or `process`"), "{said:?}");
 }
 
 #[test]
@@ -221,7 +226,7 @@ fn a_build_without_s3_says_so() {
 #[test]
 fn an_object_reaches_its_run_as_variables() {
     let event = json!({"bucket": "b", "key": "in/line\nbreak ü.csv", "size": 12, "etag": "abc", "last_modified": null});
-    let env = event_env(&event);
+    let env = object_env(&event);
     let expected = [
         ("FIRELINK_OBJECT_BUCKET", "b"),
         ("FIRELINK_OBJECT_KEY", "in/line\nbreak ü.csv"),
@@ -234,7 +239,7 @@ fn an_object_reaches_its_run_as_variables() {
 #[test]
 fn a_batch_has_a_bucket_but_no_single_key() {
     let event = json!({"bucket": "b", "count": 1, "objects": [{"key": "k", "size": 1, "etag": "e"}]});
-    assert_eq!(event_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
+    assert_eq!(object_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
 }
 
 /// What `build` makes of these keys, and what it says.

@@ -6,6 +6,7 @@ use crate::cli::terminal::{Colour, Terminal};
 use crate::control::commands::status::{Hook, Job, JobWord, Status};
 use crate::cron::parse_rfc3339;
 use crate::model::{RunView, StateWord, WallTime};
+use crate::text::is_unprintable;
 
 /// Columns of a job's name at most, where all of them must fit 80.
 const NAME: usize = 22;
@@ -288,7 +289,7 @@ impl View {
 
     /// Nothing that a terminal would obey, and nothing that it can't show.
     fn clean(&self, text: &str) -> String {
-        text.chars().map(|c| if c.is_control() || (!self.terminal.unicode && !c.is_ascii()) { '?' } else { c }).collect()
+        text.chars().map(|c| if is_unprintable(c) || (!self.terminal.unicode && !c.is_ascii()) { '?' } else { c }).collect()
     }
 }
 

@@ -12,13 +12,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::{Mode, fstat};
 
-use super::processes::proc;
-
-/// The variable by which a run's pipe is told from others that its processes have.
-pub(super) const OUTPUT: &str = "FIRELINK_OUTPUT";
-
 /// A new pipe.
-pub(super) struct Pipe {
+pub(in crate::exec) struct Pipe {
     /// The daemon's end, which never blocks.
     pub reader: OwnedFd,
     /// The process's.
@@ -39,7 +34,7 @@ impl Pipe {
 
 /// The write end of a pipe, opened again for both. Without /proc the run does not survive the daemon's end, and is none the
 /// worse before that.
-pub(super) fn both_ways(writer: OwnedFd) -> OwnedFd {
+pub(in crate::exec) fn both_ways(writer: OwnedFd) -> OwnedFd {
     let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
     open(&*name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap_or(writer)
 }
@@ -48,23 +43,9 @@ pub(super) fn both_ways(writer: OwnedFd) -> OwnedFd {
 ///
 /// # Errors
 /// What pipe(2) or the machine's limit on descriptors said.
-pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::exec) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     let reader = OwnedFd::from(reader);
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((reader, writer.into()))
-}
-
-/// The pipe into which a process that an earlier daemon started writes its output, non-blocking; `None` if it has none
-/// any more, or may not be looked into.
-pub(super) fn reopen(pid: i32) -> Option<OwnedFd> {
-    let wanted = proc::variable(pid, OUTPUT)?;
-    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-    let same = |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|link| *link.as_os_str() == *wanted);
-    let path = fds.filter_map(|entry| Some(entry.ok()?.path())).find(|path| same(path))?;
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let fd = open(&path, flags, Mode::empty()).ok()?;
-    // Between the look and the opening the number may have come to mean another file.
-    let name = format!("pipe:[{}]", fstat(fd.as_fd()).ok()?.st_ino);
-    (*wanted == *std::ffi::OsStr::new(&name)).then_some(fd)
 }

@@ -1,6 +1,7 @@
-//! One HTTP call: through the usual proxies, over TLS with the system's roots, with a bound on everything that comes back.
+//! An HTTP call: through the proxies of the environment, over TLS with the system's root certificates, reading a bounded
+//! amount of the answer.
 //!
-//! A connection a call: hooks are called seldom, and an open connection would be memory and wake-ups.
+//! One connection per call: calls are rare, and an idle connection would cost memory and wake-ups.
 
 use std::error::Error;
 use std::sync::{Mutex, PoisonError};
@@ -20,37 +21,37 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::service::TowerToHyperService;
 
-/// What the head of an answer may be long, and in how many lines.
-const HEAD: usize = 16 << 10;
-const HEADERS: usize = 100;
+/// Limits on the head of an answer: its bytes and its headers.
+const MAX_HEAD: usize = 16 << 10;
+const MAX_HEADERS: usize = 100;
 
-/// What is read of a body, so that the other side can end in peace, and how long that may take.
-const BODY: usize = 64 << 10;
-const BODY_TIME: Duration = Duration::from_secs(1);
+/// Limits on reading a body, which is discarded: a server whose answer is not read would see a reset connection.
+const MAX_BODY: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Direct = HttpsConnector<HttpConnector>;
 
-/// Makes calls. The system's roots are read at the first call that needs them.
+/// Makes calls. The root certificates are read at the first call that needs them.
 pub(super) struct Client {
     proxies: Matcher,
     direct: Mutex<Option<Direct>>,
 }
 
-/// A call to make.
+/// A request.
 pub(super) struct Outgoing {
     pub uri: Uri,
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// JSON to POST; without it, GET.
+    /// A JSON body to POST; `None`: GET.
     pub body: Option<String>,
 }
 
-/// What came back.
+/// The part of the answer that matters.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub retry_after: Option<Duration>,
 }
 
-/// Ends the connection's task with the call.
+/// Aborts the connection's task when the call ends.
 struct Driver(tokio::task::JoinHandle<()>);
 
 impl Drop for Driver {
@@ -64,23 +65,23 @@ impl Client {
         Client { proxies: proxies(), direct: Mutex::new(None) }
     }
 
-    /// The roots are read anew with the next call.
-    pub fn forget_roots(&self) {
+    /// Reads the root certificates again at the next call.
+    pub fn reload_roots(&self) {
         self.direct.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Makes a call. What comes back as an error names no more of the address than its proxy's.
+    /// Makes a call. An error never contains the URL, except for the proxy's.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Answer, String> {
         let uri = outgoing.uri.clone();
         let proxy = self.proxies.intercept(&uri);
         if proxy.as_ref().is_some_and(|proxy| proxy.uri().scheme_str() != Some("http")) {
-            return Err("the proxy of the environment is not an http:// one".into());
+            return Err("the proxy of the environment is not an http:// URL".into());
         }
         let plain = TowerToHyperService::new(HttpConnector::new());
         match (uri.scheme_str(), proxy) {
             (Some("https"), None) => {
                 let direct = self.direct().await?;
-                exchange(TowerToHyperService::new(direct).call(uri).await.map_err(told)?, request(outgoing, None)?).await
+                exchange(TowerToHyperService::new(direct).call(uri).await.map_err(error_chain)?, request(outgoing, None)?).await
             }
             (Some("https"), Some(proxy)) => {
                 let mut tunnel = Tunnel::new(proxy.uri().clone(), HttpConnector::new());
@@ -88,11 +89,11 @@ impl Client {
                     tunnel = tunnel.with_auth(auth.clone());
                 }
                 let tunnel = wrap(tunnel).await?;
-                exchange(TowerToHyperService::new(tunnel).call(uri).await.map_err(told)?, request(outgoing, None)?).await
+                exchange(TowerToHyperService::new(tunnel).call(uri).await.map_err(error_chain)?, request(outgoing, None)?).await
             }
-            (_, None) => exchange(plain.call(uri).await.map_err(told)?, request(outgoing, None)?).await,
+            (_, None) => exchange(plain.call(uri).await.map_err(error_chain)?, request(outgoing, None)?).await,
             (_, Some(proxy)) => {
-                let stream = plain.call(proxy.uri().clone()).await.map_err(told)?;
+                let stream = plain.call(proxy.uri().clone()).await.map_err(error_chain)?;
                 exchange(stream, request(outgoing, Some(&proxy))?).await
             }
         }
@@ -111,8 +112,8 @@ impl Client {
     }
 }
 
-/// The proxies of the environment, as curl(1) reads it. The matcher's own reading takes an empty variable for one that hides
-/// its other spelling, and `*` for hosts with a name only.
+/// The proxies of the environment, as curl(1) reads it. The matcher's own reading lets an empty variable hide its other
+/// spelling, and applies `*` to host names only.
 fn proxies() -> Matcher {
     let read = |names: [&str; 2]| {
         let mut values = names.into_iter().filter_map(|name| std::env::var(name).ok());
@@ -126,7 +127,7 @@ fn proxies() -> Matcher {
     proxies.https(read(["HTTPS_PROXY", "https_proxy"])).no(exceptions).build()
 }
 
-/// TLS around a connector. Reading the roots takes some milliseconds of disk, which others on this thread need not wait for.
+/// Wraps a connector in TLS. Reading the root certificates takes milliseconds of disk I/O, so it is done on a blocking thread.
 async fn wrap<H: Send + 'static>(inner: H) -> Result<HttpsConnector<H>, String> {
     let read = tokio::task::spawn_blocking(move || {
         let roots = HttpsConnectorBuilder::new().with_native_roots();
@@ -136,7 +137,7 @@ async fn wrap<H: Send + 'static>(inner: H) -> Result<HttpsConnector<H>, String> 
     read.await.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))
 }
 
-/// The request as it goes over the wire: to a proxy with the whole address, else with the path alone.
+/// The request as sent: with the absolute URL to a proxy, else with the path.
 fn request(outgoing: Outgoing, proxy: Option<&Intercept>) -> Result<Request<Full<Bytes>>, String> {
     let Outgoing { uri, headers, body } = outgoing;
     let host = uri.authority().map_or("", |authority| authority.as_str()).to_owned();
@@ -152,22 +153,22 @@ fn request(outgoing: Outgoing, proxy: Option<&Intercept>) -> Result<Request<Full
     for (name, value) in headers {
         request = request.header(name, value);
     }
-    request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|_| "its address is wrong".to_owned())
+    request.body(Full::new(Bytes::from(body.unwrap_or_default()))).map_err(|_| "the URL is not valid".to_owned())
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, String>
 where
     S: Read + Write + Unpin + Send + 'static,
 {
-    let shake = http1::Builder::new().max_buf_size(HEAD).max_headers(HEADERS).handshake(stream).await;
-    let (mut sender, connection) = shake.map_err(told)?;
+    let shake = http1::Builder::new().max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).handshake(stream).await;
+    let (mut sender, connection) = shake.map_err(error_chain)?;
     let _driver = Driver(tokio::spawn(async move {
-        // Its error is the sender's, too.
+        // The sender gets the same error.
         let _ = connection.await;
     }));
-    let response = sender.send_request(request).await.map_err(told)?;
+    let response = sender.send_request(request).await.map_err(error_chain)?;
     let answer = Answer { status: response.status(), retry_after: retry_after(&response) };
-    let _ = tokio::time::timeout(BODY_TIME, drain(response)).await;
+    let _ = tokio::time::timeout(BODY_TIMEOUT, drain(response)).await;
     Ok(answer)
 }
 
@@ -175,13 +176,13 @@ async fn drain(mut response: Response<Incoming>) {
     let mut read = 0;
     while let Some(Ok(frame)) = response.frame().await {
         read += frame.data_ref().map_or(0, Bytes::len);
-        if read > BODY {
+        if read > MAX_BODY {
             break;
         }
     }
 }
 
-/// `Retry-After`, in seconds or as an instant.
+/// `Retry-After`, a number of seconds or a date.
 fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -191,8 +192,8 @@ fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
     (at.to_utc() - chrono::Utc::now()).to_std().ok()
 }
 
-/// An error with all that it is made of.
-fn told(error: impl Into<Box<dyn Error + Send + Sync>>) -> String {
+/// An error with its causes.
+fn error_chain(error: impl Into<Box<dyn Error + Send + Sync>>) -> String {
     let error = error.into();
     let mut text = error.to_string();
     let mut source = error.source();

@@ -7,26 +7,25 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::BatchResultErrorEntry;
 
 use super::SqsWatch;
-use crate::triggers::s3::address::host_and_port;
-use crate::triggers::s3::session::Service;
-use crate::triggers::s3::trouble::{Trouble, shorten, wrong_clock};
+use crate::triggers::aws::errors::{PollError, shorten, wrong_clock};
+use crate::triggers::aws::{Service, host_and_port};
 
 /// A failed request; `action` is what a policy must allow for it.
-pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> Trouble
+pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> PollError
 where
     E: Error + ProvideErrorMetadata + 'static,
 {
     let server = server(watch);
-    let unusable = |cause: &str| Trouble {
+    let unusable = |cause: &str| PollError {
         text: format!("{server} sent an answer that can't be used: {cause}; is it an SQS server?"),
         reconnect: false,
     };
     let refused = |error: &E, raw: &HttpResponse| service(error, raw, watch, action);
-    Trouble::of(error, &server, (&watch.client, Service::Sqs), refused, unusable)
+    PollError::of(error, &server, (&watch.client, Service::Sqs), refused, unusable)
 }
 
 /// An answer by which the server refuses. Of a code, what stands before a `#` is its namespace.
-fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWatch, action: &str) -> Trouble {
+fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWatch, action: &str) -> PollError {
     let (server, status) = (server(watch), raw.status().as_u16());
     let said = error.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
     let code = error.code().unwrap_or_default();
@@ -56,14 +55,14 @@ fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWat
         ("", _) => (format!("{server} answered {status}, not as an SQS server does; is the queue's URL right?"), false),
         (code, _) => (format!("{server} answered {status} {}{said}", shorten(code)), false),
     };
-    Trouble { text, reconnect }
+    PollError { text, reconnect }
 }
 
 /// One message of several for which the server did not do what was asked.
-pub(super) fn refused(entry: &BatchResultErrorEntry, watch: &SqsWatch, does: &str) -> Trouble {
+pub(super) fn refused(entry: &BatchResultErrorEntry, watch: &SqsWatch, does: &str) -> PollError {
     let (server, code) = (server(watch), shorten(entry.code()));
     let said = entry.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
-    Trouble { text: format!("{server} no longer {does} a message: {code}{said}"), reconnect: false }
+    PollError { text: format!("{server} no longer {does} a message: {code}{said}"), reconnect: false }
 }
 
 /// The server, as a person would look for it.

@@ -1,4 +1,4 @@
-//! What a hook is sent, and its signature.
+//! A delivery: its body and signature.
 
 use chrono::{SecondsFormat, Utc};
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,26 +9,26 @@ use crate::config::Secret;
 use crate::control::commands::events::Happened;
 use crate::model::{RunView, StateWord};
 
-/// What a run's payload may be long; a longer one is left out, since it would wait in memory.
+/// The longest payload of a run that is included, in bytes: deliveries are queued in memory.
 const LARGEST_PAYLOAD: usize = 12 << 10;
 
-/// One thing to tell, or a ping.
+/// A report of an event, or a ping.
 #[derive(Clone, Debug)]
-pub struct Letter {
-    /// Names the delivery; the same in each attempt.
+pub struct Delivery {
+    /// Identifies the delivery; the same in each attempt.
     pub(super) id: String,
-    told: Option<Box<Told>>,
+    report: Option<Box<Report>>,
 }
 
 #[derive(Clone, Debug)]
-struct Told {
+struct Report {
     event: Happened,
     run: Option<RunView>,
     state: StateWord,
     recovered: bool,
 }
 
-/// The body, in the shapes of `ctl events` and `history`.
+/// The body, with the objects of `ctl events` and `history`.
 #[derive(Serialize)]
 struct Body<'a> {
     version: &'static str,
@@ -41,47 +41,47 @@ struct Body<'a> {
     run: Option<&'a RunView>,
 }
 
-impl Letter {
-    /// Tells of something that happened; `run` is the run, if there is one.
+impl Delivery {
+    /// Reports an event; `run` is the run that it is about, if any.
     #[must_use]
-    pub fn new(event: Happened, mut run: Option<RunView>, state: StateWord, recovered: bool) -> Letter {
+    pub fn new(event: Happened, mut run: Option<RunView>, state: StateWord, recovered: bool) -> Delivery {
         if let Some(run) = &mut run
             && run.event.as_ref().is_some_and(|event| event.to_string().len() > LARGEST_PAYLOAD)
         {
             run.event = None;
         }
-        Letter { id: String::new(), told: Some(Box::new(Told { event, run, state, recovered })) }
+        Delivery { id: String::new(), report: Some(Box::new(Report { event, run, state, recovered })) }
     }
 
-    pub(super) fn ping() -> Letter {
-        Letter { id: String::new(), told: None }
+    pub(super) fn ping() -> Delivery {
+        Delivery { id: String::new(), report: None }
     }
 
-    pub(super) fn named(self, id: String) -> Letter {
-        Letter { id, ..self }
+    pub(super) fn named(self, id: String) -> Delivery {
+        Delivery { id, ..self }
     }
 
     pub(super) fn state(&self) -> StateWord {
-        self.told.as_ref().map_or(StateWord::Succeeded, |told| told.state)
+        self.report.as_ref().map_or(StateWord::Succeeded, |report| report.state)
     }
 
     pub(super) fn recovered(&self) -> bool {
-        self.told.as_ref().is_some_and(|told| told.recovered)
+        self.report.as_ref().is_some_and(|report| report.recovered)
     }
 
-    /// For the log.
-    pub(super) fn in_words(&self) -> String {
-        let Some(told) = &self.told else { return "a ping".into() };
-        let job = told.event.job.as_deref().unwrap_or("?");
-        match told.event.run {
-            Some(run) => format!("that run {run} of {job} {}", told.state.as_str()),
-            None => format!("that {job} {}", told.state.as_str()),
+    /// The log message of a delivery that is given up.
+    pub(super) fn failure(&self) -> String {
+        let Some(report) = &self.report else { return "ping failed".into() };
+        let (job, state) = (report.event.job.as_deref().unwrap_or("?"), report.state.as_str());
+        match report.event.run {
+            Some(run) => format!("webhook delivery failed: run {run} of `{job}` ({state})"),
+            None => format!("webhook delivery failed: `{job}` ({state})"),
         }
     }
 
-    /// The body as it is sent now, with the seconds since the epoch; nothing for a ping.
+    /// The body, and its timestamp in seconds since the epoch; `None` for a ping.
     pub(super) fn body(&self, host: &str, dropped: u64) -> Option<(String, i64)> {
-        let told = self.told.as_ref()?;
+        let report = self.report.as_ref()?;
         let now = Utc::now();
         let body = Body {
             version: env!("CARGO_PKG_VERSION"),
@@ -89,15 +89,15 @@ impl Letter {
             delivery: &self.id,
             sent_at: now.to_rfc3339_opts(SecondsFormat::Secs, true),
             dropped,
-            recovered: told.recovered,
-            event: &told.event,
-            run: told.run.as_ref(),
+            recovered: report.recovered,
+            event: &report.event,
+            run: report.run.as_ref(),
         };
         Some((serde_json::to_string(&body).ok()?, now.timestamp()))
     }
 }
 
-/// `sha256=` and the HMAC of the body in hexadecimal digits.
+/// `sha256=` and the HMAC-SHA256 of the body in hexadecimal digits.
 pub(super) fn signature(secret: &Secret, body: &str) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret.0).ok()?;
     mac.update(body.as_bytes());
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_that_of_rfc_4231() {
+    fn a_signature_matches_the_vector_of_rfc_4231() {
         let secret = Secret(b"Jefe".as_slice().into());
         assert_eq!(
             signature(&secret, "what do ya want for nothing?").unwrap(),

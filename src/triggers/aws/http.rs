@@ -1,8 +1,8 @@
-//! HTTP for the SDK, made so that it costs nothing while nothing is asked.
+//! HTTP for the SDK, without cost between polls.
 //!
-//! A connection pool of hyper wakes up for as long as it lives, to look for idle connections. So the pools live as
-//! long as a poll: [`Http::close`] drops them, and their connections with them. TLS comes with the first `https` URL:
-//! a plain-HTTP endpoint never loads the system's root certificates.
+//! A connection pool of hyper wakes up periodically to look for idle connections. So a pool lives as long as a poll:
+//! [`Http::close`] drops the pools with their connections. TLS is set up for the first `https` URL: with a plain-HTTP
+//! endpoint, the system's root certificates are never loaded.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Connector, tls};
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector};
 
-/// The SDK's way to the network; clones share their connections.
+/// The SDK's HTTP client; clones share their connections.
 #[derive(Clone, Debug, Default)]
 pub(in crate::triggers) struct Http {
     pools: Arc<Mutex<Vec<Pool>>>,
@@ -40,7 +40,7 @@ impl fmt::Debug for Pool {
 }
 
 impl Http {
-    /// Closes every connection that no request is using.
+    /// Closes every idle connection.
     pub(in crate::triggers) fn close(&self) {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -72,7 +72,7 @@ impl HttpClient for Http {
     }
 }
 
-/// Chooses the pool when the request's URL is known.
+/// Chooses the pool by the URL of the request.
 #[derive(Debug)]
 struct ByScheme {
     http: Http,

@@ -1,8 +1,8 @@
-//! What every client of AWS is made of, whatever it asks: region, credentials, limits and a way to the network.
+//! The parts of a client for any AWS service: region, credentials, timeouts and connections.
 //!
-//! Whatever the settings leave open comes from the AWS variables and profile, as every AWS tool reads them. Only the
-//! instance metadata service is asked with more care than usual: on a network that swallows packets, a box without
-//! credentials must learn so in seconds.
+//! What the settings leave open comes from the AWS environment variables and profile, as in every AWS tool. Only the instance
+//! metadata service gets shorter timeouts than usual: on a network that drops packets, a machine without credentials must
+//! report that within seconds.
 
 use std::time::Duration;
 
@@ -20,34 +20,23 @@ use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
-use super::ClientSettings;
-use super::address::{check_endpoint, host_of};
+use super::errors::PollError;
 use super::http::Http;
-use super::trouble::Trouble;
+use super::{ClientSettings, Service, check_endpoint, host_of};
 
-/// To establish a connection.
+/// For establishing a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Each step of asking the instance metadata service, which is one hop away where it exists.
+/// For each step of a request to the instance metadata service, which is one hop away where it exists.
 const METADATA_STEP_TIMEOUT: Duration = Duration::from_secs(1);
-/// All steps of one question to it.
+/// For all steps of one request to it.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
-/// The whole search for credentials, a web identity's exchange included.
+/// For the whole credentials chain, the exchange of a web identity included.
 const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Whom a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::triggers) enum Service {
-    /// Buckets.
-    S3,
-    /// Queues.
-    #[cfg(feature = "sqs")]
-    Sqs,
-}
-
-/// How long a request may take.
+/// The timeouts of a request.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::triggers) struct Limits {
-    /// Until the first byte of its answer.
+    /// To the first byte of its answer.
     pub(in crate::triggers) silence: Duration,
     /// In all.
     pub(in crate::triggers) whole: Duration,
@@ -56,7 +45,7 @@ pub(in crate::triggers) struct Limits {
 /// See the module.
 #[derive(Debug)]
 pub(in crate::triggers) struct Session {
-    /// What a service's own configuration begins with; it names no credentials.
+    /// The base of a service's configuration, without credentials.
     pub(in crate::triggers) loaded: SdkConfig,
     /// The connections.
     pub(in crate::triggers) http: Http,
@@ -68,8 +57,8 @@ pub(in crate::triggers) struct Session {
     pub(in crate::triggers) credentials: Option<SharedCredentialsProvider>,
 }
 
-/// Finds all of it, or says what is missing.
-pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Service, limits: Limits) -> Result<Session, Trouble> {
+/// Loads all of it.
+pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Service, limits: Limits) -> Result<Session, PollError> {
     let http = Http::default();
     let provider_config = ProviderConfig::without_region().with_http_client(http.clone());
     let timeouts = TimeoutConfig::builder()
@@ -80,7 +69,7 @@ pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Servic
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .region(configured_region(settings))
-        // What failed is tried again by the watch, which knows how urgent it is.
+        // The watch retries, with its own back-off.
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -93,14 +82,14 @@ pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Servic
     }
     let loaded = loader.load().await;
 
-    let endpoint = settings.endpoint.clone().or_else(|| endpoint_from_surroundings(&loaded));
+    let endpoint = settings.endpoint.clone().or_else(|| endpoint_from_environment(&loaded));
     if let Some(endpoint) = &endpoint {
-        check_endpoint(endpoint).map_err(|e| Trouble::client(format!("{e}; it comes from AWS_ENDPOINT_URL or the profile")))?;
+        check_endpoint(endpoint).map_err(|e| PollError::client(format!("{e}; it comes from AWS_ENDPOINT_URL or the profile")))?;
     }
     let metadata = metadata_client(&provider_config);
     let region = match loaded.region() {
         Some(region) => region.clone(),
-        // Servers other than AWS do not care, but a signature needs a region.
+        // Other servers ignore the region, but a signature needs one.
         None if endpoint.as_deref().is_some_and(is_foreign) => Region::from_static("us-east-1"),
         None => region_of_instance(metadata.clone(), settings).await?,
     };
@@ -115,7 +104,7 @@ pub(in crate::triggers) async fn open(settings: &ClientSettings, service: Servic
     Ok(Session { loaded, http, endpoint, region, credentials })
 }
 
-/// The region that the settings, the variables or the profile name, without asking any network.
+/// The region from the settings, the environment or the profile, without a request.
 fn configured_region(settings: &ClientSettings) -> RegionProviderChain {
     let mut profile = ProfileFileRegionProvider::builder();
     if let Some(name) = &settings.profile {
@@ -126,9 +115,8 @@ fn configured_region(settings: &ClientSettings) -> RegionProviderChain {
         .or_else(profile.build())
 }
 
-/// The endpoint that the variables or the profile name: the one for S3 before the one for all services, as the SDK
-/// itself decides.
-fn endpoint_from_surroundings(loaded: &aws_config::SdkConfig) -> Option<String> {
+/// The endpoint from the environment or the profile: the one for S3 before the one for all services, as in the SDK.
+fn endpoint_from_environment(loaded: &aws_config::SdkConfig) -> Option<String> {
     let key = aws_types::service_config::ServiceConfigKey::builder()
         .service_id("S3")
         .env("AWS_ENDPOINT_URL")
@@ -139,7 +127,7 @@ fn endpoint_from_surroundings(loaded: &aws_config::SdkConfig) -> Option<String> 
     for_s3.or_else(|| loaded.endpoint_url().map(str::to_owned)).filter(|endpoint| !endpoint.is_empty())
 }
 
-/// True if an endpoint is not one of AWS, which alone expects `bucket.endpoint`.
+/// True if an endpoint is not of AWS; only AWS requires `bucket.endpoint`.
 pub(in crate::triggers) fn is_foreign(endpoint: &str) -> bool {
     let host = host_of(endpoint).to_ascii_lowercase();
     !["amazonaws.com", "amazonaws.com.cn"].iter().any(|aws| host == *aws || host.ends_with(&format!(".{aws}")))
@@ -155,10 +143,10 @@ fn metadata_client(config: &ProviderConfig) -> imds::Client {
         .build()
 }
 
-async fn region_of_instance(metadata: imds::Client, settings: &ClientSettings) -> Result<Region, Trouble> {
+async fn region_of_instance(metadata: imds::Client, settings: &ClientSettings) -> Result<Region, PollError> {
     let provider = ImdsRegionProvider::builder().imds_client(metadata).build();
     let answer = tokio::time::timeout(METADATA_TIMEOUT, provider.region()).await.ok().flatten();
-    answer.ok_or_else(|| Trouble::no_region(settings))
+    answer.ok_or_else(|| PollError::no_region(settings))
 }
 
 async fn find_credentials(
@@ -167,17 +155,17 @@ async fn find_credentials(
     region: &Region,
     config: ProviderConfig,
     metadata: imds::Client,
-) -> Result<DefaultCredentialsChain, Trouble> {
+) -> Result<DefaultCredentialsChain, PollError> {
     let mut chain = DefaultCredentialsChain::builder().imds_client(metadata).region(region.clone()).configure(config);
     if let Some(profile) = &settings.profile {
         chain = chain.profile_name(profile);
     }
     let chain = chain.build().await;
-    // Asked here once, where the answer can be explained; the SDK wraps it beyond recognition.
+    // Called once here, where an error can be explained: the SDK wraps it beyond recognition.
     match tokio::time::timeout(CREDENTIALS_TIMEOUT, chain.provide_credentials()).await {
         Ok(Ok(_)) => Ok(chain),
-        Ok(Err(error)) => Err(Trouble::credentials(&error, settings, service)),
-        Err(_) => Err(Trouble::no_credentials(settings, service)),
+        Ok(Err(error)) => Err(PollError::credentials(&error, settings, service)),
+        Err(_) => Err(PollError::no_credentials(settings, service)),
     }
 }
 
@@ -186,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hosts_of_aws_are_not_foreign() {
+    fn hosts_outside_of_aws_are_foreign() {
         for host in [
             "https://s3.eu-west-1.amazonaws.com",
             "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com",

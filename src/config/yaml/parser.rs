@@ -1,196 +1,33 @@
-//! YAML events into a tree of values that know their places.
+//! Any YAML into a [`Document`]: the events of granit-parser, collected.
 //!
-//! The tree is flat: values are numbers into one list, texts are ranges of the file. An alias is the number of the
-//! value that it names, so that nothing is copied and an alias bomb costs no memory; it still costs the time of
-//! whoever walks through it, which is what the budget of [`MAX_VALUES`] bounds.
-//!
-//! The parser below serde_yaml's deserializer is used directly: it tells the exact bytes of each value, and a
-//! deserializer would stop at the first mistake.
+//! The events and not a deserializer: they carry the exact bytes of each value, and a deserializer stops at the first
+//! mistake.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_yaml::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag, options};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
-use super::fast;
+use super::tree::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
 use crate::config::findings::Findings;
-use crate::config::render::quoted;
+use crate::text::quoted;
 use crate::triggers::Place;
 
-/// How many values a file may hold, those behind each use of an alias included: 10,000 jobs that use every key are a
-/// million. A value takes 24 bytes while the file is read.
-pub(in crate::config) const MAX_VALUES: usize = 2_000_000;
-
-/// How deep lists and maps may nest. The deepest that a configuration asks for is 5.
-pub(in crate::config) const MAX_DEPTH: usize = 32;
-
-/// A value of a [`Document`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) struct NodeId(pub(super) u32);
-
-/// A scalar as it was written.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Scalar<'a> {
-    /// Its text, unquoted.
-    pub(in crate::config) value: &'a str,
-    /// Where it stands, quotes included.
-    pub(in crate::config) place: Place,
-    /// Where the first character of `value` stands, if `value` stands in the file as it is.
-    pub(in crate::config) verbatim_at: Option<usize>,
-    /// True if it has no quotes, and so may mean null.
-    plain: bool,
-}
-
-impl Scalar<'_> {
-    /// True for nothing at all, `~` and `null`, unquoted.
-    pub(in crate::config) fn is_null(&self) -> bool {
-        self.plain && matches!(self.value, "" | "~" | "null" | "Null" | "NULL")
-    }
-}
-
-/// What a value is.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) enum Value<'a> {
-    Scalar(Scalar<'a>),
-    List(&'a [NodeId]),
-    Map(Pairs<'a>),
-}
-
-/// The keys and values of a map, in the order of the file.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::config) struct Pairs<'a>(&'a [NodeId]);
-
-impl<'a> Pairs<'a> {
-    pub(in crate::config) fn iter(self) -> impl Iterator<Item = (NodeId, NodeId)> + 'a {
-        self.0.chunks_exact(2).map(|pair| (pair[0], pair[1]))
-    }
-
-    pub(in crate::config) fn len(self) -> usize {
-        self.0.len() / 2
-    }
-}
-
-/// 20 bytes a value: large files are read on small boxes.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::config) struct Node {
-    pub(in crate::config) start: u32,
-    pub(in crate::config) end: u32,
-    pub(in crate::config) shape: Shape,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum Shape {
-    /// The text is this range of the file.
-    Verbatim { at: u32, len: u32, plain: bool },
-    /// The text had to be put together (escapes, folding).
-    Made { index: u32, plain: bool },
-    /// Its items are this range of the links.
-    List { first: u32, len: u32 },
-    /// Its keys and values, in turn, are this range of the links.
-    Map { first: u32, len: u32 },
-}
-
-/// One YAML document.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::config) struct Document<'t> {
-    pub(in crate::config) text: &'t str,
-    pub(in crate::config) nodes: Vec<Node>,
-    pub(in crate::config) links: Vec<NodeId>,
-    pub(in crate::config) made: Vec<String>,
-    pub(in crate::config) root: NodeId,
-}
-
-impl<'t> Document<'t> {
-    /// Reads a text of at most 4 GiB. `None` if it is not one YAML document, which is reported.
-    pub(in crate::config) fn parse(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
-        fast::read(text).or_else(|| Self::parse_all_of_yaml(text, findings))
-    }
-
-    /// As [`Document::parse`], always by the parser.
-    pub(in crate::config) fn parse_all_of_yaml(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
-        let mut options: Options = options! { flow_nesting_limit: 2 * MAX_DEPTH, block_nesting_limit: 2 * MAX_DEPTH };
-        options.set_emit_comments(false);
-        let mut builder = Builder::new(text, findings);
-        for event in Parser::new_from_str_with_options(text, options) {
-            match event {
-                Ok((event, span)) => builder.take(event, span)?,
-                Err(error) => {
-                    builder.report_syntax(&error);
-                    return None;
-                }
+/// Reads a text of at most 4 GiB. `None` if it is not one YAML document, which is reported.
+pub(super) fn parse<'t>(text: &'t str, findings: &Findings) -> Option<Document<'t>> {
+    let mut options: Options = options! { flow_nesting_limit: 2 * MAX_DEPTH, block_nesting_limit: 2 * MAX_DEPTH };
+    options.set_emit_comments(false);
+    let mut builder = Builder::new(text, findings);
+    for event in Parser::new_from_str_with_options(text, options) {
+        match event {
+            Ok((event, span)) => builder.take(event, span)?,
+            Err(error) => {
+                builder.report_syntax(&error);
+                return None;
             }
         }
-        builder.finish()
     }
-
-    pub(in crate::config) fn root(&self) -> NodeId {
-        self.root
-    }
-
-    pub(in crate::config) fn value(&self, id: NodeId) -> Value<'_> {
-        let node = self.node(id);
-        let links = |first: u32, len: u32| &self.links[first as usize..(first + len) as usize];
-        match node.shape {
-            Shape::Verbatim { at, len, plain } => Value::Scalar(Scalar {
-                value: &self.text[at as usize..(at + len) as usize],
-                place: node.place(),
-                verbatim_at: Some(at as usize),
-                plain,
-            }),
-            Shape::Made { index, plain } => {
-                Value::Scalar(Scalar { value: &self.made[index as usize], place: node.place(), verbatim_at: None, plain })
-            }
-            Shape::List { first, len } => Value::List(links(first, len)),
-            Shape::Map { first, len } => Value::Map(Pairs(links(first, len))),
-        }
-    }
-
-    pub(in crate::config) fn scalar(&self, id: NodeId) -> Option<Scalar<'_>> {
-        match self.value(id) {
-            Value::Scalar(scalar) => Some(scalar),
-            _ => None,
-        }
-    }
-
-    /// True if both are written alike, wherever they stand.
-    pub(in crate::config) fn are_same(&self, one: NodeId, other: NodeId) -> bool {
-        let all = |one: &[NodeId], other: &[NodeId]| {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| self.are_same(*one, *other))
-        };
-        one == other
-            || match (self.value(one), self.value(other)) {
-                (Value::Scalar(one), Value::Scalar(other)) => one.value == other.value && one.plain == other.plain,
-                (Value::List(one), Value::List(other)) | (Value::Map(Pairs(one)), Value::Map(Pairs(other))) => all(one, other),
-                _ => false,
-            }
-    }
-
-    /// Where to point when a value is meant as a whole: at a scalar, or at a list or map on one line; else at the
-    /// first thing in it.
-    pub(in crate::config) fn place(&self, id: NodeId) -> Place {
-        let (node, place) = (self.node(id), self.node(id).place());
-        match node.shape {
-            Shape::List { first, len } | Shape::Map { first, len } if self.text[place.start..place.end].contains('\n') => {
-                match len {
-                    0 => place,
-                    // A list's `-` is part of it and stands before its first item.
-                    _ if matches!(node.shape, Shape::List { .. }) => Place { start: place.start, end: place.start + 1 },
-                    _ => self.place(self.links[first as usize]),
-                }
-            }
-            _ => place,
-        }
-    }
-
-    fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id.0 as usize]
-    }
-}
-
-impl Node {
-    fn place(&self) -> Place {
-        Place { start: self.start as usize, end: self.end as usize }
-    }
+    builder.finish()
 }
 
 /// A list or map whose end has not come yet.
@@ -217,7 +54,7 @@ struct Builder<'t, 'f> {
     findings: &'f Findings,
     nodes: Vec<Node>,
     links: Vec<NodeId>,
-    made: Vec<String>,
+    owned: Vec<String>,
     open: Vec<Open>,
     /// The children so far of all that is open.
     children: Vec<NodeId>,
@@ -240,7 +77,7 @@ impl<'t, 'f> Builder<'t, 'f> {
             findings,
             nodes,
             links,
-            made: Vec::new(),
+            owned: Vec::new(),
             open: Vec::new(),
             children: Vec::new(),
             anchors: Vec::new(),
@@ -286,7 +123,7 @@ impl<'t, 'f> Builder<'t, 'f> {
             self.findings.error(Place::default(), "the file is empty", help);
             return None;
         };
-        self.sound.then_some(Document { text: self.text, nodes: self.nodes, links: self.links, made: self.made, root })
+        self.sound.then_some(Document { text: self.text, nodes: self.nodes, links: self.links, owned: self.owned, root })
     }
 
     fn add(&mut self, start: usize, end: usize, shape: Shape) -> Option<NodeId> {
@@ -341,8 +178,8 @@ impl<'t, 'f> Builder<'t, 'f> {
         match verbatim {
             Some(at) => Shape::Verbatim { at: small(at), len: small(value.len()), plain },
             None => {
-                self.made.push(value.to_owned());
-                Shape::Made { index: small(self.made.len() - 1), plain }
+                self.owned.push(value.to_owned());
+                Shape::Owned { index: small(self.owned.len() - 1), plain }
             }
         }
     }
@@ -396,7 +233,7 @@ impl<'t, 'f> Builder<'t, 'f> {
     fn key_text(&self, id: NodeId) -> Option<&str> {
         match self.nodes[id.0 as usize].shape {
             Shape::Verbatim { at, len, .. } => Some(&self.text[at as usize..(at + len) as usize]),
-            Shape::Made { index, .. } => Some(&self.made[index as usize]),
+            Shape::Owned { index, .. } => Some(&self.owned[index as usize]),
             _ => None,
         }
     }
@@ -511,9 +348,4 @@ impl<'t, 'f> Builder<'t, 'f> {
         };
         self.findings.error(place, message, help);
     }
-}
-
-/// Offsets and counts fit 32 bits: the file does.
-pub(in crate::config) fn small(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }

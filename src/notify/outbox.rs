@@ -1,4 +1,4 @@
-//! A hook's queue and how it stands: what the loop and the hook's task share.
+//! The queue of a target and its statistics, shared by the loop and the target's task.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,46 +7,46 @@ use std::time::SystemTime;
 use hyper::Uri;
 use tokio::sync::Notify;
 
-use super::Letter;
+use super::Delivery;
 use crate::config::{Calls, Hook};
 use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::model::WallTime;
 
-/// Letters that wait for one hook. At 16 KiB at most each, a hook that is down costs 4 MiB.
-const QUEUE: usize = 256;
+/// Deliveries queued for one target. At most 16 KiB each, so a target that is down costs 4 MiB.
+const MAX_QUEUED: usize = 256;
 
-pub(super) struct Post {
-    pub hook: Hook,
-    /// Its scheme and host.
-    pub shown: String,
+pub(super) struct Outbox {
+    pub target: Hook,
+    /// Its scheme and host: the rest of the URL is a secret.
+    pub origin: String,
     inner: Mutex<Inner>,
-    /// There is a letter, or the end.
-    news: Notify,
-    /// The end, for who waits to try again.
+    /// A delivery was queued, or the outbox closed.
+    changed: Notify,
+    /// The outbox was closed: ends the wait before a retry.
     end: Notify,
 }
 
 #[derive(Default)]
 struct Inner {
-    queue: VecDeque<Letter>,
+    queue: VecDeque<Delivery>,
     under_way: bool,
     closing: bool,
-    /// Given up, in all and since the last letter that said so.
+    /// Given up, in all and since the last delivery that reported the number.
     dropped: u64,
-    untold: u64,
-    /// The queue overflowed and has not been empty since.
+    unreported: u64,
+    /// The queue has overflowed since it was last empty.
     overflowed: bool,
     delivered: u64,
     last_ok: Option<WallTime>,
     last_error: Option<String>,
 }
 
-impl Post {
-    pub fn new(hook: Hook) -> Post {
-        let uri: Uri = hook.url.parse().unwrap_or_default();
-        let shown = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
-        Post { hook, shown, inner: Mutex::default(), news: Notify::new(), end: Notify::new() }
+impl Outbox {
+    pub fn new(target: Hook) -> Outbox {
+        let uri: Uri = target.url.parse().unwrap_or_default();
+        let origin = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
+        Outbox { target, origin, inner: Mutex::default(), changed: Notify::new(), end: Notify::new() }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -54,65 +54,65 @@ impl Post {
     }
 
     pub fn is_ping(&self) -> bool {
-        matches!(self.hook.calls, Calls::Ping { .. })
+        matches!(self.target.calls, Calls::Ping { .. })
     }
 
-    /// Adds a letter; the oldest one gives way. One ping is as good as two.
-    pub fn put(&self, letter: Letter) {
+    /// Queues a delivery; a full queue drops its oldest. A ping replaces the one before it.
+    pub fn push(&self, delivery: Delivery) {
         let mut inner = self.inner();
         if self.is_ping() {
             inner.queue.clear();
-        } else if inner.queue.len() >= QUEUE {
+        } else if inner.queue.len() >= MAX_QUEUED {
             inner.queue.pop_front();
             inner.dropped += 1;
-            inner.untold += 1;
+            inner.unreported += 1;
             if !std::mem::replace(&mut inner.overflowed, true) {
-                log::warn!("{}: {QUEUE} events wait for this hook; from now on the oldest are dropped", self.shown);
+                log::warn!("{}: {MAX_QUEUED} webhook deliveries are queued; dropping the oldest from now on", self.origin);
             }
         }
-        inner.queue.push_back(letter);
+        inner.queue.push_back(delivery);
         drop(inner);
-        self.news.notify_one();
+        self.changed.notify_one();
     }
 
-    /// The next letter, which is under way until [`Post::done`].
-    pub fn next(&self) -> Option<Letter> {
+    /// Takes the next delivery, which counts as queued until [`Outbox::done`].
+    pub fn next(&self) -> Option<Delivery> {
         let mut inner = self.inner();
-        let letter = inner.queue.pop_front();
-        inner.under_way = letter.is_some();
-        if letter.is_none() {
+        let delivery = inner.queue.pop_front();
+        inner.under_way = delivery.is_some();
+        if delivery.is_none() {
             inner.overflowed = false;
         }
-        letter
+        delivery
     }
 
-    /// How many letters were given up and not told of.
-    pub fn untold(&self) -> u64 {
-        self.inner().untold
+    /// The number of deliveries that were given up and not reported yet.
+    pub fn unreported(&self) -> u64 {
+        self.inner().unreported
     }
 
-    /// The letter under way was taken; it told of so many that were not.
-    pub fn taken(&self, told: u64) {
+    /// The current delivery was accepted; it reported this number of lost ones.
+    pub fn accepted(&self, reported: u64) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut inner = self.inner();
-        inner.untold = inner.untold.saturating_sub(told);
+        inner.unreported = inner.unreported.saturating_sub(reported);
         inner.delivered += 1;
         inner.last_ok = Some(WallTime::from_nanos(i64::try_from(now.as_nanos()).unwrap_or(i64::MAX)));
         if inner.last_error.take().is_some() {
-            log::info!("{}: takes calls again", self.shown);
+            log::info!("{}: accepts calls again", self.origin);
         }
     }
 
-    /// The letter under way was given up.
+    /// The current delivery was given up.
     pub fn given_up(&self) {
         if !self.is_ping() {
             let mut inner = self.inner();
             inner.dropped += 1;
-            inner.untold += 1;
+            inner.unreported += 1;
         }
     }
 
-    /// A call failed; true if the one before had not.
+    /// A call failed; true if the call before it had not.
     pub fn failed(&self, why: String) -> bool {
         self.inner().last_error.replace(why).is_none()
     }
@@ -133,7 +133,7 @@ impl Post {
             inner.queue.clear();
         }
         drop(inner);
-        self.news.notify_one();
+        self.changed.notify_one();
         self.end.notify_one();
     }
 
@@ -141,25 +141,25 @@ impl Post {
         self.inner().closing
     }
 
-    pub async fn news(&self) {
-        self.news.notified().await;
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     pub async fn end(&self) {
         self.end.notified().await;
     }
 
-    pub fn tell_undelivered(&self, why: &str) {
+    pub fn log_undelivered(&self, why: &str) {
         let queued = self.queued();
         if queued > 0 && !self.is_ping() {
-            log::warn!("{}: {why}; {queued} event{} not delivered", self.shown, if queued == 1 { "" } else { "s" });
+            log::warn!("{}: {why}; {queued} event{} not delivered", self.origin, if queued == 1 { "" } else { "s" });
         }
     }
 
     pub fn status(&self, zone: Zone) -> status::Hook {
         let inner = self.inner();
         status::Hook {
-            to: self.shown.clone(),
+            to: self.origin.clone(),
             kind: if self.is_ping() { "ping" } else { "webhook" }.into(),
             last_ok_at: inner.last_ok.map(|at| zone.rfc3339(at)),
             last_error: inner.last_error.clone(),

@@ -7,8 +7,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid as UnixPid;
 
-use super::processes::proc;
-use super::sys;
+use super::proc;
+use crate::exec::sys;
 use crate::model::{Exit, Pid};
 
 /// What a process group can be sent.
@@ -42,14 +42,14 @@ pub struct Child {
 }
 
 impl Child {
-    pub(super) fn new(pid: i32, exit: Option<OwnedFd>, start_ticks: Option<u64>) -> Child {
+    pub(in crate::exec) fn new(pid: i32, exit: Option<OwnedFd>, start_ticks: Option<u64>) -> Child {
         // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
         let exit = exit.or_else(|| sys::pidfd_open(pid).ok());
         let pid = start_ticks.map_or_else(|| proc::identify(pid), |start_ticks| Pid { pid, start_ticks });
         Child { pid, exit, output: None, over: false, reaped: false }
     }
 
-    pub(super) fn give_output(&mut self, output: Option<OwnedFd>) {
+    pub(in crate::exec) fn give_output(&mut self, output: Option<OwnedFd>) {
         self.output = output;
     }
 
