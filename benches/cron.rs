@@ -1,9 +1,9 @@
-//! Cron schedules beside the other implementations of the language: compiling one, finding its next instant, and the
-//! bytes that it takes. `cargo bench --bench cron -- --quick` for a first look.
+//! Cron schedules compared with other Rust implementations: parsing, finding the next instant, and size in bytes.
+//! `cargo bench --bench cron -- --quick` for a first impression.
 //!
-//! Each `next` starts from the instant that the last one found, as a scheduler does. saffron knows no zones, and cron
-//! and saffron read days of the week in other numbers, so their texts differ where that matters. A cell is missing
-//! where an implementation cannot say what the schedule means.
+//! Each `next` starts from the last instant found, as a scheduler does. saffron has no zones, and cron and saffron number days
+//! of the week differently, so their texts differ where that matters. A cell is missing where an implementation can't express
+//! the schedule.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
 

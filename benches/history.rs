@@ -1,8 +1,8 @@
-//! A state with a million past runs: how long `history` and a start take, and how long a pruning holds up the loop.
+//! A state with a million past runs: the time of `history`, of a start, and of a step of pruning, which delays the loop.
 //! `cargo bench --bench history`; with `-- --write` the figures go into `docs/figures.md`.
 //!
-//! Fails when the middle one of twenty is over what is promised: 50 ms for `history --limit 20`, 200 ms for a start, 5 ms
-//! for a pruning. The slowest one also tells what else the machine did.
+//! Fails when the median of twenty is over its limit: 50 ms for `history --limit 20`, 200 ms for a start, 5 ms for a step
+//! of pruning. The slowest one shows the noise of the machine.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
 
@@ -58,13 +58,13 @@ fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
 
 /// What was measured so far, as the rows of a table, and what was over its limit.
 #[derive(Default)]
-struct Told {
+struct Report {
     table: String,
     over: Vec<String>,
 }
 
-impl Told {
-    /// The middle one, that of which one in a hundred is slower, and the slowest.
+impl Report {
+    /// The median, the 99th percentile, and the slowest.
     fn row(&mut self, name: &str, limit_ms: u32, mut times: Vec<Duration>) {
         times.sort_unstable();
         let at = |index: usize| times[index.min(times.len() - 1)].as_secs_f64() * 1e3;
@@ -109,18 +109,18 @@ fn main() {
         .collect();
     std::fs::write(&config, format!("jobs:\n{jobs}")).expect("a file");
 
-    let mut told = Told::default();
-    let _ = writeln!(told.table, "| {RUNS} past runs of {JOBS} jobs | times | median | 99 % | slowest | limit |");
-    let _ = writeln!(told.table, "| --- | ---: | ---: | ---: | ---: | ---: |");
+    let mut report = Report::default();
+    let _ = writeln!(report.table, "| {RUNS} past runs of {JOBS} jobs | times | median | 99 % | slowest | limit |");
+    let _ = writeln!(report.table, "| --- | ---: | ---: | ---: | ---: | ---: |");
     let rounds = |more: &[&str]| (0..ROUNDS).map(|_| history(dir.path(), more)).collect();
-    told.row("`history --limit 20`", 50, rounds(&[]));
-    told.row("`history --limit 20 --job job7`", 50, rounds(&["--job", "job7"]));
-    told.row("`history --limit 20 --state failed`", 50, rounds(&["--state", "failed"]));
-    told.row("`history --limit 20 --until` a year before the newest", 50, rounds(&["--until", "2024-11-01T00:00:00Z"]));
-    told.row("start to armed", 200, (0..ROUNDS).map(|_| start(dir.path(), &config)).collect());
+    report.row("`history --limit 20`", 50, rounds(&[]));
+    report.row("`history --limit 20 --job job7`", 50, rounds(&["--job", "job7"]));
+    report.row("`history --limit 20 --state failed`", 50, rounds(&["--state", "failed"]));
+    report.row("`history --limit 20 --until` a year before the newest", 50, rounds(&["--until", "2024-11-01T00:00:00Z"]));
+    report.row("start to armed", 200, (0..ROUNDS).map(|_| start(dir.path(), &config)).collect());
 
-    // Each job keeps fewer than it has, so each pruning removes as many as one may. It ends a turn of the loop, which then
-    // rests: with no time taken from anything that is due.
+    // Each job keeps fewer than it has, so each step deletes as many as it may. It comes at the end of a turn, before idle
+    // time.
     let mut store = open(dir.path());
     let mut prune = |runs, times: u32| {
         let keep = Keep { runs, since: None };
@@ -131,8 +131,8 @@ fn main() {
         };
         (0..times).map(&mut one).collect()
     };
-    told.row(&format!("a pruning that removes {PRUNE_AT_ONCE} runs"), 5, prune(10_000, 2_000));
-    told.row("a pruning that finds nothing to remove", 5, prune(50_000, 2_000));
-    figures::publish("history", &told.table);
-    assert!(told.over.is_empty(), "over the limit: {:?}", told.over);
+    report.row(&format!("a pruning that removes {PRUNE_AT_ONCE} runs"), 5, prune(10_000, 2_000));
+    report.row("a pruning that finds nothing to remove", 5, prune(50_000, 2_000));
+    figures::publish("history", &report.table);
+    assert!(report.over.is_empty(), "over the limit: {:?}", report.over);
 }

@@ -1,12 +1,11 @@
-//! What an uneventful run costs a flash card: the bytes that the state writes for a run that is triggered, started and
-//! ends well, each in a turn of its own as on an idle box, and as on a busy one, where turns go into the journal first.
-//! `cargo bench --bench state_writes`; with `-- --write` the figures
-//! go into `docs/figures.md`.
+//! Bytes written to a flash card for an uneventful run, which is triggered, started and succeeds: each in a turn of its own as on
+//! an idle machine, and as under load, where turns are appended to the journal first.
+//! `cargo bench --bench state_writes`; with `-- --write` the figures go into `docs/figures.md`.
 //!
-//! `write_bytes` of `/proc/self/io` (proc(5)) is what was to be written to the block device, in pages, and 0 on a memory
-//! file system; `wchar` is what was handed to write(2), checkpoints included; the device's own count is what it was given by
-//! everybody meanwhile, from one syncfs(2) to the next. The directory is below `target/tmp`. Fails when an uneventful run
-//! costs more than 8 KiB at the default durability.
+//! `write_bytes` of `/proc/self/io` (proc(5)) counts pages to be written to the block device, and is 0 on a memory file system;
+//! `wchar` counts bytes passed to write(2), checkpoints included; the device's own counter includes other processes, from one
+//! syncfs(2) to the next. The directory is below `target/tmp`. Fails when an uneventful run writes more than 8 KiB at the
+//! default durability.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
 
@@ -104,7 +103,7 @@ fn main() {
         let mut store = Store::open(dir.path(), durability, "boot".into()).expect("the state").store;
         let now = Now { wall: WallTime::from_secs(1_700_000_000), elapsed: Elapsed::default() };
         store.restore(now, &[JobKey { name: "job".into(), timing: 0 }], None).expect("restore");
-        // The first runs, and the first round of the log, are no everyday.
+        // The first runs and the first cycle of the WAL are not typical.
         (1..=200).for_each(|id| one_run(&mut store, busy, id));
         let device_before = device(dir.path());
         let before = (io("write_bytes"), io("wchar"));
@@ -116,7 +115,7 @@ fn main() {
         }
         let (pages, bytes) = ((io("write_bytes") - before.0) / RUNS, (io("wchar") - before.1) / RUNS);
         let given = device_before.zip(device(dir.path())).map(|(before, after)| (after - before) / RUNS);
-        let given = given.map_or_else(|| "not told".into(), |given| given.to_string());
+        let given = given.map_or_else(|| "unknown".into(), |given| given.to_string());
         let _ = writeln!(table, "| {name} | {pages} | {bytes} | {given} |");
         if durability == Durability::Normal && !busy {
             usual = pages;

@@ -61,8 +61,6 @@ pub mod metrics;
 pub mod model;
 #[cfg(feature = "notify")]
 pub mod notify;
-#[doc(hidden)]
-pub mod planted;
 pub mod reactor;
 #[cfg(test)]
 #[path = "../tests/support/skip.rs"]

@@ -1,5 +1,5 @@
-//! Clocks that are set, boxes that sleep and boxes without a clock of their own: the real reactor, store and socket,
-//! with time handed in through the one seam where the daemon reads it.
+//! Clocks that are set, suspended machines and boards without an RTC: the real reactor, store and socket, with time
+//! injected at the one place where the daemon reads it.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
@@ -24,7 +24,7 @@ use firelink::store::{Filter, History, Lock, Store};
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Time that a test moves.
+/// Time under a test's control.
 struct Time {
     now: Now,
     armed: Deadlines,
@@ -32,34 +32,34 @@ struct Time {
     synchronized: bool,
 }
 
-/// One hand of it is the daemon's, the other the test's.
+/// A handle on the time, shared by the daemon and the test.
 #[derive(Clone)]
 struct Clock {
     time: Arc<Mutex<Time>>,
-    wall: Arc<Bell>,
-    elapsed: Arc<Bell>,
+    wall: Arc<Wakeup>,
+    elapsed: Arc<Wakeup>,
 }
 
-/// Readable once it was rung, like a timerfd.
-struct Bell {
-    ring: UnixStream,
-    heard: UnixStream,
+/// A descriptor that becomes readable, like a timerfd.
+struct Wakeup {
+    write: UnixStream,
+    read: UnixStream,
 }
 
-impl Bell {
-    fn new() -> Arc<Bell> {
-        let (ring, heard) = UnixStream::pair().unwrap();
-        ring.set_nonblocking(true).unwrap();
-        heard.set_nonblocking(true).unwrap();
-        Arc::new(Bell { ring, heard })
+impl Wakeup {
+    fn new() -> Arc<Wakeup> {
+        let (write, read) = UnixStream::pair().unwrap();
+        write.set_nonblocking(true).unwrap();
+        read.set_nonblocking(true).unwrap();
+        Arc::new(Wakeup { write, read })
     }
 
-    fn ring(&self) {
-        (&self.ring).write_all(b"!").unwrap();
+    fn wake(&self) {
+        (&self.write).write_all(b"!").unwrap();
     }
 
     fn take(&self) {
-        while matches!((&self.heard).read(&mut [0; 64]), Ok(1..)) {}
+        while matches!((&self.read).read(&mut [0; 64]), Ok(1..)) {}
     }
 }
 
@@ -69,8 +69,8 @@ impl Clock {
         let armed = Deadlines { wall: None, elapsed: None };
         Clock {
             time: Arc::new(Mutex::new(Time { now, armed, set: false, synchronized: false })),
-            wall: Bell::new(),
-            elapsed: Bell::new(),
+            wall: Wakeup::new(),
+            elapsed: Wakeup::new(),
         }
     }
 
@@ -78,28 +78,28 @@ impl Clock {
         self.time.lock().unwrap()
     }
 
-    fn ring(&self, time: &Time) {
+    fn wake(&self, time: &Time) {
         if time.set || time.armed.wall.is_some_and(|at| at <= time.now.wall) {
-            self.wall.ring();
+            self.wall.wake();
         }
         if time.armed.elapsed.is_some_and(|at| at <= time.now.elapsed) {
-            self.elapsed.ring();
+            self.elapsed.wake();
         }
     }
 
-    /// Time goes by; asleep or awake makes no difference to these two clocks.
+    /// Advances both clocks, which count suspended time too.
     fn pass(&self, by: Duration) {
         let mut time = self.time();
         time.now = Now { wall: time.now.wall + by, elapsed: time.now.elapsed + by };
-        self.ring(&time);
+        self.wake(&time);
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock.
     fn set(&self, wall: &str) {
         let mut time = self.time();
         time.now.wall = parse_rfc3339(wall).expect("an instant");
         time.set = true;
-        self.ring(&time);
+        self.wake(&time);
     }
 }
 
@@ -112,16 +112,16 @@ impl Clocks for Clock {
         let mut time = self.time();
         time.armed = deadlines;
         // Like a timerfd: a deadline in the past fires at once.
-        self.ring(&time);
+        self.wake(&time);
         Ok(())
     }
 
     fn wall_fd(&self) -> RawFd {
-        self.wall.heard.as_raw_fd()
+        self.wall.read.as_raw_fd()
     }
 
     fn elapsed_fd(&self) -> RawFd {
-        self.elapsed.heard.as_raw_fd()
+        self.elapsed.read.as_raw_fd()
     }
 
     fn take_wall(&mut self) -> std::io::Result<WallWake> {
@@ -154,7 +154,7 @@ impl Daemon {
         let path = socket.clone();
         let thread = std::thread::spawn(move || {
             let around = Surroundings { start_dir: dir.clone(), machine_seed: 1, uid: 65_534 };
-            let config = load_text(Path::new("f.yaml"), &config, &around).expect("a right configuration");
+            let config = load_text(Path::new("f.yaml"), &config, &around).expect("a valid configuration");
             let state_dir = dir.join("state");
             let lock = Lock::take(&state_dir).expect("the lock");
             let opened = Store::open(&state_dir, config.durability, "one boot".into()).expect("the store");
@@ -179,8 +179,8 @@ impl Daemon {
         stream.write_all(b"{\"v\":1,\"cmd\":\"events\"}\n").unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut daemon = Daemon { clock: clock.clone(), stream: BufReader::new(stream), thread };
-        // From here on it is heard.
-        daemon.heard();
+        // The subscription is in place once this returns.
+        daemon.events();
         daemon
     }
 
@@ -190,7 +190,7 @@ impl Daemon {
         serde_json::from_str(&line).expect("JSON")
     }
 
-    fn ask(&mut self, cmd: &str, heard: &mut Vec<String>) {
+    fn ask(&mut self, cmd: &str, events: &mut Vec<String>) {
         self.stream.get_mut().write_all(format!("{{\"v\":1,\"cmd\":\"{cmd}\"}}\n").as_bytes()).unwrap();
         loop {
             let line = self.line();
@@ -199,40 +199,39 @@ impl Daemon {
             }
             let word = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
             match (word("what").as_str(), word("state").as_str()) {
-                ("ended", state) => heard.push(format!("{} {state}", word("job"))),
-                ("missed", _) => heard.push(format!("{} missed", word("job"))),
+                ("ended", state) => events.push(format!("{} {state}", word("job"))),
+                ("missed", _) => events.push(format!("{} missed", word("job"))),
                 ("triggered" | "started", _) => {}
-                (other, _) => heard.push(other.to_owned()),
+                (other, _) => events.push(other.to_owned()),
             }
         }
     }
 
-    /// Everything that happened until now: the daemon has taken note of the clock and armed its timers for what comes
-    /// next. A peer may be answered before the turn that did so is over, and these jobs have no processes, so a few answers
-    /// later everything that followed is done.
-    fn heard(&mut self) -> Vec<String> {
-        let mut heard = Vec::new();
-        let mut settled = 0;
+    /// All events until now, read once the daemon has handled the clock and armed its next timers. A peer may be answered
+    /// before that turn ends, and these jobs have no processes, so all effects are done a few answers later.
+    fn events(&mut self) -> Vec<String> {
+        let mut events = Vec::new();
+        let mut idle_answers = 0;
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
-        while settled < 4 {
-            self.ask("status", &mut heard);
+        while idle_answers < 4 {
+            self.ask("status", &mut events);
             let time = self.clock.time();
             let due = time.armed.wall.is_some_and(|at| at <= time.now.wall)
                 || time.armed.elapsed.is_some_and(|at| at <= time.now.elapsed);
-            settled = if time.set || due { 0 } else { settled + 1 };
-            assert!(std::time::Instant::now() < deadline, "the daemon never comes to rest: {heard:?}");
+            idle_answers = if time.set || due { 0 } else { idle_answers + 1 };
+            assert!(std::time::Instant::now() < deadline, "the daemon does not become idle: {events:?}");
         }
-        heard
+        events
     }
 
     fn pass(&mut self, by: Duration) -> Vec<String> {
         self.clock.pass(by);
-        self.heard()
+        self.events()
     }
 
     fn set(&mut self, wall: &str) -> Vec<String> {
         self.clock.set(wall);
-        self.heard()
+        self.events()
     }
 
     fn stop(mut self) {
@@ -248,7 +247,7 @@ fn hourly(catch_up: &str) -> String {
 }
 
 #[test]
-fn a_clock_set_forward_past_deadlines_makes_no_burst_unless_it_is_asked_for() {
+fn a_clock_set_forward_past_deadlines_makes_no_burst_without_catch_up_all() {
     for (catch_up, expected) in [
         ("none", vec!["clock_set", "hourly missed"]),
         ("last", vec!["clock_set", "hourly missed", "hourly succeeded"]),
@@ -284,7 +283,7 @@ fn a_clock_set_back_fires_no_deadline_a_second_time() {
 }
 
 #[test]
-fn a_step_there_and_back_forgets_nothing_and_repeats_nothing() {
+fn a_step_forward_and_back_neither_loses_nor_repeats_a_deadline() {
     let dir = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(dir.path(), &hourly("none"), &Clock::at("2026-03-01T09:30:00Z"));
     // A year too far, and right again a second later.
@@ -296,22 +295,22 @@ fn a_step_there_and_back_forgets_nothing_and_repeats_nothing() {
 }
 
 #[test]
-fn a_board_without_a_clock_that_learns_the_time_starts_no_burst() {
+fn a_board_without_an_rtc_starts_no_burst_when_its_clock_is_set() {
     let dir = tempfile::tempdir().unwrap();
     let config = "timezone: UTC\njobs: [{ name: often, trigger: cron, schedule: \"*/5 * * * * *\" }]";
     let mut daemon = Daemon::start(dir.path(), config, &Clock::at("1970-01-01T00:00:07Z"));
     assert_eq!(daemon.pass(Duration::from_secs(3)), ["often succeeded"]);
-    // What is due within `grace` before the new time still runs, once: it is `forbid` for the others.
-    let heard = daemon.set("2026-03-01T09:30:02Z");
-    let ran = heard.iter().filter(|line| line.ends_with("succeeded")).count();
+    // Deadlines within `grace` before the new time still run, one of them: `forbid` skips the others.
+    let events = daemon.set("2026-03-01T09:30:02Z");
+    let ran = events.iter().filter(|line| line.ends_with("succeeded")).count();
     assert!(ran <= 12, "no more than a minute's worth: {ran}");
-    assert!(heard.contains(&"often missed".to_owned()), "{heard:?}");
+    assert!(events.contains(&"often missed".to_owned()), "{events:?}");
     assert_eq!(daemon.pass(Duration::from_secs(3)), ["often succeeded"]);
     daemon.stop();
 }
 
 #[test]
-fn what_a_job_misses_is_pruned_also_if_it_never_runs() {
+fn missed_deadlines_are_pruned_also_if_the_job_never_runs() {
     let dir = tempfile::tempdir().unwrap();
     let config = hourly("none").replace("hourly, trigger", "hourly, output: { keep_runs: 5 }, trigger");
     let mut daemon = Daemon::start(dir.path(), &config, &Clock::at("2026-03-01T09:30:00Z"));
@@ -327,7 +326,7 @@ fn what_a_job_misses_is_pruned_also_if_it_never_runs() {
 }
 
 #[test]
-fn the_state_is_tidied_between_two_deadlines_that_are_far_enough_from_each_other() {
+fn the_store_is_maintained_between_two_deadlines_that_are_far_enough_apart() {
     // Pages in the log of the database.
     let log = |dir: &Path| -> i64 {
         let conn = rusqlite::Connection::open(dir.join("state/state.db")).unwrap();
@@ -365,27 +364,27 @@ fn elapsed_deadlines_do_not_move_with_the_clock() {
 }
 
 #[test]
-fn after_a_sleep_an_interval_fires_once_and_a_missed_schedule_is_told() {
+fn after_a_suspend_an_interval_fires_once_and_a_missed_schedule_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let config = "timezone: UTC\njobs:\n  - { name: grid, trigger: { type: interval, every: 10s } }\n  - { name: hourly, trigger: cron, schedule: \"0 * * * *\" }";
     let mut daemon = Daemon::start(dir.path(), config, &Clock::at("2026-03-01T09:30:00Z"));
-    let mut heard = daemon.pass(8 * HOUR + Duration::from_secs(3));
-    heard.sort();
-    assert_eq!(heard, ["grid succeeded", "hourly missed"]);
+    let mut events = daemon.pass(8 * HOUR + Duration::from_secs(3));
+    events.sort();
+    assert_eq!(events, ["grid succeeded", "hourly missed"]);
     assert_eq!(daemon.pass(Duration::from_secs(6)), NOTHING, "the grid stays where it was");
     assert_eq!(daemon.pass(Duration::from_secs(1)), ["grid succeeded"]);
     daemon.stop();
 }
 
 #[test]
-fn nothing_fires_by_the_calendar_until_the_clock_is_synchronized() {
+fn no_wall_deadline_fires_until_the_clock_is_synchronized() {
     let dir = tempfile::tempdir().unwrap();
     let config = format!("wait_for_clock: 5m\n{}", hourly("last"));
     let clock = Clock::at("1970-01-01T00:59:00Z");
     let mut daemon = Daemon::start(dir.path(), &config, &clock);
     assert_eq!(daemon.pass(2 * MINUTE), NOTHING, "01:00 of a clock that nobody trusts");
     clock.time().synchronized = true;
-    // The first start knows of no deadline before it, so there is nothing to catch up with.
+    // A first start has no cursor, so there is nothing to catch up on.
     assert_eq!(daemon.set("2026-03-01T09:59:00Z"), ["clock_ready"]);
     assert_eq!(daemon.pass(MINUTE), ["hourly succeeded"]);
     daemon.stop();
@@ -400,7 +399,7 @@ fn nothing_fires_by_the_calendar_until_the_clock_is_synchronized() {
 }
 
 #[test]
-fn a_clock_that_is_never_synchronized_is_believed_when_the_wait_is_over() {
+fn a_clock_that_is_never_synchronized_is_trusted_when_the_wait_is_over() {
     let dir = tempfile::tempdir().unwrap();
     let config = format!("wait_for_clock: 5m\n{}", hourly("none"));
     let mut daemon = Daemon::start(dir.path(), &config, &Clock::at("2026-03-01T09:50:00Z"));
@@ -420,7 +419,7 @@ fn a_restart_in_the_same_second_fires_nothing_twice_and_one_after_the_deadline_f
     assert_eq!(daemon.pass(Duration::from_secs(1)), ["hourly succeeded"]);
     daemon.stop();
     let mut daemon = Daemon::start(dir.path(), &hourly("none"), &clock);
-    assert_eq!(daemon.heard(), NOTHING);
+    assert_eq!(daemon.events(), NOTHING);
     daemon.stop();
     // Off from 10:00:00 to 11:00:30: within `grace`.
     clock.pass(HOUR + Duration::from_secs(30));

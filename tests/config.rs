@@ -1,18 +1,18 @@
-//! Configurations that are wrong, each with what a person is told; and those of the examples, which are right.
+//! Wrong configurations with their diagnostics, and the examples, which are right.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 
-use firelink::config::{Refused, Report, Surroundings, load_text};
+use firelink::config::{Refused, Report, Surroundings, check_text, load_text};
 
 fn nobody() -> Surroundings {
     Surroundings { start_dir: "/nonexistent".into(), machine_seed: 1, uid: 65_534 }
 }
 
-/// What is said of a file: errors, or warnings if it loads.
+/// The diagnostics of a file: errors, or warnings if it loads.
 #[cfg(feature = "s3")]
-fn told(name: &str, text: &str) -> String {
+fn rendered(name: &str, text: &str) -> String {
     let diagnostics = match load_text(Path::new(name), text, &nobody()) {
         Ok(config) => config.warnings,
         Err(Refused(diagnostics)) => diagnostics,
@@ -33,9 +33,9 @@ fn cases() -> Vec<(String, String)> {
 }
 
 #[test]
-// Without S3 the sources of watches are refused by another sentence.
+// Without S3 the sources of watches are refused by another message.
 #[cfg(feature = "s3")]
-fn every_wrong_configuration_is_told_as_its_snapshot_says() {
+fn every_wrong_configuration_is_reported_as_in_its_snapshot() {
     let cases = cases();
     assert!(cases.len() > 60, "the folder of cases is there");
     let mut settings = insta::Settings::clone_current();
@@ -44,35 +44,35 @@ fn every_wrong_configuration_is_told_as_its_snapshot_says() {
     settings.set_omit_expression(true);
     settings.bind(|| {
         for (name, text) in cases.into_iter().filter(|(name, _)| is_for_this_build(name)) {
-            insta::assert_snapshot!(name.clone(), told(&format!("{name}.yaml"), &text));
+            insta::assert_snapshot!(name.clone(), rendered(&format!("{name}.yaml"), &text));
         }
     });
 }
 
 #[test]
-fn every_message_has_a_place_a_reason_and_a_way_out_and_none_holds_a_control_character() {
+fn every_diagnostic_has_a_place_a_message_and_a_help_without_control_characters() {
     for (name, text) in cases() {
         let Err(Refused(diagnostics)) = load_text(Path::new("f.yaml"), &text, &nobody()) else {
-            assert!(["warnings", "doubts", "notify-doubts"].contains(&&*name), "{name} should be refused");
+            assert!(["warnings", "lints", "notify-lints"].contains(&&*name), "{name} should be refused");
             continue;
         };
-        assert!(!diagnostics.is_empty(), "{name} is refused without a word");
+        assert!(!diagnostics.is_empty(), "{name} is refused without a diagnostic");
         let lines = text.lines().count().max(1);
         for one in &diagnostics {
-            assert!(!one.message.is_empty() && !one.help.is_empty(), "{name}: no reason or no way out: {one:?}");
+            assert!(!one.message.is_empty() && !one.help.is_empty(), "{name}: no message or no help: {one:?}");
             assert!((1..=lines + 1).contains(&one.line) && one.column >= 1, "{name}: {one:?}");
             assert!(!one.rendered.chars().any(|c| c.is_control() && c != '\n'), "{name}: {one:?}");
         }
         let mut places: Vec<(usize, usize)> = diagnostics.iter().map(|one| (one.line, one.column)).collect();
-        let told = places.clone();
+        let reported = places.clone();
         places.sort_unstable();
-        assert_eq!(told, places, "{name}: in the order of the file");
+        assert_eq!(reported, places, "{name}: in the order of the file");
         let report = Report::of(&Err(Refused(diagnostics)));
         assert!(!report.ok && report.jobs == 0 && !report.errors.is_empty());
     }
 }
 
-/// Without SQS what is about queues is refused by another sentence, and without `notify` what is about hooks.
+/// Without the cargo features `sqs` and `notify`, files about queues and webhooks are refused by other messages.
 #[cfg(feature = "s3")]
 fn is_for_this_build(name: &str) -> bool {
     (cfg!(feature = "sqs") || !name.contains("queue")) && (cfg!(feature = "notify") || !name.starts_with("notify"))
@@ -97,7 +97,7 @@ fn every_example_loads() {
 }
 
 #[test]
-fn what_others_may_change_or_read_is_doubted() {
+fn files_that_others_may_write_or_read_cause_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, mode: u32| {
@@ -109,22 +109,21 @@ fn what_others_may_change_or_read_is_doubted() {
     file("plain", 0o644);
     file("secret", 0o600);
     std::fs::create_dir(dir.path().join("folder")).unwrap();
-    let told = |line: &str, uid: u32| {
+    let warnings = |line: &str, uid: u32| {
         let here = Surroundings { start_dir: dir.path().into(), machine_seed: 1, uid };
         let config = load_text(Path::new("f"), &format!("jobs: [{{ name: a, trigger: manual, {line} }}]"), &here);
-        let warnings = config.expect("a right file").warnings;
-        let told: Vec<String> = warnings.iter().map(|warning| warning.message.clone()).collect();
-        told.join("\n").replace(&format!("{}/", dir.path().display()), "")
+        let messages: Vec<String> = config.expect("a right file").warnings.into_iter().map(|warning| warning.message).collect();
+        messages.join("\n").replace(&format!("{}/", dir.path().display()), "")
     };
-    assert_eq!(told("command: [./open]", 0), "everybody may write ./open, and it runs as root");
-    assert_eq!(told("executor: { type: sh, script: open }", 0), "everybody may write open, and it runs as root");
-    assert_eq!(told("command: [./open]", 1000), "");
-    assert_eq!(told("command: [./plain]", 1000), "./plain is not executable");
-    assert_eq!(told("executor: { type: sh, script: plain }", 0), "");
-    assert_eq!(told("executor: { type: sh, script: folder }", 0), "folder is not a file");
-    assert_eq!(told("env_file: secret", 0), "");
-    assert_eq!(told("env_file: plain", 0), "everybody may read plain, which is a place for secrets");
-    assert_eq!(told("env_file: none", 0), "none does not exist");
+    assert_eq!(warnings("command: [./open]", 0), "./open is writable by everybody, and runs as root");
+    assert_eq!(warnings("executor: { type: sh, script: open }", 0), "open is writable by everybody, and runs as root");
+    assert_eq!(warnings("command: [./open]", 1000), "");
+    assert_eq!(warnings("command: [./plain]", 1000), "./plain is not executable");
+    assert_eq!(warnings("executor: { type: sh, script: plain }", 0), "");
+    assert_eq!(warnings("executor: { type: sh, script: folder }", 0), "folder is not a file");
+    assert_eq!(warnings("env_file: secret", 0), "");
+    assert_eq!(warnings("env_file: plain", 0), "plain is readable by everybody, but a file for secrets");
+    assert_eq!(warnings("env_file: none", 0), "none does not exist");
 }
 
 #[test]
@@ -137,7 +136,7 @@ fn both_forms_of_a_trigger_mean_the_same() {
 }
 
 #[test]
-fn defaults_fill_in_what_a_job_does_not_say() {
+fn defaults_fill_in_absent_keys() {
     let text = "
 defaults: { timeout: 1h, env: { A: a, B: b }, output: { capture: none, keep_runs: 7 }, retry: 3, umask: 027 }
 jobs:
@@ -151,13 +150,13 @@ jobs:
     assert_eq!(vars(plain), ["A=a", "B=b"]);
     assert_eq!(vars(own), ["A=a", "B=own", "C=c"]);
     assert_eq!((plain.keep_runs, own.keep_runs, plain.exec.umask), (7, 7, Some(0o027)));
-    assert!(std::sync::Arc::ptr_eq(&plain.exec, &also.exec), "jobs that say the same share it");
+    assert!(std::sync::Arc::ptr_eq(&plain.exec, &also.exec), "equal specs are shared");
     let timeouts: Vec<u64> = config.rules.jobs.iter().map(|rules| rules.policy.timeout.unwrap().as_secs()).collect();
     assert_eq!(timeouts, [3600, 60, 3600]);
 }
 
 #[test]
-fn a_value_is_the_text_that_stands_there_whatever_yaml_calls_its_type() {
+fn a_value_is_its_text_whatever_its_type_in_yaml() {
     let text = "jobs: [{ name: 007, command: [echo, 1, 2.50, true, 0x1F, 1e3], env: { PORT: 8080, ON: yes, EMPTY: \"\" } }]";
     let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
     let job = &config.jobs[0];
@@ -178,6 +177,45 @@ jobs:
     let config = load_text(Path::new("f"), text, &nobody()).expect("a right file");
     assert_eq!(config.rules.jobs[1].policy.timeout, config.rules.jobs[0].policy.timeout);
     assert_eq!((&*config.jobs[0].name, &*config.jobs[1].name), ("a", "b"));
+}
+
+/// `firelink check` of a file, with the environment variable if there is a value: exit code, stdout and stderr.
+fn check(path: &Path, yaml: Option<&str>) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_firelink"));
+    command.arg("check").arg(path).env_remove("FIRELINK_YAML").envs(yaml.map(|value| ("FIRELINK_YAML", value)));
+    let output = command.output().unwrap();
+    // The times of the next firings.
+    let stdout = String::from_utf8(output.stdout).unwrap().replace(char::is_numeric, "0");
+    (output.status.code(), stdout, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn both_yaml_readers_load_a_file_to_the_same_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.yaml");
+    for text in [
+        "jobs:\n  - name: a\n    trigger: cron\n    schedule: \"0 18 * * *\"\n    command: [/bin/echo, 'b']\n",
+        "jobs:\n  - name: a\n    trigger: cron\n    schedul: x\n",
+        "jobs: [a\n",
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let usual = check(&file, None);
+        for value in ["", "fast", "full"] {
+            assert_eq!(check(&file, Some(value)), usual, "FIRELINK_YAML={value}");
+        }
+        assert!(!usual.2.contains("bug of firelink"), "{}", usual.2);
+    }
+}
+
+#[test]
+fn an_unknown_yaml_reader_is_an_error_that_names_the_known_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("f.yaml");
+    std::fs::write(&file, "jobs: []\n").unwrap();
+    let (code, stdout, stderr) = check(&file, Some("slow"));
+    assert_eq!((code, &*stdout), (Some(2), ""));
+    assert!(stderr.contains("invalid value `slow` for the environment variable `FIRELINK_YAML`"), "{stderr}");
+    assert!(stderr.contains("`fast` or `full`"), "{stderr}");
 }
 
 mod properties {
@@ -201,10 +239,12 @@ mod properties {
         #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
         #[test]
-        fn no_text_makes_the_reader_panic_and_no_refusal_is_silent(pieces in prop::collection::vec(piece(), 0..40)) {
+        fn no_text_makes_the_reader_panic_and_every_refusal_has_a_diagnostic(pieces in prop::collection::vec(piece(), 0..40)) {
             let text = pieces.concat();
-            if let Err(Refused(diagnostics)) = load_text(Path::new("f"), &text, &nobody()) {
-                prop_assert!(!diagnostics.is_empty(), "refused without a word: {text:?}");
+            if let Err(Refused(diagnostics)) = check_text(Path::new("f"), &text, &nobody()) {
+                prop_assert!(!diagnostics.is_empty(), "refused without a diagnostic: {text:?}");
+                let differ = diagnostics.iter().any(|one| one.message.contains("bug of firelink"));
+                prop_assert!(!differ, "the YAML readers disagree: {text:?}");
             }
         }
     }

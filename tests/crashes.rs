@@ -1,9 +1,9 @@
-//! SIGKILL at random moments, again and again, under load: schedules of each second, intervals, a graph, retries, files and
-//! objects that arrive; and then a look at what the history says and at what the children themselves wrote down.
+//! SIGKILL at random times, repeatedly, under load: a schedule each second, intervals, a graph, retries, files and objects that
+//! arrive. Then the history is compared with what the jobs' processes logged themselves.
 //!
-//! And the same with a disk that has no room for the state now and then, while jobs go on in memory.
+//! The same with a disk that is full for the state from time to time, while jobs continue in memory.
 //!
-//! `FIRELINK_STRESS_CRASHES=500` and `FIRELINK_STRESS_FULL=500` make that many rounds, `FIRELINK_SEED=n` replays the moments
+//! `FIRELINK_STRESS_CRASHES=500` and `FIRELINK_STRESS_FULL=500` make that many rounds, `FIRELINK_SEED=n` replays the times
 //! and the load.
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and says its seed")]
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use daemon::{PATIENCE, Place};
+use daemon::{Place, TEST_TIMEOUT};
 use firelink::store::JOURNAL;
 use serde_json::Value;
 
@@ -68,7 +68,7 @@ fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A daemon's directory, and whoever brings it work.
+/// A daemon's directory, and the threads that bring it work.
 struct Scene {
     config: String,
     place: Place,
@@ -90,7 +90,7 @@ impl Arrivals {
         Arrivals { random: Random(seed), files: 0, objects: 0 }
     }
 
-    /// For a random while of up to so many milliseconds; what arrives does so at any moment of it.
+    /// Brings files and objects at random times within a random time of up to so many milliseconds.
     fn go_on(&mut self, scene: &Scene, most_millis: u64) {
         let end = Instant::now() + Duration::from_millis(self.random.below(most_millis));
         for _ in 0..self.random.below(4) {
@@ -131,11 +131,11 @@ impl Scene {
         }
     }
 
-    /// In peace everything that is on its way comes to its end; then all of it is looked at.
+    /// Lets all runs end without load, and then checks the history.
     fn end(&self, daemon: daemon::Daemon<'_>, arrived: &Arrivals) {
         let (place, files, objects) = (&self.place, arrived.files, arrived.objects);
         let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let history = place.history(&[]);
             if events(&history, "files") >= files && events(&history, "objects") >= objects {
@@ -144,10 +144,10 @@ impl Scene {
             assert!(Instant::now() < deadline, "{files} files, {objects} objects: {}", daemon.status()["warnings"]);
             std::thread::sleep(Duration::from_millis(50));
         }
-        // A paused job would keep what is queued; one that is not due for long lets it run.
+        // Jobs are not paused, which would keep queued runs, but get a deadline far away.
         place.write("firelink.yaml", &calm(&self.config));
         place.prints(&["ctl", "reload"]);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
             assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
             std::thread::sleep(Duration::from_millis(50));
@@ -167,7 +167,7 @@ impl Scene {
 }
 
 #[test]
-fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_again() {
+fn no_run_is_lost_or_duplicated_by_a_daemon_that_is_killed_repeatedly() {
     let (scene, mut arrivals) = (Scene::new(CONFIG), Arrivals::new());
     let state = scene.place.state_dir().display().to_string();
     let journal = || std::fs::metadata(scene.place.state_dir().join(JOURNAL)).is_ok_and(|file| file.len() > 0);
@@ -181,11 +181,11 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_agai
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // The first things arrive while it starts.
+        // The first files and objects arrive while it starts.
         arrivals.go_on(&scene, 400);
-        // A machine with much else to do leaves a daemon no time to get busy in a round: then some have what time it takes.
+        // On a loaded machine no daemon may get busy within a round: further ones run until they have a journal.
         if round >= rounds {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + TEST_TIMEOUT);
             while !journal() && Instant::now() < deadline {
                 std::thread::yield_now();
             }
@@ -200,7 +200,7 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_that_is_killed_again_and_agai
     scene.end(scene.place.start(), &arrivals);
 }
 
-/// To this process a disk on which no file can grow past so many bytes.
+/// Limits the size of the process's files, which to SQLite is a full disk.
 fn room(pid: u32, bytes: u64) {
     let limit = nix::libc::rlimit { rlim_cur: bytes, rlim_max: nix::libc::RLIM_INFINITY };
     let pid = nix::libc::pid_t::try_from(pid).unwrap();
@@ -210,25 +210,25 @@ fn room(pid: u32, bytes: u64) {
 }
 
 #[test]
-fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_whose_disk_is_full_again_and_again() {
-    // What the jobs themselves write has room: this is about the state.
+fn no_run_is_lost_or_duplicated_by_a_daemon_whose_disk_is_full_repeatedly() {
+    // The jobs' own files are below the limit: this is about the state.
     let config = CONFIG.replace("'echo", "'ulimit -S -f unlimited; echo");
     let (scene, mut arrivals) = (Scene::new(&config), Arrivals::new());
     let daemon = scene.place.start();
     let mut reported = 0;
     let has_error = || !daemon.status()["state_error"].is_null();
     for _ in 0..number("FIRELINK_STRESS_FULL", 12) {
-        // None at all, or just as much as the log of the database had taken up before.
+        // No space at all, or as much as SQLite's WAL had before.
         room(daemon.pid(), arrivals.random.below(2) * 20_000 + 1);
         arrivals.go_on(&scene, 300);
         reported += usize::from(has_error());
         room(daemon.pid(), nix::libc::RLIM_INFINITY);
         arrivals.go_on(&scene, 200);
     }
-    // A busy machine may have given it no time to write while there was no room.
+    // On a loaded machine it may not have written anything while the disk was full.
     if reported == 0 {
         room(daemon.pid(), 1);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !has_error() {
             assert!(Instant::now() < deadline, "the full disk is never reported");
         }
@@ -240,7 +240,7 @@ fn no_run_is_lost_doubled_or_forgotten_by_a_daemon_whose_disk_is_full_again_and_
 struct Checked {
     /// Oldest first.
     runs: Vec<Value>,
-    /// How often each attempt of each run was begun, by the processes' own word.
+    /// The number of starts of each attempt of each run, as the processes logged them.
     ran: HashMap<(u64, u64), usize>,
 }
 
@@ -273,7 +273,7 @@ impl Checked {
         }
     }
 
-    /// None is left as a ghost, and one that succeeded has run.
+    /// No run stays active without a process, and each that succeeded has run.
     fn runs_ended(&self) {
         for run in &self.runs {
             let state = run["state"].as_str().unwrap();

@@ -33,7 +33,7 @@ struct Job {
     condition: Condition,
 }
 
-/// A graph, and how each of its jobs' runs go: the n-th run of a job always goes the same way.
+/// A graph, and the outcome of each run: the n-th run of a job always has the same one.
 #[derive(Debug)]
 struct Case {
     seed: u64,
@@ -62,8 +62,8 @@ impl Case {
         Case { seed, jobs: jobs.collect() }
     }
 
-    /// How long the n-th run of a job takes and whether it succeeds. No two take equally long, so that nothing ends at
-    /// one instant whose order the rules leave open.
+    /// How long the n-th run of a job takes and whether it succeeds. No two take equally long: the rules leave the order of
+    /// ends at one instant open.
     fn outcome(&self, job: usize, run: usize) -> (Duration, bool) {
         let mut random = Random(self.seed ^ ((job as u64 + 1) << 32) ^ ((run as u64 + 1) << 48));
         let nanos = random.next() % 3_600_000_000_000;
@@ -88,18 +88,18 @@ impl Case {
             let _ = writeln!(text, "  - {{ name: j{index}, depends_on: [{deps}], condition: {condition}, command: x }}");
         }
         let around = Surroundings { start_dir: "/".into(), machine_seed: 0, uid: 65_534 };
-        load_text(Path::new("f"), &text, &around).expect("a right configuration")
+        load_text(Path::new("f"), &text, &around).expect("a valid configuration")
     }
 }
 
 /// What happened to each job, in order: succeeded, failed or skipped.
-type Notice = BTreeMap<usize, Vec<&'static str>>;
+type Outcomes = BTreeMap<usize, Vec<&'static str>>;
 
 const FROM: &str = "2026-01-01T00:00:00Z";
 const TO: &str = "2026-01-06T00:00:00Z";
 
-fn by_engine(case: &Case) -> Notice {
-    let mut story = Notice::new();
+fn by_engine(case: &Case) -> Outcomes {
+    let mut outcomes = Outcomes::new();
     let mut begun: BTreeMap<usize, usize> = BTreeMap::new();
     let instant = |text| -> WallTime { parse_rfc3339(text).unwrap() };
     let attempt = |spawn: &firelink::engine::Spawn| {
@@ -111,25 +111,25 @@ fn by_engine(case: &Case) -> Notice {
     };
     let step = |step: Step| {
         if matches!(step.what, What::Ended | What::Skipped) {
-            story.entry(step.job.index()).or_default().push(step.state.as_str());
+            outcomes.entry(step.job.index()).or_default().push(step.state.as_str());
         }
         true
     };
     simulate(case.config().rules, instant(FROM), instant(TO), attempt, step).expect("no cycle");
-    story
+    outcomes
 }
 
-/// The rules in the plainest words there are: everything is looked at after each end, nothing is kept but how each
-/// dependency ended last since it was taken in.
+/// The rules in their simplest form: after each end all jobs are examined, and the only state is how each dependency ended
+/// last since that was consumed.
 struct Model<'c> {
     case: &'c Case,
     /// For each job and each of its dependencies: did its latest end succeed, if it has one that counts.
-    news: Vec<Vec<Option<bool>>>,
+    credits: Vec<Vec<Option<bool>>>,
     running: Vec<bool>,
     begun: Vec<usize>,
     /// Ends to come: (when, job, good).
     ends: BTreeSet<(Duration, usize, bool)>,
-    story: Notice,
+    outcomes: Outcomes,
 }
 
 impl Model<'_> {
@@ -137,43 +137,43 @@ impl Model<'_> {
         let (takes, good) = self.case.outcome(job, self.begun[job]);
         self.begun[job] += 1;
         self.running[job] = true;
-        self.news[job].fill(None);
+        self.credits[job].fill(None);
         self.ends.insert((at + takes, job, good));
     }
 
     fn satisfied(&self, job: usize) -> bool {
-        let news = &self.news[job];
+        let credits = &self.credits[job];
         match self.case.jobs[job].condition {
-            Condition::AllSuccess => news.iter().all(|news| *news == Some(true)),
-            Condition::AnySuccess => news.contains(&Some(true)),
-            Condition::AllDone => news.iter().all(Option::is_some),
-            Condition::AnyFailure => news.contains(&Some(false)),
+            Condition::AllSuccess => credits.iter().all(|end| *end == Some(true)),
+            Condition::AnySuccess => credits.contains(&Some(true)),
+            Condition::AllDone => credits.iter().all(Option::is_some),
+            Condition::AnyFailure => credits.contains(&Some(false)),
         }
     }
 
     fn ended(&mut self, at: Duration, job: usize, good: bool) {
         self.running[job] = false;
-        self.story.entry(job).or_default().push(if good { "succeeded" } else { "failed" });
-        // The news travels; who is skipped because of it has ended too, and not well.
-        let mut news = VecDeque::from([(job, good)]);
+        self.outcomes.entry(job).or_default().push(if good { "succeeded" } else { "failed" });
+        // The end propagates; a job that it skips has ended too, without success.
+        let mut wave = VecDeque::from([(job, good)]);
         let mut skipped = BTreeSet::new();
-        while let Some((upstream, good)) = news.pop_front() {
+        while let Some((upstream, good)) = wave.pop_front() {
             for job in 0..self.case.jobs.len() {
                 let Some(slot) = self.case.jobs[job].deps.iter().position(|dep| *dep == upstream) else { continue };
-                self.news[job][slot] = Some(good);
-                let all = self.news[job].iter().all(Option::is_some);
-                let hopeless = match self.case.jobs[job].condition {
+                self.credits[job][slot] = Some(good);
+                let all = self.credits[job].iter().all(Option::is_some);
+                let closed = match self.case.jobs[job].condition {
                     Condition::AllSuccess => !good,
-                    Condition::AnySuccess => all && !self.news[job].contains(&Some(true)),
-                    Condition::AnyFailure => all && !self.news[job].contains(&Some(false)),
+                    Condition::AnySuccess => all && !self.credits[job].contains(&Some(true)),
+                    Condition::AnyFailure => all && !self.credits[job].contains(&Some(false)),
                     Condition::AllDone => false,
                 };
-                if hopeless && skipped.insert(job) {
+                if closed && skipped.insert(job) {
                     if self.case.jobs[job].condition != Condition::AllSuccess {
-                        self.news[job].fill(None);
+                        self.credits[job].fill(None);
                     }
-                    self.story.entry(job).or_default().push("skipped");
-                    news.push_back((job, false));
+                    self.outcomes.entry(job).or_default().push("skipped");
+                    wave.push_back((job, false));
                 }
             }
         }
@@ -185,15 +185,15 @@ impl Model<'_> {
     }
 }
 
-fn by_model(case: &Case) -> Notice {
+fn by_model(case: &Case) -> Outcomes {
     let count = case.jobs.len();
     let mut model = Model {
         case,
-        news: case.jobs.iter().map(|job| vec![None; job.deps.len()]).collect(),
+        credits: case.jobs.iter().map(|job| vec![None; job.deps.len()]).collect(),
         running: vec![false; count],
         begun: vec![0; count],
         ends: BTreeSet::new(),
-        story: Notice::new(),
+        outcomes: Outcomes::new(),
     };
     let days = 5;
     let mut fires: BTreeSet<(Duration, usize)> = (0..days)
@@ -207,26 +207,26 @@ fn by_model(case: &Case) -> Notice {
             (Some((at, job, good)), fire) if fire.is_none_or(|(fire, _)| at <= fire) => {
                 model.ends.pop_first();
                 if at >= Duration::from_secs(days * 86_400) {
-                    return model.story;
+                    return model.outcomes;
                 }
                 model.ended(at, job, good);
             }
             (_, Some((at, job))) => {
                 fires.pop_first();
                 if model.running[job] {
-                    // `forbid`, the default of cron: it says nothing about the job.
-                    model.story.entry(job).or_default().push("skipped");
+                    // `forbid`, the default of cron: no end of the job for its dependents.
+                    model.outcomes.entry(job).or_default().push("skipped");
                 } else {
                     model.start(at, job);
                 }
             }
-            _ => return model.story,
+            _ => return model.outcomes,
         }
     }
 }
 
 #[test]
-fn what_runs_and_what_is_skipped_is_what_the_rules_say() {
+fn the_engine_runs_and_skips_what_the_model_does() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds = match number("FIRELINK_SEED") {
         Some(seed) => seed..=seed,
@@ -241,7 +241,7 @@ fn what_runs_and_what_is_skipped_is_what_the_rules_say() {
         skipped += states.clone().filter(|state| **state == "skipped").count();
         ran += states.filter(|state| **state != "skipped").count();
     }
-    // A test that compares nothing with nothing would pass, too.
+    // Two empty histories would be equal, too.
     assert!(ran > skipped / 10 && skipped > 0, "{ran} ran, {skipped} were skipped");
 }
 
@@ -258,7 +258,7 @@ fn a_chain_of_a_thousand_and_a_fan_of_ten_thousand_run_to_their_ends() {
         let _ = writeln!(text, "  - {{ name: {name}, depends_on: [root], command: x }}");
     }
     let _ = writeln!(text, "  - {{ name: end, depends_on: [c999, {}] }}", fan.join(", "));
-    let config = load_text(Path::new("f"), &text, &around).expect("a right configuration");
+    let config = load_text(Path::new("f"), &text, &around).expect("a valid configuration");
     let last = config.jobs.len() - 1;
     let mut ends = vec![0; config.jobs.len()];
     let (mut alive, mut most) = (0_u32, 0);

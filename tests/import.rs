@@ -141,13 +141,13 @@ fn input_after_a_percent_sign_reaches_the_command_as_cron_would_send_it() {
 }
 
 #[test]
-fn what_would_be_larger_than_a_configuration_may_be_is_refused() {
+fn a_crontab_that_would_become_too_large_a_configuration_is_refused() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, "a\n".repeat(380_000).as_bytes()).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_firelink")).arg("import").arg(file.path()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && output.stdout.is_empty());
-    assert!(told.contains("would make a configuration of") && told.contains("16MiB are read: split it"), "{told}");
+    assert!(stderr.contains("would become a configuration of 17MiB, the limit is 16MiB: split it"), "{stderr}");
 }
 
 /// A field of a crontab, mostly right.

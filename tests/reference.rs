@@ -1,6 +1,6 @@
-//! What is told of keys and commands: the schema against files, and the written references against what they are made of.
+//! The references of keys and commands: the schema against files, and generated files against their sources.
 //!
-//! `FIRELINK_UPDATE=1 cargo test --test reference` writes docs/configuration.md, the man pages and the completions anew.
+//! `FIRELINK_UPDATE=1 cargo test --test reference` regenerates docs/configuration.md, the man pages and the completions.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 
@@ -31,7 +31,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Compares a file of the repository with what it should be, or writes it if that was asked for.
+/// Compares a file of the repository with its generated content, or writes it with `FIRELINK_UPDATE`.
 fn assert_current(path: &str, text: &str) {
     let full = root().join(path);
     if std::env::var_os("FIRELINK_UPDATE").is_some() {
@@ -44,7 +44,7 @@ fn assert_current(path: &str, text: &str) {
     let line = differs.unwrap_or_else(|| written.lines().count().min(text.lines().count())) + 1;
     assert!(
         written == text,
-        "{path} is out of date from line {line} on; FIRELINK_UPDATE=1 cargo test --test reference writes it anew"
+        "{path} is out of date from line {line} on; FIRELINK_UPDATE=1 cargo test --test reference regenerates it"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The state through its public face, on real files.
+//! The store through its public API, on real files.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test may panic like the tests themselves")]
 
@@ -10,12 +10,12 @@ mod disk;
 mod history;
 #[path = "store/journal.rs"]
 mod journal;
+#[path = "store/maintenance.rs"]
+mod maintenance;
 #[path = "store/model.rs"]
 mod model;
 #[path = "support/own_process.rs"]
 mod own_process;
-#[path = "store/rest.rs"]
-mod rest;
 #[path = "store/seen.rs"]
 mod seen;
 #[path = "store/support.rs"]

@@ -1,13 +1,13 @@
-//! The state on a disk that refuses and on a machine whose power is cut: at SQLite's own seam to the disk, where each write
-//! and each sync is seen, refused, forgotten or torn.
+//! The store with I/O errors and power cuts, injected at SQLite's interface to the file system (its VFS): each write and each
+//! fsync can fail, be lost or be torn.
 //!
 //! `FIRELINK_STRESS_CUTS=1` cuts the power after each single step instead of a choice of them.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
 #![expect(unsafe_code, reason = "a VFS of SQLite is a table of C functions")]
 
-#[path = "store_faults/folds.rs"]
-mod folds;
+#[path = "store_faults/compaction.rs"]
+mod compaction;
 #[path = "store_faults/story.rs"]
 mod story;
 #[path = "store_faults/vfs.rs"]
@@ -22,7 +22,7 @@ use firelink::store::{DATABASE, Store};
 use story::{Found, begin, tell};
 use vfs::{Fault, Op};
 
-/// What a power cut leaves of bytes that were written but not synced; the smallest unit in which a disk writes.
+/// The smallest unit that a disk writes: a power cut leaves whole sectors of bytes that were not synced.
 const SECTOR: usize = 512;
 
 /// What one file is, and what is on its way to it.
@@ -59,7 +59,7 @@ impl Disk {
 /// What becomes of what was not synced.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
-    /// It all reaches the disk.
+    /// All of it reaches the disk.
     Nothing,
     /// None of it does.
     Everything,
@@ -108,7 +108,7 @@ impl Disks {
         }
     }
 
-    /// The state as it is found when the power is back: in a directory of its own, without what only memory held.
+    /// The files as they are after a power cut, in a directory of its own.
     fn after_a_cut(&self, loss: Loss) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (path, disk) in self.0.iter().filter(|(path, _)| !path.to_string_lossy().ends_with("-shm")) {
@@ -122,23 +122,23 @@ impl Disks {
 
 /// Whether a story's store is left to itself between two commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rests {
-    /// As on a box with little to do.
+enum Idle {
+    /// As on an idle machine.
     Often,
-    /// As on one that never rests, so that checkpoints come within commits.
+    /// As under constant load, where checkpoints are made in commits.
     Never,
 }
 
-impl Rests {
+impl Idle {
     fn after_a_commit(self, store: &mut Store) {
-        if self == Rests::Often {
+        if self == Idle::Often {
             store.idle_maintenance(Duration::MAX);
         }
     }
 }
 
-/// Tells a story to its end; returns what was done to the disk.
-fn told(durability: Durability, commits: usize, rests: Rests) -> Vec<Op> {
+/// Writes all commits of a story; returns the operations on the files.
+fn operations(durability: Durability, commits: usize, idle: Idle) -> Vec<Op> {
     let dir = tempfile::tempdir().unwrap();
     vfs::record();
     let mut store = begin(dir.path(), durability);
@@ -147,9 +147,9 @@ fn told(durability: Durability, commits: usize, rests: Rests) -> Vec<Op> {
         let (changes, watches) = tell(step);
         store.commit(changes, watches).unwrap();
         vfs::acknowledge(step + 1);
-        rests.after_a_commit(&mut store);
+        idle.after_a_commit(&mut store);
     }
-    // Closing it would make one more checkpoint.
+    // Closing it would make another checkpoint.
     let ops = vfs::recorded();
     drop(store);
     assert!(
@@ -160,8 +160,8 @@ fn told(durability: Durability, commits: usize, rests: Rests) -> Vec<Op> {
 }
 
 /// Cuts the power at many places of a story and looks at what is left.
-fn cut(durability: Durability, rests: Rests, check: impl Fn(usize, Option<usize>, &str)) -> usize {
-    let ops = told(durability, if rests == Rests::Often { 420 } else { 900 }, rests);
+fn cut(durability: Durability, idle: Idle, check: impl Fn(usize, Option<usize>, &str)) -> usize {
+    let ops = operations(durability, if idle == Idle::Often { 420 } else { 900 }, idle);
     let each = std::env::var_os("FIRELINK_STRESS_CUTS").is_some();
     let mut seed = 1;
     let (mut disks, mut acknowledged, mut cuts) = (Disks::default(), None, 0);
@@ -170,15 +170,15 @@ fn cut(durability: Durability, rests: Rests, check: impl Fn(usize, Option<usize>
         if let Op::Acknowledged(commits) = op {
             acknowledged = Some(*commits);
         }
-        // Before anything is acknowledged there is nothing to lose; around a sync most is decided.
+        // Before a commit is acknowledged there is nothing to lose; the operations around a sync matter most.
         let next_syncs = matches!(ops.get(index + 1), Some(Op::Sync { .. }));
-        let rare = if rests == Rests::Often { 12 } else { 48 } * if next_syncs { 1 } else { 5 };
+        let rare = if idle == Idle::Often { 12 } else { 48 } * if next_syncs { 1 } else { 5 };
         let Some(acknowledged) = acknowledged.filter(|_| each || random(&mut seed).is_multiple_of(rare)) else { continue };
         for loss in [Loss::Nothing, Loss::Everything, Loss::Some(random(&mut seed)), Loss::Some(random(&mut seed))] {
             let dir = disks.after_a_cut(loss);
-            let told = format!("cut after step {index} ({op:.60?}), loss {loss:?}, {acknowledged} acknowledged");
-            let found = std::panic::catch_unwind(|| Found::of(dir.path())).unwrap_or_else(|_| panic!("{told}"));
-            check(acknowledged, found.commits(), &told);
+            let context = format!("cut after step {index} ({op:.60?}), loss {loss:?}, {acknowledged} acknowledged");
+            let found = std::panic::catch_unwind(|| Found::of(dir.path())).unwrap_or_else(|_| panic!("{context}"));
+            check(acknowledged, found.commits(), &context);
             cuts += 1;
         }
     }
@@ -186,38 +186,38 @@ fn cut(durability: Durability, rests: Rests, check: impl Fn(usize, Option<usize>
 }
 
 #[test]
-fn with_durability_full_a_power_cut_takes_nothing_that_was_acknowledged_and_leaves_nothing_by_half() {
+fn with_durability_full_a_power_cut_loses_no_acknowledged_commit_and_leaves_no_partial_one() {
     vfs::install();
-    for rests in [Rests::Often, Rests::Never] {
-        let cuts = cut(Durability::Full, rests, |acknowledged, found, told| {
-            // The commit that was on its way may have arrived.
-            assert!(found.is_some_and(|found| found == acknowledged || found == acknowledged + 1), "{found:?} found: {told}");
+    for idle in [Idle::Often, Idle::Never] {
+        let cuts = cut(Durability::Full, idle, |acknowledged, found, context| {
+            // The commit that was in progress may be complete.
+            assert!(found.is_some_and(|found| found == acknowledged || found == acknowledged + 1), "{found:?} found: {context}");
         });
         assert!(cuts > 100, "{cuts}");
     }
 }
 
 #[test]
-fn with_durability_normal_a_power_cut_takes_the_last_commits_at_most_and_leaves_nothing_by_half() {
+fn with_durability_normal_a_power_cut_loses_the_last_commits_at_most_and_leaves_no_partial_one() {
     vfs::install();
-    for rests in [Rests::Often, Rests::Never] {
-        let cuts = cut(Durability::Normal, rests, |acknowledged, found, told| {
-            assert!(found.is_some_and(|found| found <= acknowledged + 1), "{found:?} found: {told}");
+    for idle in [Idle::Often, Idle::Never] {
+        let cuts = cut(Durability::Normal, idle, |acknowledged, found, context| {
+            assert!(found.is_some_and(|found| found <= acknowledged + 1), "{found:?} found: {context}");
         });
         assert!(cuts > 100, "{cuts}");
     }
 }
 
-/// A disk that refuses a while and then is well again, at many places of a story.
-fn refused(fault: Fault, durability: Durability) {
-    /// The disk is well for the first ones, after which a rest is soon worth it.
+/// Writes a story on a disk that fails for a while, at many places in turn.
+fn with_fault(fault: Fault, durability: Durability) {
+    /// Commits before the first fault, so that idle maintenance has something to do soon.
     const WELL: usize = 180;
     const COMMITS: usize = 250;
     vfs::install();
     let mut places = 0;
-    let mut rested = false;
+    let mut hit_idle = false;
     let mut seed = 7;
-    // Writes are many; syncs are one a commit.
+    // A commit has many writes and one fsync.
     let stride = if fault == Fault::Sync { 2 } else { 23 };
     for skip in (0..).map(|place| place * stride) {
         let dir = tempfile::tempdir().unwrap();
@@ -231,12 +231,12 @@ fn refused(fault: Fault, durability: Durability) {
         let mut troubled = 0;
         for step in WELL..COMMITS {
             let (changes, watches) = tell(step);
-            let refused = store.commit(changes, watches).is_err();
-            assert_eq!(refused, store.trouble().is_some(), "what was refused is told");
-            troubled += usize::from(refused);
+            let failed = store.commit(changes, watches).is_err();
+            assert_eq!(failed, store.trouble().is_some(), "a failed commit is reported");
+            troubled += usize::from(failed);
             let before = vfs::refusals();
             store.idle_maintenance(Duration::MAX);
-            rested |= vfs::refusals() > before;
+            hit_idle |= vfs::refusals() > before;
         }
         let refusals = vfs::heal();
         catch_up(&mut store);
@@ -246,40 +246,40 @@ fn refused(fault: Fault, durability: Durability) {
             break;
         }
         places += 1;
-        // A checkpoint or a fold that is refused costs nothing; a commit that is refused is told.
+        // A failed checkpoint or compaction is harmless; a failed commit is reported.
         assert!(troubled <= refusals + 1, "{troubled} troubled commits of {refusals} refusals");
     }
     assert!(places > 0, "{fault:?} was never met");
-    assert!(rested, "{fault:?} was never met by a rest");
+    assert!(hit_idle, "{fault:?} never hit idle maintenance");
 }
 
 fn catch_up(store: &mut Store) {
-    store.commit(Vec::new(), Vec::new()).expect("the disk is well again");
+    store.commit(Vec::new(), Vec::new()).expect("the fault is over");
     assert_eq!(store.trouble(), None);
 }
 
 #[test]
-fn a_full_disk_costs_nothing_once_there_is_room_again() {
-    refused(Fault::NoSpace, Durability::Normal);
+fn nothing_is_lost_by_a_full_disk_once_there_is_space_again() {
+    with_fault(Fault::NoSpace, Durability::Normal);
 }
 
 #[test]
-fn a_disk_that_errs_costs_nothing_once_it_is_well_again() {
-    refused(Fault::Io, Durability::Full);
+fn nothing_is_lost_by_io_errors_once_they_are_over() {
+    with_fault(Fault::Io, Durability::Full);
 }
 
 #[test]
-fn a_write_that_the_disk_takes_by_half_costs_nothing() {
-    refused(Fault::Short, Durability::Normal);
+fn nothing_is_lost_by_a_short_write() {
+    with_fault(Fault::Short, Durability::Normal);
 }
 
 #[test]
-fn a_sync_that_fails_costs_nothing_once_it_works_again() {
-    refused(Fault::Sync, Durability::Full);
+fn nothing_is_lost_by_failing_fsyncs_once_they_are_over() {
+    with_fault(Fault::Sync, Durability::Full);
 }
 
 #[test]
-fn a_disk_that_refuses_in_the_middle_of_anything_and_then_has_its_power_cut_keeps_what_it_acknowledged() {
+fn acknowledged_commits_survive_io_errors_followed_by_a_power_cut() {
     vfs::install();
     let mut met = BTreeSet::new();
     for round in 0..60_u64 {
@@ -320,7 +320,7 @@ fn drop_without_closing(store: Store) {
 }
 
 #[test]
-fn a_disk_that_refuses_from_the_start_is_told_and_leaves_no_half_a_database() {
+fn io_errors_during_creation_are_reported_and_leave_no_partial_database() {
     vfs::install();
     for (fault, durability) in
         [(Fault::NoSpace, Durability::Normal), (Fault::Io, Durability::Full), (Fault::Sync, Durability::Full)]

@@ -190,7 +190,7 @@ def apscheduler(folder, jobs):
 
 
 def daemons():
-    """The schedulers that are here, firelink first; those with seconds in their schedules are told apart."""
+    """The installed schedulers, firelink first; those with seconds in their schedules are marked."""
     here = {'firelink': firelink}
     if os.path.exists('/usr/sbin/cron') and os.geteuid() == 0:
         here['Debian cron'] = debian_cron

@@ -39,7 +39,7 @@ def tables(result):
     return '\n'.join(out)
 
 
-# What is told first, by whom it is told of.
+# The order of the rows.
 SUMMARY = [
     ('footprint', 'rss 10', 'memory (RSS) with 10 jobs, kB'),
     ('footprint', 'rss 10000', 'with 10,000 jobs, kB'),

@@ -29,7 +29,7 @@ if [ ! -e "$work/venv/ok" ] && [ -z "${NO_INSTALL:-}" ]; then
 fi
 cc -O2 -static -o "$work/floor" benches/peers/floor.c
 [ -n "${FIRELINK:-}" ] || cargo build --release
-# Pages of a program that was only just written count as dirty memory of whoever runs it.
+# Pages of a program that was just written count as dirty memory of its process.
 sync
 PEERS_DIR=$work python3 benches/peers/measure.py "$work/result.json" "$@"
 python3 benches/peers/report.py "$work/result.json" docs/figures.md README.md docs/peers.svg

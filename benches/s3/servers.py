@@ -100,7 +100,7 @@ class Listing(http.server.BaseHTTPRequestHandler):
             )
         xml.append("</ListBucketResult>")
         body = "".join(xml).encode()
-        # Noted before it is sent: whoever has the answer finds it noted.
+        # Counted before it is sent, so that a client with the answer finds it counted.
         note_page(asked, query, body)
         head = f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
         self.wfile.write(head.encode() + body)

@@ -1,4 +1,4 @@
-//! Where a bench's figures go: to whoever runs it, and with `-- --write` between its markers in `docs/figures.md`.
+//! The output of a bench's figures: to stdout, and with `-- --write` between its markers in `docs/figures.md`.
 
 use std::path::Path;
 

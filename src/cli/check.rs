@@ -1,4 +1,4 @@
-//! `firelink check`: is the configuration right, and what will it do?
+//! `firelink check`: the diagnostics of a configuration and its next firings, or a check of the state.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ pub struct Args {
     /// the configuration, a YAML file
     #[argh(positional)]
     config: Option<PathBuf>,
-    /// check the database in the state directory: the configuration's, that of --state-dir, or the default place
+    /// check the database in the state directory: that of --state-dir, of the configuration, or the default
     #[argh(switch)]
     state: bool,
-    /// where the state is kept, for --state
+    /// the state directory, for --state
     #[argh(option)]
     state_dir: Option<PathBuf>,
     /// text (default) or json
@@ -48,15 +48,15 @@ fn check_config(path: &Path, format: Format, surroundings: &Surroundings) -> Don
         return if report.ok { Ok(()) } else { Err(Failure::silent(2)) };
     }
     let config = check(path, surroundings)?;
-    print(&render(&config, super::next::now()))
+    print(&render(&config, super::clock::now()))
 }
 
-/// The answer about a state, for programs.
+/// The result of `--state`, as JSON.
 #[derive(Debug, Serialize)]
 struct StateReport {
     ok: bool,
     state_dir: String,
-    /// What is wrong with it.
+    /// The faults that were found.
     errors: Vec<String>,
 }
 
@@ -71,11 +71,11 @@ fn check_state(args: &Args, surroundings: &Surroundings) -> Done {
     let report = StateReport { ok: faults.is_empty(), state_dir: dir.display().to_string(), errors: faults };
     match args.format {
         Format::Json => print_json(&report)?,
-        Format::Text if report.ok => print(&format!("{}: the state is sound\n", report.state_dir))?,
+        Format::Text if report.ok => print(&format!("{}: the state is intact\n", report.state_dir))?,
         Format::Text => {
-            let told: String = report.errors.iter().map(|fault| format!("  {fault}\n")).collect();
-            let what_now = "stop the daemon and start it again: a database that is damaged is set aside, and a fresh one begun";
-            print(&format!("{}: the state is damaged\n{told}{what_now}\n", report.state_dir))?;
+            let faults: String = report.errors.iter().map(|fault| format!("  {fault}\n")).collect();
+            let next_step = "restart the daemon: it moves a damaged database aside and starts with an empty one";
+            print(&format!("{}: the state is damaged\n{faults}{next_step}\n", report.state_dir))?;
         }
     }
     if report.ok { Ok(()) } else { Err(Failure::silent(1)) }

@@ -1,4 +1,4 @@
-//! `firelink history`: past runs, with or without a daemon.
+//! `firelink history`: past runs, from the database, with or without a daemon.
 
 use std::fmt::Write as _;
 use std::io::{Read, Seek, SeekFrom};
@@ -19,56 +19,56 @@ use crate::store::{AttemptView, Filter, History, StoreError};
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "history")]
 pub struct Args {
-    /// of this job only
+    /// runs of this job only
     #[argh(option)]
     job: Option<String>,
-    /// in this state only: pending, running, succeeded, failed, timed_out, cancelled, skipped, lost or missed
+    /// runs in this state only: pending, running, succeeded, failed, timed_out, cancelled, skipped, lost or missed
     #[argh(option, from_str_fn(parse_state))]
     state: Option<StateWord>,
-    /// due then or later: an instant in RFC 3339, or how long ago, like 2h
+    /// runs due at this time or later: RFC 3339, or how long ago, like 2h
     #[argh(option, from_str_fn(parse_instant))]
     since: Option<WallTime>,
-    /// due before then: an instant in RFC 3339, or how long ago, like 2h
+    /// runs due before this time: RFC 3339, or how long ago, like 2h
     #[argh(option, from_str_fn(parse_instant))]
     until: Option<WallTime>,
-    /// at most this many; 20 if not given
+    /// the number of runs at most (default 20)
     #[argh(option, default = "20")]
     limit: usize,
-    /// this run alone, with its attempts and the end of its output
+    /// only this run, with its attempts and the end of its output
     #[argh(option)]
     run: Option<u64>,
-    /// how many lines of the output --run shows; 10 if not given
+    /// how many lines of the output --run shows (default 10)
     #[argh(option)]
     tail: Option<usize>,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// where the state is kept, if not in the default place
+    /// the state directory, instead of the default
     #[argh(option)]
     state_dir: Option<PathBuf>,
-    /// the configuration, for its state_dir and its time zone
+    /// a configuration, for its state_dir and its time zone
     #[argh(option)]
     config: Option<PathBuf>,
 }
 
-/// Lines of a run's output that are shown if nobody says how many.
+/// The default of `--tail`, in lines.
 const TAIL: usize = 10;
 
-/// The end of a log in which its last lines are looked for.
+/// How much of the end of a log is searched for its last lines.
 const TAIL_BYTES: u64 = 256 * 1024;
 
 fn parse_state(word: &str) -> Result<StateWord, String> {
     StateWord::from_word(word).ok_or_else(|| {
         let words: Vec<&str> = StateWord::ALL.iter().map(|state| state.as_str()).collect();
-        format!("`{word}` is not a state; write one of {}", words.join(", "))
+        format!("invalid state `{word}`: expected one of {}", words.join(", "))
     })
 }
 
 fn parse_instant(text: &str) -> Result<WallTime, String> {
     match (parse_rfc3339(text), parse_duration(text)) {
         (Ok(at), _) => Ok(at),
-        (_, Ok(ago)) => Ok(super::next::now() - ago),
-        _ => Err(format!("`{text}` is neither an instant like 2026-11-23T18:00:00+01:00 nor a duration like 90m or 2d")),
+        (_, Ok(ago)) => Ok(super::clock::now() - ago),
+        _ => Err(format!("invalid time `{text}`: expected one like 2026-11-23T18:00:00+01:00, or a duration like 90m or 2d")),
     }
 }
 
@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> Done {
     let dir = state_dir(args.state_dir.as_deref(), config.as_ref())?;
     let Some(history) = History::open(&dir).map_err(failed)? else {
         return Err(Failure::failed(format!(
-            "there is no state in {}; name the daemon's with --state-dir (its log says where it is)",
+            "there is no state in {}; name the daemon's state directory with --state-dir; it is in the first line of the daemon's log",
             dir.display()
         )));
     };
@@ -132,12 +132,12 @@ pub(super) fn run(args: &Args) -> Done {
     }
 }
 
-/// A run with what the list leaves out.
+/// A run with its attempts and output.
 #[derive(Debug, Serialize)]
-struct Whole {
+struct RunDetails {
     #[serde(flatten)]
     run: RunView,
-    /// Those that failed and were followed by another.
+    /// Those that failed and were retried.
     attempts: Vec<AttemptView>,
     /// The last lines of its output.
     output: Vec<String>,
@@ -145,7 +145,7 @@ struct Whole {
 
 fn show_one(args: &Args, history: &History, id: RunId, zone: Zone, dir: &Path) -> Done {
     let Some(row) = history.run(id).map_err(failed)? else {
-        return Err(Failure::failed(format!("there is no run {id} in {}, or it is there no more", dir.display())));
+        return Err(Failure::failed(format!("there is no run {id} in {}, or it has been pruned", dir.display())));
     };
     let run = row.view(history.job_name(row.job_row), zone, dir);
     let attempts = history.attempts(id).map_err(failed)?.into_iter().map(|row| row.view(zone)).collect();
@@ -154,14 +154,14 @@ fn show_one(args: &Args, history: &History, id: RunId, zone: Zone, dir: &Path) -
             .map_err(|error| Failure::failed(format!("can't read {path}: {error}")))?,
         None => Vec::new(),
     };
-    let whole = Whole { run, attempts, output };
+    let details = RunDetails { run, attempts, output };
     match args.format {
-        Format::Json => print_json(&whole),
-        Format::Text => print(&whole.render()),
+        Format::Json => print_json(&details),
+        Format::Text => print(&details.render()),
     }
 }
 
-impl Whole {
+impl RunDetails {
     fn render(&self) -> String {
         let run = &self.run;
         let mut text = format!("{}\n\n", run_line(run));
@@ -176,8 +176,8 @@ impl Whole {
         line("event", run.event.as_ref().map(ToString::to_string).as_deref());
         line("log", run.log.as_deref());
         for attempt in &self.attempts {
-            let told = |text: &Option<String>| text.clone().unwrap_or_default();
-            let _ = writeln!(text, "attempt {} ended {}: {}", attempt.attempt, told(&attempt.ended_at), told(&attempt.reason));
+            let shown = |text: &Option<String>| text.clone().unwrap_or_default();
+            let _ = writeln!(text, "attempt {} ended {}: {}", attempt.attempt, shown(&attempt.ended_at), shown(&attempt.reason));
         }
         if !self.output.is_empty() {
             text.push('\n');
@@ -189,7 +189,7 @@ impl Whole {
     }
 }
 
-/// The last lines of a file; bytes that are no text are shown as such.
+/// The last lines of a file; invalid UTF-8 is replaced.
 fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     let mut file = std::fs::File::open(path)?;
     let length = file.metadata()?.len();
@@ -199,7 +199,7 @@ fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
     file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     let mut lines: Vec<&str> = text.lines().collect();
-    // The first one began before what was read.
+    // The first line is cut.
     if from > 0 && lines.len() > 1 {
         lines.remove(0);
     }

@@ -1,4 +1,4 @@
-//! What several commands begin with: the configuration, and where the state is.
+//! Shared by commands: loading a configuration, and the state directory.
 
 use std::path::{Path, PathBuf};
 
@@ -28,12 +28,12 @@ fn report(loaded: Result<Config, Refused>) -> Result<Config, Failure> {
     }
 }
 
-/// Each with an empty line after it: several lines belong together.
+/// Separated by empty lines, since each has several lines.
 fn print_diagnostics(diagnostics: &[Diagnostic]) {
     diagnostics.iter().for_each(|diagnostic| warn(&format!("{}\n", diagnostic.rendered)));
 }
 
-/// Where the state is: as asked, as the configuration says, else `/var/lib/firelink` for root and
+/// The state directory: that of the option, that of the configuration, else `/var/lib/firelink` for root and
 /// `$XDG_STATE_HOME/firelink` (by default `~/.local/state/firelink`) for others.
 pub(super) fn state_dir(asked: Option<&Path>, config: Option<&Config>) -> Result<PathBuf, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -46,5 +46,5 @@ pub(super) fn state_dir(asked: Option<&Path>, config: Option<&Config>) -> Result
     }
     let home = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
     home.map(|dir| dir.join("firelink"))
-        .ok_or_else(|| Failure::usage("neither XDG_STATE_HOME nor HOME is set; name a directory for the state with --state-dir"))
+        .ok_or_else(|| Failure::usage("neither XDG_STATE_HOME nor HOME is set; name a state directory with --state-dir"))
 }

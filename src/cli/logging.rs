@@ -1,5 +1,5 @@
-//! The daemon's log: lines of text, by simplelog, or of JSON, on stderr or in a file; and the journal's own form where
-//! stderr is the journal, which stamps the time itself and takes the level from `<6>` (sd-daemon(3)).
+//! The daemon's log: text (by simplelog) or JSON, on stderr or in a file; or the journal's form if stderr is the journal,
+//! which adds the time itself and reads the level from a prefix like `<6>` (sd-daemon(3)).
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::out::{Failure, Format};
 use crate::model::WallTime;
 use crate::reactor::LogFile;
 
-/// Starts the log, in the file if there is one.
+/// Installs the logger, for the file if there is one.
 pub(super) fn start(level: LevelFilter, format: Format, file: Option<LogFile>) -> Result<(), Failure> {
     let output = Output { file, line: Vec::new() };
     let ours = |shape, output| {
@@ -29,12 +29,12 @@ pub(super) fn start(level: LevelFilter, format: Format, file: Option<LogFile>) -
     started.map_err(|error| Failure::failed(format!("can't start the log: {error}")))
 }
 
-/// Reads a level's word.
+/// Parses a log level.
 ///
 /// # Errors
-/// A sentence with the words there are.
+/// A message with the known levels.
 pub(super) fn parse_level(word: &str) -> Result<LevelFilter, String> {
-    word.parse().map_err(|_| format!("`{word}` is not a log level; write off, error, warn, info, debug or trace"))
+    word.parse().map_err(|_| format!("invalid log level `{word}`: expected off, error, warn, info, debug or trace"))
 }
 
 fn text_config() -> simplelog::Config {
@@ -47,10 +47,10 @@ fn text_config() -> simplelog::Config {
         .build()
 }
 
-/// The SDK's own crates have much to say at `info`; what matters of it reaches the log as our words.
+/// Records of other crates are dropped: the AWS SDK's are noise, and its errors are logged by the triggers.
 const OWN: &str = "firelink";
 
-/// The file, else stderr; a line at a time, so that one that rotates is never cut in its middle.
+/// The file, else stderr. Writes whole lines, so that a rotation never cuts one.
 #[derive(Debug)]
 struct Output {
     file: Option<LogFile>,
@@ -79,7 +79,7 @@ impl Write for Output {
 /// True if `$JOURNAL_STREAM` names the file that stderr is (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    // By its link in /proc, because std has no face for fstat(2).
+    // Through /proc, because std has no fstat(2).
     std::fs::metadata("/proc/self/fd/2").is_ok_and(|meta| stream == format!("{}:{}", meta.dev(), meta.ino()))
 }
 
@@ -107,7 +107,7 @@ impl Log for Logger {
         }
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let line = line(self.shape, WallTime::from_nanos(0) + since, record.level(), &record.args().to_string());
-        // A log that can't be written must not stop what it is about.
+        // A failed write of the log must not stop the daemon.
         let _ = self.output.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
     }
 
@@ -142,9 +142,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_shape_of_a_line() {
-        let told = |shape| line(shape, WallTime::from_nanos(1_500_000_000), Level::Warn, "a\nb");
-        assert_eq!(told(Shape::Json), "{\"at\":\"1970-01-01T00:00:01.500Z\",\"level\":\"warn\",\"message\":\"a\\nb\"}\n");
-        assert_eq!(told(Shape::Journal), "<4>a\n<4>b\n");
+    fn a_record_in_each_format() {
+        let formatted = |shape| line(shape, WallTime::from_nanos(1_500_000_000), Level::Warn, "a\nb");
+        assert_eq!(formatted(Shape::Json), "{\"at\":\"1970-01-01T00:00:01.500Z\",\"level\":\"warn\",\"message\":\"a\\nb\"}\n");
+        assert_eq!(formatted(Shape::Journal), "<4>a\n<4>b\n");
     }
 }

@@ -1,7 +1,10 @@
-//! The command line: one file a command, each with its arguments and what it does. Text goes to stdout, diagnostics to
-//! stderr; exit codes are 0 done, 1 failed, 2 usage or configuration, 3 no daemon.
+//! The command line: one file per command, with its arguments and its execution. Text goes to stdout, diagnostics to
+//! stderr; exit codes are 0 success, 1 failure, 2 usage or configuration, 3 no daemon.
+//!
+//! Commands do not import each other; they share `load`, `out`, `terminal` and `clock`.
 
 pub mod check;
+mod clock;
 pub mod ctl;
 pub mod graph;
 pub mod history;
@@ -48,13 +51,13 @@ enum Command {
     Stop(ctl::stop::Args),
 }
 
-/// Carries out a command line without its first word, and says how the process should end.
+/// Executes a command line without its first word.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let cli = match Cli::from_args(&["firelink"], &args) {
         Ok(cli) => cli,
-        // Help, which was asked for.
+        // `--help`.
         Err(early) if early.status.is_ok() => return finish(out::print(&early.output)),
         Err(early) => return finish(Err(Failure::usage(early.output.trim_end()))),
     };

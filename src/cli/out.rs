@@ -1,18 +1,18 @@
-//! Printing, and how a command ends.
+//! Output of commands, and their exit codes.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// A command that did not do what it was asked.
+/// Why a command failed, with its exit code.
 #[derive(Debug)]
 pub(super) struct Failure {
     code: u8,
-    /// For stderr; empty if all was said already.
+    /// For stderr; empty if everything has been printed.
     text: String,
 }
 
 impl Failure {
-    /// It failed: exit code 1.
+    /// Exit code 1.
     pub fn failed(text: impl Into<String>) -> Failure {
         Failure { code: 1, text: text.into() }
     }
@@ -27,16 +27,16 @@ impl Failure {
         Failure { code: 3, text: text.into() }
     }
 
-    /// Everything was said; only the code is left.
+    /// Nothing is printed any more.
     pub fn silent(code: u8) -> Failure {
         Failure { code, text: String::new() }
     }
 }
 
-/// Done, or why not.
+/// The result of a command.
 pub(super) type Done = Result<(), Failure>;
 
-/// The process's exit code; says on stderr what went wrong.
+/// The process's exit code; a failure is printed to stderr.
 pub(super) fn finish(done: Done) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,7 +44,7 @@ pub(super) fn finish(done: Done) -> ExitCode {
             if !failure.text.is_empty() {
                 let text = failure.text.trim_end();
                 let prefix = if text.starts_with("error") { "" } else { "error: " };
-                // Nobody is left to be told when standard error can't be written.
+                // A failed write to stderr can't be reported anywhere.
                 let _ = writeln!(std::io::stderr(), "{prefix}{text}");
             }
             ExitCode::from(failure.code)
@@ -52,7 +52,7 @@ pub(super) fn finish(done: Done) -> ExitCode {
     }
 }
 
-/// Writes to stdout. A reader that has seen enough (`| head`) is no failure.
+/// Writes to stdout. A closed pipe (`| head`) is not a failure.
 pub(super) fn print(text: &str) -> Done {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -62,7 +62,7 @@ pub(super) fn print(text: &str) -> Done {
     }
 }
 
-/// Writes a value as one line of JSON.
+/// Writes a value as one line of JSON to stdout.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Done {
     let mut text = serde_json::to_string(value).map_err(|error| Failure::failed(error.to_string()))?;
     text.push('\n');
@@ -74,7 +74,7 @@ pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// How an answer is written.
+/// The value of `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// For people.
@@ -84,14 +84,14 @@ pub enum Format {
     Json,
 }
 
-/// Reads `text` or `json`.
+/// Parses `text` or `json`.
 ///
 /// # Errors
-/// A sentence, for any other word.
+/// A message for any other word.
 pub fn parse_format(word: &str) -> Result<Format, String> {
     match word {
         "text" => Ok(Format::Text),
         "json" => Ok(Format::Json),
-        _ => Err(format!("`{word}` is not a format; write `text` or `json`")),
+        _ => Err(format!("invalid format `{word}`: expected `text` or `json`")),
     }
 }

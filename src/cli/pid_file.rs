@@ -1,19 +1,18 @@
-//! `--pid-file`: the daemon's pid in a file, for supervisors that ask for one.
+//! `--pid-file`: the daemon's pid in a file, for supervisors that need one.
 
 use std::path::{Path, PathBuf};
 
 use super::out::Failure;
 
-/// The file; it goes away with the daemon.
+/// The file, which is removed on drop.
 #[derive(Debug)]
 pub(super) struct PidFile {
-    /// Absolute: another directory may be the current one at the end.
+    /// Absolute, since the current directory may change.
     path: PathBuf,
 }
 
 impl PidFile {
-    /// Writes it, whole or not at all. What another daemon has left there is replaced: the lock on the state says
-    /// whether one runs.
+    /// Writes it atomically. A stale file is replaced: the lock on the state tells whether a daemon runs.
     pub fn write(path: &Path) -> Result<PidFile, Failure> {
         let failed =
             |error: std::io::Error| Failure::failed(format!("the pid file {} can't be written: {error}", path.display()));
@@ -29,7 +28,7 @@ impl PidFile {
         Ok(PidFile { path })
     }
 
-    /// Leaves the file.
+    /// Keeps the file, for a daemon that replaces itself.
     pub fn keep(mut self) {
         self.path = PathBuf::new();
     }
@@ -39,7 +38,7 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let own = std::process::id().to_string();
         if std::fs::read_to_string(&self.path).is_ok_and(|text| text.trim() == own) {
-            // Nothing can be done about a failure, and the next daemon replaces the file.
+            // A failure has no remedy, and the next daemon replaces the file.
             let _ = std::fs::remove_file(&self.path);
         }
     }

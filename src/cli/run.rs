@@ -1,4 +1,4 @@
-//! `firelink run`: the daemon, in the foreground or not.
+//! `firelink run`: the daemon, in the foreground or in the background.
 
 use std::path::{Path, PathBuf};
 
@@ -23,17 +23,17 @@ pub struct Args {
     /// the configuration, a YAML file
     #[argh(positional)]
     config: PathBuf,
-    /// go on in the background once everything is armed; the log is then firelink.log in the state's directory, if not
-    /// --log-file
+    /// detach into the background once the daemon is ready; without --log-file the log is then firelink.log in the state
+    /// directory
     #[argh(switch)]
     detach: bool,
-    /// has detached already, before it replaced itself
+    /// the daemon detached before it replaced itself
     #[argh(switch, hidden_help)]
     detached: bool,
-    /// a file to hold the daemon's pid while it runs
+    /// write the daemon's pid to this file while it runs
     #[argh(option)]
     pid_file: Option<PathBuf>,
-    /// a file for the log instead of stderr; SIGUSR1 opens it anew
+    /// log to this file instead of stderr; SIGUSR1 reopens it
     #[argh(option)]
     log_file: Option<PathBuf>,
     /// off, error, warn, info (default), debug or trace
@@ -42,10 +42,10 @@ pub struct Args {
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     log_format: Format,
-    /// where the state is kept, instead of the configuration's or the default place
+    /// the state directory, instead of the configuration's or the default
     #[argh(option)]
     state_dir: Option<PathBuf>,
-    /// the control socket, instead of $FIRELINK_SOCKET or the default place
+    /// the control socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Done {
     match detach().map_err(|error| Failure::failed(format!("can't detach: {error}")))? {
         Detached::Child(readiness) => serve(args, Some(readiness)),
         Detached::Parent(None) => Ok(()),
-        // It has said why itself.
+        // The child has printed the reason.
         Detached::Parent(Some(code)) => Err(Failure::silent(u8::try_from(code).unwrap_or(1).max(1))),
     }
 }
@@ -71,9 +71,9 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     logging::start(args.log_level, args.log_format, log_file.clone())?;
     if let Some(sync) = &config.sync
         && bring_back(&dir, &sync.to)
-            .map_err(|error| Failure::failed(format!("the state can't be brought back from {}: {error}", sync.to.display())))?
+            .map_err(|error| Failure::failed(format!("can't restore the state from {}: {error}", sync.to.display())))?
     {
-        log::info!("the state was brought back from {}", sync.to.display());
+        log::info!("restored the state from {}", sync.to.display());
     }
     let opened = Store::open(&dir, config.durability, boot_id()).map_err(|error| Failure::failed(error.to_string()))?;
     let Opened { store, warnings } = opened;
@@ -82,10 +82,10 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     }
     let socket = listen(args)?;
     let path = socket.path().to_owned();
-    let clocks = KernelClocks::new().map_err(|error| Failure::failed(format!("can't make a timer: {error}")))?;
-    // Grandchildren that leave their run's process group come to the daemon instead of init, which reaps and ends them.
+    let clocks = KernelClocks::new().map_err(|error| Failure::failed(format!("can't create a timer: {error}")))?;
+    // Orphans that left their run's process group are reparented to the daemon instead of init, and it reaps and ends them.
     if let Err(error) = crate::exec::become_subreaper() {
-        log::warn!("processes that leave their run's process group can't be found: {error}");
+        log::warn!("can't become a subreaper; processes that leave their run's process group will not be found: {error}");
     }
     let (jobs, pid) = (config.jobs.len(), std::process::id());
     let seed = surroundings.machine_seed ^ u64::from(pid);
@@ -100,56 +100,56 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
         dir.display()
     );
     let socket_arg = if socket_path(None) == path { String::new() } else { format!(" --socket {}", path.display()) };
-    log::info!("ask it from another terminal: {} ctl status{socket_arg}", called());
+    log::info!("ask it from another terminal: {} ctl status{socket_arg}", program_name());
     if let Some(parent) = parent {
-        parent.tell().map_err(|error| Failure::failed(format!("can't let go of the terminal: {error}")))?;
+        parent.tell().map_err(|error| Failure::failed(format!("can't detach from the terminal: {error}")))?;
     }
     let ended = reactor.run().map_err(|error| error.to_string()).and_then(|after| match after {
         After::Exit => Ok(()),
         After::Replace(program) => {
-            // The pid stays, and so does its file.
+            // The pid does not change.
             if let Some(file) = pid_file {
                 file.keep();
             }
             let error = exec(&program);
-            Err(format!("can't become {}: {error}; what runs goes on and is watched at the next start", program.display()))
+            Err(format!("can't execute {}: {error}; running jobs continue and are adopted at the next start", program.display()))
         }
     });
     ended.map_err(|why| {
         if args.detach || args.detached {
-            // Nobody reads stderr.
+            // stderr is /dev/null.
             log::error!("{why}");
         }
         Failure::failed(why)
     })
 }
 
-/// The file that the log goes to, if not stderr.
+/// The log file; none for stderr.
 fn open_log(args: &Args, state_dir: &Path) -> Result<Option<LogFile>, Failure> {
     let in_background = args.detach || args.detached;
     let path = args.log_file.clone().or_else(|| in_background.then(|| state_dir.join("firelink.log")));
     let opened = path.map(|path| {
-        LogFile::open(&path).map_err(|error| Failure::failed(format!("the log {} can't be opened: {error}", path.display())))
+        LogFile::open(&path).map_err(|error| Failure::failed(format!("can't open the log {}: {error}", path.display())))
     });
     opened.transpose()
 }
 
-/// The socket that a supervisor has handed over, else the daemon's own.
+/// The socket passed by a supervisor, else a new one.
 fn listen(args: &Args) -> Result<Bound, Failure> {
     let passed = passed_socket().and_then(|listener| listener.map(Bound::passed).transpose());
-    match passed.map_err(|error| Failure::failed(format!("the socket that was handed over can't be used: {error}")))? {
+    match passed.map_err(|error| Failure::failed(format!("can't use the socket passed by the supervisor: {error}")))? {
         Some(bound) => Ok(bound),
         None => bind(&socket_path(args.socket.as_deref())).map_err(|error| Failure::failed(error.to_string())),
     }
 }
 
-/// How firelink was called, which is how it can be called again.
-fn called() -> String {
+/// argv[0], for a command line that the user can copy.
+fn program_name() -> String {
     let name = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
     name.unwrap_or_else(|| "firelink".into())
 }
 
-/// Tells one boot from another (random(4)); empty if the kernel does not say, which then counts as one boot.
+/// The kernel's boot id (random(4)); if it is unknown, empty, which makes all boots one.
 fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }

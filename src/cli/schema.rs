@@ -5,7 +5,7 @@ use argh::FromArgs;
 use super::out::{Done, print_json};
 use crate::config::reference;
 
-/// print the JSON Schema of the configuration, with which editors complete and check it
+/// print the JSON Schema of the configuration, for completion and checks in editors
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "schema")]
 pub struct Args {}

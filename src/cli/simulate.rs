@@ -1,4 +1,4 @@
-//! `firelink simulate`: what would run when.
+//! `firelink simulate`: the runs of a configuration in virtual time.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use crate::cron::parse_rfc3339;
 use crate::engine::simulate::{Attempted, Step, What, simulate};
 use crate::model::{Exit, WallTime};
 
-/// show what would run when, by the real engine in virtual time: no process is started, each attempt succeeds at once,
-/// and nothing comes from buckets, files or plugins
+/// show what would run when, by the real engine in virtual time: no process is started, every attempt succeeds at once,
+/// and watches and plugins produce no events
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "simulate")]
 pub struct Args {
     /// the configuration, a YAML file
     #[argh(positional)]
     config: PathBuf,
-    /// the first instant, in RFC 3339, like 2026-10-25T00:00:00+02:00
+    /// the start, in RFC 3339, like 2026-10-25T00:00:00+02:00
     #[argh(option)]
     from: String,
-    /// the instant at which to stop, which is not part of it
+    /// the end (exclusive), in RFC 3339
     #[argh(option)]
     to: String,
     /// text (default) or json
@@ -33,7 +33,7 @@ pub struct Args {
     format: Format,
 }
 
-/// Output is gathered up to this before it is written.
+/// The size of the output buffer in bytes.
 const CHUNK: usize = 64 * 1024;
 
 pub(super) fn run(args: &Args) -> Done {
@@ -78,7 +78,7 @@ fn write_json(out: &mut String, config: &Config, step: &Step) {
     let _ = writeln!(out, "{line}");
 }
 
-/// A line for what became of each run; a person can do without its other steps, which take no time here.
+/// One line for the end of each run; its other steps take no time here.
 fn write_text(out: &mut String, config: &Config, step: &Step) {
     if matches!(step.what, What::Scheduled | What::Started) {
         return;

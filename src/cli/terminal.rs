@@ -1,4 +1,4 @@
-//! What the terminal can show: its size, colours, and characters past ASCII.
+//! The capabilities of the terminal: its size, colours, and characters past ASCII.
 
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
@@ -16,11 +16,11 @@ pub(super) struct Terminal {
     pub height: Option<usize>,
 }
 
-/// The width of what is no terminal, or does not tell.
+/// The width without a terminal, or if the terminal does not report it.
 const WIDTH: usize = 80;
 
 impl Terminal {
-    /// Standard output's.
+    /// The terminal on standard output.
     pub fn of_stdout() -> Terminal {
         let stdout = std::io::stdout();
         let is_terminal = stdout.is_terminal();

@@ -1,4 +1,4 @@
-//! What jobs share: ten thousand of them differ in little, and what they have alike is kept once and looked at once.
+//! Sharing among jobs: ten thousand of them differ in little, so equal parts are stored once and checked once.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,52 +16,52 @@ use crate::exec::spec::{Action, ExecSpec, Hooks};
 use crate::model::TriggerWord;
 use crate::triggers::Trigger;
 
-/// The collections. They last as long as the file is read.
+/// The shared parts, while a file is read.
 #[derive(Default)]
 pub(super) struct Common<'a> {
     pub(super) specs: Pool<ExecSpec>,
     pub(super) actions: Pool<Action>,
     pub(super) policies: Pool<Policy>,
     triggers: Triggers<'a>,
-    /// Files that nothing is to be said of.
+    /// Files without a warning.
     pub(super) sound: HashSet<PathBuf>,
-    /// The last job, if nothing was to be said of it.
+    /// The previous job, if it had neither errors nor warnings.
     pub(super) last: Option<Made<'a>>,
 }
 
-/// What the keys of a job have made of it that say how it runs. The next job often has the same, and if nothing was to be
-/// said of them in this one, there is nothing in the next.
+/// The result of a job's execution keys. The next job often has the same keys, and if these caused no finding, they cause
+/// none there.
 pub(super) struct Made<'a> {
-    /// The keys.
-    pub(super) said: Vec<Field<'a>>,
+    /// The keys with their values.
+    pub(super) written: Vec<Field<'a>>,
     pub(super) action: Arc<Action>,
     pub(super) exec: Arc<ExecSpec>,
     pub(super) policy: Arc<Policy>,
-    /// What they say of it; else the trigger does.
+    /// None if the trigger's default holds.
     pub(super) concurrency: Option<Concurrency>,
     pub(super) hooks: Hooks,
     pub(super) keep_runs: u32,
     pub(super) keep_for: Option<Duration>,
 }
 
-/// How a job is to be run, beside one that was.
+/// How the execution keys of a job compare with those of the previous one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Likeness {
-    /// By the same words.
+    /// Equal.
     Same,
-    /// By the same words, but for its `command`.
+    /// Equal but for `command`.
     OtherCommand,
 }
 
 impl Made<'_> {
-    /// How much the keys of another job are those of this one.
+    /// Compares the execution keys of the next job with these.
     pub(super) fn likeness(&self, fields: &Fields<'_>) -> Option<Likeness> {
         let mut others = fields.values_of(keys::EXECUTION);
         let mut likeness = Likeness::Same;
-        for field in &self.said {
+        for field in &self.written {
             let other = others.next().filter(|other| other.key.value == field.key.value)?;
             if !fields.cx.doc.are_same(field.node, other.node) {
-                // A script is a program too, and says more than that.
+                // An executor determines the action together with other keys.
                 let is_command = field.key.value == "command" && !fields.has("executor");
                 likeness = is_command.then_some(Likeness::OtherCommand)?;
             }
@@ -70,10 +70,9 @@ impl Made<'_> {
     }
 }
 
-/// Equal values, once each.
+/// Interned values.
 pub(super) struct Pool<T> {
-    /// The one that was asked for last. It is likely the next one too, and to compare with it is less than a hash of all
-    /// fields.
+    /// The value returned last, which is likely the next one, too: a comparison is cheaper than a hash of all fields.
     last: Option<Arc<T>>,
     known: HashSet<Arc<T>>,
 }
@@ -85,7 +84,7 @@ impl<T> Default for Pool<T> {
 }
 
 impl<T: Eq + Hash> Pool<T> {
-    /// The first value that is equal to this one.
+    /// The shared value that equals this one.
     pub(super) fn share(&mut self, value: T) -> Arc<T> {
         if let Some(last) = self.last.as_ref().filter(|last| ***last == value) {
             return Arc::clone(last);
@@ -103,7 +102,7 @@ impl<T: Eq + Hash> Pool<T> {
     }
 }
 
-/// All that a trigger of time is made of, if nothing else stands there: its type, its only key's value and the zone.
+/// The whole input of a timed trigger with a single key: its type, that key's value and the zone.
 pub(super) type Written<'a> = (&'static str, &'a str, Zone);
 
 #[derive(Default)]
@@ -114,13 +113,12 @@ struct Triggers<'a> {
 }
 
 impl<'a> Common<'a> {
-    /// The trigger that was made of the same words.
+    /// The trigger that was built from the same input.
     pub(super) fn written(&self, written: Option<Written<'a>>) -> Option<Arc<dyn Trigger>> {
         self.triggers.written.get(&written?).map(Arc::clone)
     }
 
-    /// The first trigger that is the same as this one. Two are, if their summaries and their timing are; those that watch
-    /// something belong to one job each.
+    /// The shared trigger that equals this one: equal kind, summary and timing. A trigger with a source belongs to one job.
     pub(super) fn trigger(&mut self, trigger: Box<dyn Trigger>, written: Option<Written<'a>>) -> Arc<dyn Trigger> {
         if matches!(trigger.kind(), TriggerWord::Watch | TriggerWord::Plugin) {
             return trigger.into();
@@ -148,10 +146,10 @@ mod tests {
     use super::super::{Diagnostic, Refused, Surroundings, load_text};
 
     /// Line, column, message and help.
-    type Said = (usize, usize, String, String);
+    type Found = (usize, usize, String, String);
 
-    /// What is made of the last job of a file, or said of it: its line counted from the one where the jobs begin.
-    fn last(defaults: &str, jobs: &[&str]) -> (Option<String>, Vec<Said>) {
+    /// The last job of a file and the findings about it, their lines counted from the first job.
+    fn last(defaults: &str, jobs: &[&str]) -> (Option<String>, Vec<Found>) {
         let lines: Vec<String> = jobs
             .iter()
             .zip(["one", "two"].into_iter().skip(2 - jobs.len()))

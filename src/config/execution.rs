@@ -1,4 +1,4 @@
-//! The keys that say how a run is executed: of a job, or of `defaults`.
+//! The execution keys: of a job, or of `defaults`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, Limi
 use crate::text::quoted;
 use crate::triggers::Place;
 
-/// What stands there; what does not stand there is `None`, and `defaults` may fill it in.
+/// The values of the keys; `None` for an absent key, which `defaults` may fill in.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Execution {
     pub(super) action: Option<Action>,
@@ -39,11 +39,11 @@ pub(super) struct Execution {
     pub(super) hooks: Hooks,
 }
 
-/// The interpreters that `executor.type` names; any other is named by `interpreter`.
+/// The values of `executor.type` and their programs; any other program is named by `interpreter`.
 const INTERPRETERS: &[(&str, &str)] =
     &[("bash", "bash"), ("sh", "sh"), ("python", "python3"), ("node", "node"), ("perl", "perl"), ("ruby", "ruby")];
 
-/// The smallest log: head and tail of less say nothing.
+/// The smallest log in bytes: head and tail of less are of no use.
 const SMALLEST_LOG: u64 = 4 << 10;
 
 /// The words of `output.capture`.
@@ -58,7 +58,7 @@ const CONCURRENCY: &[(&str, Concurrency)] = &[
 ];
 
 impl Execution {
-    /// Reads the keys of `fields` that are about execution.
+    /// Reads the execution keys of `fields`.
     pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
         let mut read = Execution {
             action: read_job_command(fields),
@@ -77,9 +77,9 @@ impl Execution {
             concurrency: fields.choice("concurrency", CONCURRENCY),
             max_parallel: fields.number("max_parallel", 1..=10_000),
             hooks: Hooks {
-                on_success: read_command(fields, "on_success", "leave the key out if nothing is to follow"),
-                on_failure: read_command(fields, "on_failure", "leave the key out if nothing is to follow"),
-                on_retry: read_command(fields, "on_retry", "leave the key out if nothing is to follow"),
+                on_success: read_command(fields, "on_success", "leave the key out for no command"),
+                on_failure: read_command(fields, "on_failure", "leave the key out for no command"),
+                on_retry: read_command(fields, "on_retry", "leave the key out for no command"),
             },
             ..Execution::default()
         };
@@ -95,8 +95,8 @@ impl Execution {
         if self.max_size.is_some_and(|size| size < SMALLEST_LOG) {
             output.cx.findings.error(
                 output.place_of("max_size"),
-                "a log must have room for at least 4KiB",
-                "`capture: none` keeps no log at all",
+                "`max_size` must be at least `4KiB`",
+                "`capture: none` writes no log at all",
             );
         }
         self.keep_runs = output.number("keep_runs", 0..=1_000_000);
@@ -107,16 +107,16 @@ impl Execution {
         let Some(executor) = fields.map("executor", keys::EXECUTOR) else { return };
         if let (Some(command), Some(own)) = (fields.get("command"), fields.get("executor")) {
             let (first, second) = if command.key.place.start < own.key.place.start { (command, own) } else { (own, command) };
-            let also = super::findings::Also { place: first.key.place, label: "this is one already" };
-            let message = "a job has a `command` or an `executor`, not both".to_owned();
+            let also = super::findings::Also { place: first.key.place, label: "already set here" };
+            let message = "a job has either a `command` or an `executor`, not both".to_owned();
             fields.cx.findings.error_of_two(
                 second.key.place,
                 message,
-                "a script needs an executor, anything else a command",
+                "use `executor` for a script, `command` for anything else",
                 also,
             );
         }
-        // The executor's own settings are nearer to the process than the job's.
+        // The executor's own settings override those of the job.
         for (name, value) in read_env(&executor, "env") {
             set(&mut self.env, name, value);
         }
@@ -126,7 +126,7 @@ impl Execution {
         let interpreter = read_interpreter(&executor);
         let args = executor.list("args");
         if !executor.has("script") {
-            executor.cx.findings.error(executor.place, "an `executor` needs a `script`", "a line of shell goes into `command`");
+            executor.cx.findings.error(executor.place, "an `executor` needs a `script`", "a line for the shell is a `command`");
         }
         let Some(script) = executor.path("script") else { return };
         let args = boxed(args.unwrap_or_default().iter().map(|arg| arg.value));
@@ -135,7 +135,7 @@ impl Execution {
         }
     }
 
-    /// Fills in what `self` does not say. Variables are put together, those of `self` winning.
+    /// Fills in absent keys. Variables are merged, those of `self` winning.
     pub(super) fn or(mut self, defaults: &Execution) -> Execution {
         fn fill<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
             if own.is_none() {
@@ -175,7 +175,7 @@ impl Execution {
         self
     }
 
-    /// The surroundings of the job's processes.
+    /// The environment of the job's processes. Takes them out of `self`.
     pub(super) fn spec(&mut self) -> ExecSpec {
         ExecSpec {
             env: std::mem::take(&mut self.env),
@@ -203,12 +203,12 @@ fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
     }
 }
 
-/// Reads what a job runs, if that is no script.
+/// Reads `command`.
 pub(super) fn read_job_command(fields: &Fields<'_>) -> Option<Action> {
     read_command(fields, "command", "a job without a command is a milestone: leave the key out")
 }
 
-/// Reads a command: a list of words, or a line of shell.
+/// Reads a command: a list of words, or a line for the shell.
 pub(super) fn read_command(fields: &Fields<'_>, key: &str, help_if_empty: &str) -> Option<Action> {
     let field = fields.get(key)?;
     let error = |place, message| fields.cx.findings.error(place, message, help_if_empty);
@@ -240,7 +240,7 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
         if executor.has("type") {
             executor.cx.findings.error(
                 executor.place_of("type"),
-                "`type` and `interpreter` say the same",
+                "`type` and `interpreter` exclude each other",
                 "leave one of them out",
             );
         }
@@ -255,7 +255,7 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
         return None;
     }
     if !executor.has("type") {
-        let help = "for example `type: bash`, or `interpreter: [lua, -W]` for any other";
+        let help = "for example `type: bash`, or `interpreter: [lua, -W]` for any other program";
         executor.cx.findings.error(executor.place, "an `executor` needs a `type`", help);
         return None;
     }
@@ -264,8 +264,9 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
     if found.is_none() {
         let known: Vec<&str> = INTERPRETERS.iter().map(|(name, _)| *name).collect();
         let near = keys::did_you_mean(word.value, known.iter().copied());
-        let message = format!("{} is no type of executor{near}", quoted(word.value));
-        let help = format!("write {}; any other is named by `interpreter: [program, option]`", keys::listed(&known, " or "));
+        let message = format!("unknown executor type {}{near}", quoted(word.value));
+        let help =
+            format!("expected {}; any other program is named by `interpreter: [program, option]`", keys::listed(&known, " or "));
         executor.cx.findings.error(word.place, message, help);
     }
     found.map(|(_, program)| boxed([*program]))
@@ -275,7 +276,7 @@ fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {
     let Some(field) = fields.get(key) else { return Vec::new() };
     let cx = fields.cx;
     let Value::Map(pairs) = cx.doc.value(field.node) else {
-        let message = format!("`{key}` must be a map of names and values");
+        let message = format!("expected a map of names and values for `{key}`, found {}", cx.kind(field.node));
         cx.findings.error(fields.place_of(key), message, "for example `env: { LOGLEVEL: DEBUG }`");
         return Vec::new();
     };
@@ -283,16 +284,16 @@ fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {
     let mut places: Vec<(&str, Place)> = Vec::new();
     for (name, value) in pairs.iter() {
         let Some(name) = cx.doc.scalar(name) else {
-            cx.findings.error(cx.doc.place(name), "the name of a variable must be a word", "for example `LOGLEVEL: DEBUG`");
+            cx.findings.error(cx.doc.place(name), "expected a word as the name of a variable", "for example `LOGLEVEL: DEBUG`");
             continue;
         };
         if name.value.is_empty() || name.value.contains(['=', '\0']) {
-            let message = format!("{} can't be the name of a variable", quoted(name.value));
-            cx.findings.error(name.place, message, "a name is not empty and holds no `=`");
+            let message = format!("invalid variable name {}", quoted(name.value));
+            cx.findings.error(name.place, message, "a name is not empty and contains no `=`");
             continue;
         }
         if let Some((_, first)) = places.iter().find(|(known, _)| *known == name.value) {
-            let message = format!("the variable {} stands here twice", quoted(name.value));
+            let message = format!("duplicate variable {}", quoted(name.value));
             cx.findings.error_of_two(name.place, message, "remove one of them", super::findings::Also::first(*first));
             continue;
         }
@@ -312,8 +313,8 @@ fn read_user(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<String>
     };
     match uid {
         None => {
-            let message = format!("there is no user {} on this machine", quoted(word.value));
-            fields.cx.findings.error(word.place, message, "create it, or name another");
+            let message = format!("unknown user {}", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "create it on this machine, or name another");
         }
         Some(uid) if uid != surroundings.uid && !surroundings.is_root() => {
             let message = format!("only root can run a job as {}", quoted(word.value));
@@ -332,8 +333,8 @@ fn read_group(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<String
     };
     match gid {
         None => {
-            let message = format!("there is no group {} on this machine", quoted(word.value));
-            fields.cx.findings.error(word.place, message, "create it, or name another");
+            let message = format!("unknown group {}", quoted(word.value));
+            fields.cx.findings.error(word.place, message, "create it on this machine, or name another");
         }
         Some(gid) if !surroundings.is_root() && gid != nix::unistd::Gid::effective().as_raw() => {
             let message = format!("only root can run a job as the group {}", quoted(word.value));
@@ -349,7 +350,7 @@ fn read_umask(fields: &Fields<'_>) -> Option<u32> {
     let digits = text.value.strip_prefix("0o").unwrap_or(text.value);
     let mask = u32::from_str_radix(digits, 8).ok().filter(|mask| *mask <= 0o777);
     if mask.is_none() {
-        let message = format!("`umask` must be an octal number from 000 to 777, not {}", quoted(text.value));
+        let message = format!("invalid value {} for `umask`: expected an octal number from 000 to 777", quoted(text.value));
         fields.cx.findings.error(text.place, message, "for example `umask: \"027\"`");
     }
     mask

@@ -1,7 +1,7 @@
-//! Reading a map by hand: known keys by name, unknown ones reported, each value turned into what it must be.
+//! Reading a map by hand: known keys by name, unknown keys reported, each value parsed into its type.
 //!
-//! A reader answers `None` both for a key that is absent and for a value that is wrong and was reported; who must
-//! tell the two apart asks [`Fields::has`]. So every mistake is found in one pass, and no wrong value is ever used.
+//! A reader returns `None` both for an absent key and for a wrong value, which it has reported; [`Fields::has`] tells the
+//! two apart. So every error is found in one pass, and no wrong value is ever used.
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use super::findings::{Also, Findings};
 use super::keys;
 use super::yaml::{Document, NodeId, Scalar, Value};
 use crate::model::{UnitError, parse_duration, parse_size};
-use crate::text::quoted;
+use crate::text::{nearest, quoted};
 use crate::triggers::Place;
 
-/// What every reader needs: the document, and where to report.
+/// The context of every reader: the document, and where to report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cx<'a> {
     pub(super) doc: &'a Document<'a>,
@@ -32,29 +32,28 @@ pub(super) struct Field<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
     pub(super) cx: Cx<'a>,
-    /// Where to point at the map as a whole.
+    /// The place of the map as a whole.
     pub(super) place: Place,
     fields: Vec<Field<'a>>,
-    marks: u64,
+    filter: u64,
 }
 
-/// A bit for a key, the same for some others: most keys that are asked for are not there, and none of those that are there
-/// has the bit.
-fn mark(key: &str) -> u64 {
+/// A key's bit in a Bloom filter of one hash: most look-ups are of absent keys, and end here.
+fn filter_bit(key: &str) -> u64 {
     let bytes = key.as_bytes();
     let (first, last) = (bytes.first().copied().unwrap_or_default(), bytes.last().copied().unwrap_or_default());
     1 << ((bytes.len() + usize::from(first) * 5 + usize::from(last) * 3) % 64)
 }
 
-/// True if the key is one of these. Most differ from it in their length or first letter, which costs no call.
+/// True if the key is one of these. Length and first letter are compared before the call of `memcmp`.
 pub(super) fn is_among(known: &[&str], key: &str) -> bool {
     let first = key.as_bytes().first();
     known.iter().any(|known| known.len() == key.len() && known.as_bytes().first() == first && *known == key)
 }
 
 impl<'a> Cx<'a> {
-    /// What stands there, for a message: "a list".
-    fn kind(self, node: NodeId) -> &'static str {
+    /// The kind of a value, for messages: "a list".
+    pub(super) fn kind(self, node: NodeId) -> &'static str {
         match self.doc.value(node) {
             Value::Scalar(scalar) if scalar.is_null() => "nothing",
             Value::Scalar(_) => "a single value",
@@ -63,13 +62,12 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Opens a map and reports every key that is not among `known`, and every one that stands there twice. `None` if
-    /// it is no map, which is reported with `what`.
+    /// Opens a map; unknown and duplicate keys are reported. `None` if the value is not a map, which is reported with `what`.
     pub(super) fn map(self, node: NodeId, what: &str, known: &[&str]) -> Option<Fields<'a>> {
         self.map_with(node, what, known, |key| self.report_unknown(key, known))
     }
 
-    /// Like [`Cx::map`], with a say about unknown keys.
+    /// As [`Cx::map`], with a handler of unknown keys.
     pub(super) fn map_with(
         self,
         node: NodeId,
@@ -79,20 +77,21 @@ impl<'a> Cx<'a> {
     ) -> Option<Fields<'a>> {
         let doc = self.doc;
         let Value::Map(pairs) = doc.value(node) else {
-            let message = format!("{what} must be a map, but {} stands here", self.kind(node));
-            self.findings.error(doc.place(node), message, "a map is `key: value`, a line for each, or `{ key: value }`");
+            let message = format!("expected a map for {what}, found {}", self.kind(node));
+            self.findings.error(doc.place(node), message, "a map is `key: value`, one per line, or `{ key: value }`");
             return None;
         };
         let mut fields: Vec<Field<'a>> = Vec::with_capacity(pairs.len().min(known.len()));
         for (key, value) in pairs.iter() {
             let Some(key) = doc.scalar(key) else {
-                self.findings.error(doc.place(key), "a key must be a word", "a list or a map can't name anything here");
+                let message = format!("expected a word as key, found {}", self.kind(key));
+                self.findings.error(doc.place(key), message, "a list or a map can't be a key");
                 continue;
             };
             if !is_among(known, key.value) {
                 unknown(key);
             } else if let Some(first) = fields.iter().find(|field| field.key.value == key.value) {
-                let message = format!("the key {} stands here twice", quoted(key.value));
+                let message = format!("duplicate key {}", quoted(key.value));
                 self.findings.error_of_two(key.place, message, "remove one of them", Also::first(first.key.place));
             } else {
                 fields.push(Field { key, node: value });
@@ -103,31 +102,34 @@ impl<'a> Cx<'a> {
 
     pub(super) fn report_unknown(self, key: Scalar<'_>, known: &[&str]) {
         let message = format!("unknown key {}{}", quoted(key.value), keys::did_you_mean(key.value, known.iter().copied()));
-        let help = format!("known here: {}", keys::listed(known, ", "));
+        let help = format!("known keys: {}", keys::listed(known, ", "));
         self.findings.error(
             key.place,
             message,
-            if known.len() <= 12 { help } else { "`firelink schema` prints every key that there is".into() },
+            if known.len() <= 12 { help } else { "`firelink schema` lists every key".into() },
         );
     }
 
-    /// A scalar that is something. `what` names it in messages: "`timeout`", "an item of `args`".
+    /// A scalar that is not null. `what` names it in messages: "`timeout`", "an item of `args`".
     pub(super) fn text(self, node: NodeId, what: impl Fn() -> String, fallback: Place) -> Option<Scalar<'a>> {
         let Some(scalar) = self.doc.scalar(node) else {
-            let message = format!("{} must be a single value, but {} stands here", what(), self.kind(node));
-            self.findings.error(self.doc.place(node), message, "write one word, number or quoted text");
+            let message = format!("expected a single value for {}, found {}", what(), self.kind(node));
+            self.findings.error(self.doc.place(node), message, "write a word, a number or a quoted text");
             return None;
         };
         if scalar.is_null() {
-            let written =
-                if scalar.value.is_empty() { String::new() } else { format!(": {} means nothing", quoted(scalar.value)) };
+            let written = if scalar.value.is_empty() { String::new() } else { format!(": {} means null", quoted(scalar.value)) };
             let place = if scalar.value.is_empty() { fallback } else { scalar.place };
-            let help = "give it one, or quote it if the word itself is meant; `\"\"` is an empty text";
+            let help = "set a value, or quote it if the word itself is meant; `\"\"` is an empty text";
             self.findings.error(place, format!("{} has no value{written}", what()), help);
             return None;
         }
         if scalar.value.contains('\0') {
-            self.findings.error(scalar.place, format!("{} holds a NUL character", what()), "no program can be given one");
+            self.findings.error(
+                scalar.place,
+                format!("{} contains a NUL character", what()),
+                "no argument or variable of a program can contain one",
+            );
             return None;
         }
         Some(scalar)
@@ -136,7 +138,7 @@ impl<'a> Cx<'a> {
     /// A list of scalars.
     pub(super) fn texts(self, items: &[NodeId], key: &str, fallback: Place) -> Option<Vec<Scalar<'a>>> {
         let what = || format!("an item of `{key}`");
-        // All items are read before one that is wrong spoils the list.
+        // All items are read first, so that each wrong one is reported.
         let texts: Vec<Option<Scalar<'a>>> = items.iter().map(|item| self.text(*item, what, fallback)).collect();
         texts.into_iter().collect()
     }
@@ -148,8 +150,9 @@ impl<'a> Cx<'a> {
     fn number(self, scalar: Scalar<'_>, what: &str, range: &RangeInclusive<i64>) -> Option<i64> {
         let number = scalar.value.parse::<i64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            let message = format!("{what} can't be {}", quoted(scalar.value));
-            let help = format!("write a whole number from {} to {}", range.start(), range.end());
+            let (value, from, to) = (quoted(scalar.value), range.start(), range.end());
+            let message = format!("invalid value {value} for {what}: expected a whole number from {from} to {to}");
+            let help = format!("write it in digits, for example `{}`", from.max(&1));
             self.findings.error(scalar.place, message, help);
         }
         number
@@ -158,12 +161,12 @@ impl<'a> Cx<'a> {
 
 impl<'a> Fields<'a> {
     fn new(cx: Cx<'a>, place: Place, fields: Vec<Field<'a>>) -> Fields<'a> {
-        let marks = fields.iter().fold(0, |marks, field| marks | mark(field.key.value));
-        Fields { cx, place, fields, marks }
+        let filter = fields.iter().fold(0, |filter, field| filter | filter_bit(field.key.value));
+        Fields { cx, place, fields, filter }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<Field<'a>> {
-        if self.marks & mark(key) == 0 {
+        if self.filter & filter_bit(key) == 0 {
             return None;
         }
         self.fields.iter().find(|field| field.key.value == key).copied()
@@ -177,32 +180,32 @@ impl<'a> Fields<'a> {
         self.fields.iter().copied()
     }
 
-    /// Only those of its keys.
+    /// The fields whose keys are wanted.
     pub(super) fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Fields<'a> {
         let fields = self.fields.iter().filter(|field| is_wanted(field.key.value)).copied().collect();
         Fields::new(self.cx, self.place, fields)
     }
 
-    /// The values of those of its keys.
+    /// The fields with these keys.
     pub(super) fn values_of(&self, keys: &'static [&'static str]) -> impl Iterator<Item = Field<'a>> + '_ {
         self.iter().filter(|field| is_among(keys, field.key.value))
     }
 
-    /// Its key and that one's value, if it has one key and a scalar stands there that is something.
+    /// Its only key and that one's value, if it has one key and the value is a scalar that is not null.
     pub(super) fn only_scalar(&self) -> Option<(&'a str, &'a str)> {
         let [field] = &*self.fields else { return None };
         let scalar = self.cx.doc.scalar(field.node).filter(|scalar| !scalar.is_null())?;
         Some((field.key.value, scalar.value))
     }
 
-    /// The place of a key's value; of the key if nothing stands after it; of the map if there is no such key.
+    /// The place of a key's value; of the key if the value is empty; of the map if there is no such key.
     pub(super) fn place_of(&self, key: &str) -> Place {
         let Some(field) = self.get(key) else { return self.place };
         let place = self.cx.doc.place(field.node);
         if place.start == place.end { field.key.place } else { place }
     }
 
-    /// A scalar that is something.
+    /// A scalar that is not null.
     pub(super) fn text(&self, key: &str) -> Option<Scalar<'a>> {
         let field = self.get(key)?;
         self.cx.text(field.node, || quoted(key), field.key.place)
@@ -218,21 +221,21 @@ impl<'a> Fields<'a> {
         Some(text)
     }
 
-    /// A path. A `~` at its start stays what it is, which is worth a warning.
+    /// A path. A `~` at its start is not expanded, which is worth a warning.
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
         let text = self.word(key)?;
         if text.value == "~" || text.value.starts_with("~/") {
-            let message = format!("the `~` of {} is taken as it stands: no shell reads it", quoted(text.value));
-            self.cx.findings.warn(text.place, message, "write the whole path");
+            let message = format!("the `~` of {} is not expanded: no shell reads it", quoted(text.value));
+            self.cx.findings.warn(text.place, message, "write the full path");
         }
         Some(PathBuf::from(text.value))
     }
 
-    /// A list of scalars; one scalar alone is no list.
+    /// A list of scalars; a single scalar is an error.
     pub(super) fn list(&self, key: &str) -> Option<Vec<Scalar<'a>>> {
         let field = self.get(key)?;
         let Value::List(items) = self.cx.doc.value(field.node) else {
-            let message = format!("`{key}` must be a list, but {} stands here", self.cx.kind(field.node));
+            let message = format!("expected a list for `{key}`, found {}", self.cx.kind(field.node));
             self.cx.findings.error(self.place_of(key), message, format!("for example `{key}: [one, two]`"));
             return None;
         };
@@ -246,7 +249,7 @@ impl<'a> Fields<'a> {
             Value::List(items) => self.cx.texts(items, key, field.key.place),
             Value::Scalar(_) => self.text(key).map(|text| vec![text]),
             Value::Map(_) => {
-                let message = format!("`{key}` must be a single value or a list, but a map stands here");
+                let message = format!("expected a single value or a list for `{key}`, found a map");
                 self.cx.findings.error(self.place_of(key), message, format!("for example `{key}: [one, two]`"));
                 None
             }
@@ -259,11 +262,11 @@ impl<'a> Fields<'a> {
         self.cx.unit(text, parse_duration(text.value))
     }
 
-    /// A duration that is not nothing.
+    /// A duration above zero.
     pub(super) fn positive_duration(&self, key: &str) -> Option<Duration> {
         let duration = self.duration(key)?;
         if duration.is_zero() {
-            self.cx.findings.error(self.place_of(key), format!("`{key}` must be longer than nothing"), "for example `30s`");
+            self.cx.findings.error(self.place_of(key), format!("`{key}` must be longer than zero"), "for example `30s`");
             return None;
         }
         Some(duration)
@@ -282,11 +285,11 @@ impl<'a> Fields<'a> {
             "true" | "True" | "TRUE" => Some(true),
             "false" | "False" | "FALSE" => Some(false),
             other => {
-                let message = format!("`{key}` must be `true` or `false`, not {}", quoted(other));
+                let message = format!("invalid value {} for `{key}`: expected `true` or `false`", quoted(other));
                 self.cx.findings.error(
                     text.place,
                     message,
-                    "`yes`, `on` and `1` mean different things to different readers of YAML",
+                    "`yes`, `on` and `1` mean different things to different YAML parsers",
                 );
                 None
             }
@@ -300,23 +303,25 @@ impl<'a> Fields<'a> {
         T::try_from(number).ok()
     }
 
-    /// Exit codes: one, or a list.
+    /// One exit code, or a list.
     pub(super) fn exit_codes(&self, key: &str) -> Option<Box<[u8]>> {
         let texts = self.one_or_more(key)?;
-        let what = format!("an exit code of `{key}`");
+        let what = quoted(key);
         let codes: Vec<Option<i64>> = texts.into_iter().map(|text| self.cx.number(text, &what, &(0..=255))).collect();
         codes.into_iter().map(|code| code.and_then(|code| u8::try_from(code).ok())).collect()
     }
 
-    /// One of some words.
+    /// One of these words.
     pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;
         let found = words.iter().find(|(word, _)| *word == text.value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let near = keys::did_you_mean(text.value, known.iter().copied());
-            let message = format!("{} is no word for `{key}`{near}", quoted(text.value));
-            self.cx.findings.error(text.place, message, format!("write {}", keys::listed(&known, " or ")));
+            let expected = keys::listed(&known, " or ");
+            let message = format!("invalid value {} for `{key}`: expected {expected}", quoted(text.value));
+            let near = nearest(text.value, known.iter().copied());
+            let explained = || "docs/configuration.md explains each of them".to_owned();
+            self.cx.findings.error(text.place, message, near.map_or_else(explained, |near| format!("did you mean `{near}`?")));
         }
         found.map(|(_, value)| *value)
     }
@@ -326,8 +331,8 @@ impl<'a> Fields<'a> {
         let field = self.get(key)?;
         let is_map = matches!(self.cx.doc.value(field.node), Value::Map(_));
         if !is_map {
-            let message = format!("`{key}` must be a map, but {} stands here", self.cx.kind(field.node));
-            let help = format!("its keys are {}", keys::listed(known, ", "));
+            let message = format!("expected a map for `{key}`, found {}", self.cx.kind(field.node));
+            let help = format!("known keys: {}", keys::listed(known, ", "));
             self.cx.findings.error(self.place_of(key), message, help);
             return None;
         }
@@ -338,7 +343,7 @@ impl<'a> Fields<'a> {
         Some(fields)
     }
 
-    /// A map under a key for another look at places, when its keys were read and reported already.
+    /// A map under a key whose keys have been read and reported already, for their places.
     pub(super) fn map_silently(&self, key: &str) -> Option<Fields<'a>> {
         let field = self.get(key)?;
         let Value::Map(pairs) = self.cx.doc.value(field.node) else { return None };

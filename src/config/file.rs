@@ -1,4 +1,4 @@
-//! The file's bytes, and whether they may be trusted.
+//! Reading a file, if its owner and mode allow to trust it.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,10 +11,10 @@ use super::{Diagnostic, Severity, Surroundings};
 use crate::model::format_size;
 use crate::triggers::Place;
 
-/// The largest configuration that is read: 10,000 jobs with every key set are 5 MB.
+/// The largest configuration in bytes: 10,000 jobs with every key set are 5 MB.
 pub const LARGEST_FILE: u64 = 16 << 20;
 
-/// Reads a file that is text, not too large and, for root, in nobody else's hands.
+/// Reads a UTF-8 file of at most [`LARGEST_FILE`] which, for root, nobody else may write.
 pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, Box<Diagnostic>> {
     let refuse = |message: String, help: &str| Err(unread(path, message, help));
     let file = match File::open(path) {
@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
                     "name the configuration's file, or write one: examples/quickstart.yaml is a start"
                 }
                 std::io::ErrorKind::PermissionDenied => "make it readable for the user who runs firelink",
-                _ => "look at the file, its folder and the disk below them",
+                _ => "check the file, its directory and the disk",
             };
             return refuse(format!("the configuration can't be read: {error}"), help);
         }
@@ -33,17 +33,17 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
     let meta = match file.metadata() {
         Ok(meta) => meta,
         Err(error) => {
-            return refuse(format!("the configuration can't be read: {error}"), "look at the file and the disk below it");
+            return refuse(format!("the configuration can't be read: {error}"), "check the file and the disk");
         }
     };
     if meta.is_dir() {
         return refuse("this is a directory, not a configuration".into(), "name the file in it");
     }
     if surroundings.is_root()
-        && let Some(who) = stranger(meta.uid(), meta.mode())
+        && let Some(who) = writable_by(meta.uid(), meta.mode())
     {
-        let message = format!("{who} may write this file, and its commands would run as root");
-        return refuse(message, "chown root it and chmod go-w it");
+        let message = format!("this file is writable by {who}, and its commands would run as root");
+        return refuse(message, "run `chown root` and `chmod go-w` on it");
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(LARGEST_FILE)).unwrap_or(0));
     match file.take(LARGEST_FILE + 1).read_to_end(&mut bytes) {
@@ -55,7 +55,7 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
         }
         Ok(_) => {}
         Err(error) => {
-            return refuse(format!("the configuration can't be read: {error}"), "look at the file and the disk below it");
+            return refuse(format!("the configuration can't be read: {error}"), "check the file and the disk");
         }
     }
     String::from_utf8(bytes).map_err(|error| {
@@ -65,9 +65,9 @@ pub(super) fn read(path: &Path, surroundings: &Surroundings) -> Result<String, B
 }
 
 /// Who besides root may write a file with this owner and mode.
-fn stranger(owner: u32, mode: u32) -> Option<&'static str> {
+fn writable_by(owner: u32, mode: u32) -> Option<&'static str> {
     match () {
-        () if owner != 0 => Some("its owner, who is not root,"),
+        () if owner != 0 => Some("its owner, who is not root"),
         () if mode & 0o002 != 0 => Some("everybody"),
         () if mode & 0o020 != 0 => Some("its group"),
         () => None,
@@ -80,7 +80,7 @@ pub(super) fn unread(path: &Path, message: String, help: &str) -> Box<Diagnostic
     Box::new(Diagnostic { severity: Severity::Error, file: path.to_owned(), line: 0, column: 0, message, help, rendered })
 }
 
-/// Points behind the last byte that is text.
+/// Points behind the last valid byte.
 fn not_text(path: &Path, valid: &str) -> Box<Diagnostic> {
     let source = Source::new(path, valid);
     let place = Place { start: valid.len(), end: valid.len() };
@@ -120,15 +120,15 @@ mod tests {
 
     #[test]
     fn root_refuses_a_file_that_others_may_write() {
-        assert_eq!(stranger(0, 0o100_644), None);
-        assert_eq!(stranger(0, 0o100_664), Some("its group"));
-        assert_eq!(stranger(0, 0o100_646), Some("everybody"));
-        assert_eq!(stranger(1000, 0o100_644), Some("its owner, who is not root,"));
+        assert_eq!(writable_by(0, 0o100_644), None);
+        assert_eq!(writable_by(0, 0o100_664), Some("its group"));
+        assert_eq!(writable_by(0, 0o100_646), Some("everybody"));
+        assert_eq!(writable_by(1000, 0o100_644), Some("its owner, who is not root"));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f.yaml");
         std::fs::write(&path, "jobs: []").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(message(&path, 0).contains("may write this file"));
+        assert!(message(&path, 0).contains("this file is writable by"));
         assert!(read(&path, &here(1000)).is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a file, collected while it is read.
+//! The errors and warnings about a file, collected while it is read.
 
 use std::cell::RefCell;
 
@@ -8,11 +8,11 @@ use super::{Diagnostic, Severity};
 use crate::text::printable;
 use crate::triggers::Place;
 
-/// How many errors, and how many warnings, are told of one file. Nobody reads a thousand, and each costs a kilobyte: a
-/// hostile file could ask for millions. What is left out is counted.
+/// How many errors, and how many warnings, of one file are kept. Nobody reads a thousand, each costs a kilobyte, and a
+/// hostile file could cause millions. The rest is counted.
 const LIMIT: usize = 1_000;
 
-/// A second place that belongs to a finding.
+/// A second place of a finding.
 #[derive(Clone, Debug)]
 pub(super) struct Also {
     pub(super) place: Place,
@@ -20,9 +20,9 @@ pub(super) struct Also {
 }
 
 impl Also {
-    /// The place where something stood first that stands there again.
+    /// The first of two duplicates.
     pub(super) fn first(place: Place) -> Also {
-        Also { place, label: "first here" }
+        Also { place, label: "first defined here" }
     }
 }
 
@@ -49,17 +49,17 @@ struct Inner {
 }
 
 impl Findings {
-    /// Something for which the file is refused. An empty help adds nothing.
+    /// Reports an error, for which the file is refused. The help may be empty.
     pub(super) fn error(&self, place: Place, message: impl Into<String>, help: impl Into<String>) {
         self.add(Finding { severity: Severity::Error, place, message: message.into(), help: help.into(), also: None });
     }
 
-    /// An error of two places that don't go together.
+    /// Reports an error about two places that contradict each other.
     pub(super) fn error_of_two(&self, place: Place, message: String, help: impl Into<String>, also: Also) {
         self.add(Finding { severity: Severity::Error, place, message, help: help.into(), also: Some(also) });
     }
 
-    /// Something that is legal but likely wrong.
+    /// Reports something legal but likely wrong.
     pub(super) fn warn(&self, place: Place, message: impl Into<String>, help: impl Into<String>) {
         self.add(Finding { severity: Severity::Warning, place, message: message.into(), help: help.into(), also: None });
     }
@@ -76,18 +76,18 @@ impl Findings {
         }
     }
 
-    /// How much there is so far.
+    /// The number of errors and warnings so far.
     pub(super) fn count(&self) -> usize {
         let inner = self.inner.borrow();
         inner.errors + inner.warnings
     }
 
-    /// How many errors there are so far.
+    /// The number of errors so far.
     pub(super) fn errors(&self) -> usize {
         self.inner.borrow().errors
     }
 
-    /// Everything, in the order of the file. What was found twice (through an alias) is told once.
+    /// All findings, in the order of the file. Duplicates, found through an alias, appear once.
     pub(super) fn into_diagnostics(self, source: &Source<'_>) -> Vec<Diagnostic> {
         let Inner { mut list, errors, warnings } = self.inner.into_inner();
         list.sort_by_key(|finding| finding.place.start);
@@ -97,7 +97,7 @@ impl Findings {
         for (severity, count, word) in [(Severity::Error, errors, "errors"), (Severity::Warning, warnings, "warnings")] {
             if let Some(more) = count.checked_sub(LIMIT).filter(|more| *more > 0) {
                 let message = format!("{more} more {word} are not shown");
-                let help = "they show once these are mended".to_owned();
+                let help = format!("more {word} may appear after these are fixed");
                 let finding = Finding { severity, place: last, message, help, also: None };
                 diagnostics.push(to_diagnostic(&finding, source));
             }

@@ -1,4 +1,4 @@
-//! Names of jobs into a graph of them.
+//! `depends_on`: names of jobs into edges.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::dag::Graph;
 use crate::model::JobId;
 use crate::text::quoted;
 
-/// The dependencies of each draft, by number. Duplicate names, unknown and self-dependencies and cycles are reported.
+/// The upstream jobs of each draft. Duplicate names, unknown names, self-dependencies and cycles are reported.
 pub(super) fn resolve(cx: Cx<'_>, drafts: &[Draft<'_>]) -> Vec<Box<[JobId]>> {
     let names = number(cx, drafts);
-    // Whose list has named a job last: lists may be long.
+    // The last job whose list names this one: a check for duplicates in constant time, since lists may be long.
     let has_edges = drafts.iter().any(|draft| !draft.depends_on.is_empty());
     let mut named_by: Vec<Option<JobId>> = vec![None; if has_edges { drafts.len() } else { 0 }];
     let edges: Vec<Box<[JobId]>> = (0..)
@@ -31,7 +31,7 @@ pub(super) fn resolve(cx: Cx<'_>, drafts: &[Draft<'_>]) -> Vec<Box<[JobId]>> {
             found.into()
         })
         .collect();
-    // Most files have no edge or few; a graph is made again when the engine starts.
+    // The graph is built for the check alone; the engine builds its own.
     if edges.iter().any(|edges| !edges.is_empty())
         && let Err(cycles) = Graph::new(&edges)
     {
@@ -49,9 +49,9 @@ fn number<'a>(cx: Cx<'_>, drafts: &[Draft<'a>]) -> HashMap<&'a str, JobId> {
                 names.insert(name.value, id);
             }
             Some(first) => {
-                let message = format!("there are two jobs with the name {}", quoted(name.value));
+                let message = format!("duplicate job name {}", quoted(name.value));
                 let first = drafts[first.index()].name.map_or_else(Default::default, |name| name.place);
-                let help = "a name stands for one job, in `depends_on` and in the history: rename one of them";
+                let help = "a name identifies one job, in `depends_on` and in the history: rename one of them";
                 cx.findings.error_of_two(name.place, message, help, Also::first(first));
             }
         }
@@ -62,22 +62,22 @@ fn number<'a>(cx: Cx<'_>, drafts: &[Draft<'a>]) -> HashMap<&'a str, JobId> {
 fn find(cx: Cx<'_>, names: &HashMap<&str, JobId>, own: JobId, name: Scalar<'_>) -> Option<JobId> {
     match names.get(name.value) {
         Some(id) if *id == own => {
-            let message = format!("{} can't depend on itself", quoted(name.value));
+            let message = format!("{} depends on itself", quoted(name.value));
             cx.findings.error(
                 name.place,
                 message,
-                "remove it; `retry` repeats what failed, a `cron` or `interval` trigger what went well",
+                "remove it; `retry` repeats a failed attempt, a `cron` or `interval` trigger starts further runs",
             );
             None
         }
         Some(id) => Some(*id),
         None => {
-            // The least name of several that are as near: the map's order is different each time.
+            // Sorted, so that of several equally near names always the same one is suggested.
             let mut known: Vec<&str> = names.keys().copied().collect();
             known.sort_unstable();
             let near = keys::did_you_mean(name.value, known);
-            let message = format!("there is no job {}{near}", quoted(name.value));
-            cx.findings.error(name.place, message, "`depends_on` takes names of jobs of this file");
+            let message = format!("unknown job {}{near}", quoted(name.value));
+            cx.findings.error(name.place, message, "`depends_on` takes the names of jobs in this file");
             None
         }
     }
@@ -86,7 +86,7 @@ fn find(cx: Cx<'_>, names: &HashMap<&str, JobId>, own: JobId, name: Scalar<'_>) 
 fn report_cycle(cx: Cx<'_>, drafts: &[Draft<'_>], cycle: &[JobId]) {
     let name = |id: &JobId| drafts[id.index()].name.map_or("?", |name| name.value);
     let (Some(first), Some(last)) = (cycle.first(), cycle.last()) else { return };
-    // Long cycles are shown by their ends; nobody reads ten thousand names.
+    // Only the ends of a long cycle are shown.
     const SHOWN: usize = 12;
     let mut path: Vec<&str> = cycle.iter().map(name).collect();
     if path.len() > SHOWN {
@@ -96,16 +96,14 @@ fn report_cycle(cx: Cx<'_>, drafts: &[Draft<'_>], cycle: &[JobId]) {
     let waits_for = name(last);
     let at = drafts[first.index()].depends_on.iter().find(|dependency| dependency.value == waits_for);
     let place = at.map_or_else(Default::default, |dependency| dependency.place);
-    let message = format!("these jobs wait for each other: {}", path.join(" -> "));
+    let message = format!("dependency cycle: {}", path.join(" -> "));
     // The other end: where the second job waits for the first.
     let back = cycle
         .get(1)
         .and_then(|second| drafts[second.index()].depends_on.iter().find(|dependency| dependency.value == name(first)));
     let help = "remove one of the dependencies";
     match back {
-        Some(back) => {
-            cx.findings.error_of_two(place, message, help, Also { place: back.place, label: "and this goes on from there" })
-        }
+        Some(back) => cx.findings.error_of_two(place, message, help, Also { place: back.place, label: "continued here" }),
         None => cx.findings.error(place, message, help),
     }
 }

@@ -9,7 +9,7 @@ use super::common::{Common, Likeness, Made};
 use super::draft::Draft;
 use super::execution::{self, Execution};
 use super::fields::{Cx, Fields};
-use super::trigger::{self, Chosen};
+use super::trigger::{self, TypedTrigger};
 use super::yaml::{NodeId, Scalar};
 use super::{Job, Notes, Surroundings, defaults, keys, lints};
 use crate::cron::Zone;
@@ -21,39 +21,39 @@ use crate::model::TriggerWord;
 use crate::text::quoted;
 use crate::triggers::{JobContext, Place};
 
-/// The longest name: it becomes a part of paths.
+/// The longest name, in bytes: it becomes a part of paths.
 const LONGEST_NAME: usize = 128;
 
-/// What holds for all jobs of the file.
+/// The state of reading `jobs`.
 pub(super) struct Shared<'a> {
     pub(super) cx: Cx<'a>,
     pub(super) surroundings: &'a Surroundings,
     pub(super) zone: Zone,
     pub(super) defaults: Option<Execution>,
-    /// All keys that a job may have.
+    /// All keys of jobs, those of triggers included.
     pub(super) known: Vec<&'static str>,
-    /// What jobs share.
+    /// Parts that jobs share.
     pub(super) common: Common<'a>,
-    /// The jobs that are sound, so far.
+    /// The jobs without errors so far.
     pub(super) jobs: Vec<Job>,
-    /// And their rules.
+    /// Their rules, by the same index.
     pub(super) rules: Vec<JobRules>,
 }
 
-/// How a job is to be run, as far as it was read.
-enum How<'a> {
-    /// Like the one before it.
-    Like(Made<'a>),
-    /// Like the one before it, but for this command.
-    But(Made<'a>, Option<Action>),
+/// The execution keys of a job, as far as they were read.
+enum ExecutionKeys<'a> {
+    /// Equal to those of the previous job.
+    Same(Made<'a>),
+    /// Equal to those of the previous job but for this command.
+    OtherCommand(Made<'a>, Option<Action>),
     Read(Box<Execution>),
 }
 
-impl How<'_> {
+impl ExecutionKeys<'_> {
     fn cwd(&self) -> Option<&PathBuf> {
         match self {
-            How::Like(last) | How::But(last, _) => last.exec.cwd.as_ref(),
-            How::Read(execution) => execution.cwd.as_ref(),
+            ExecutionKeys::Same(last) | ExecutionKeys::OtherCommand(last, _) => last.exec.cwd.as_ref(),
+            ExecutionKeys::Read(execution) => execution.cwd.as_ref(),
         }
     }
 }
@@ -70,13 +70,13 @@ pub(super) fn known_keys() -> Vec<&'static str> {
 }
 
 impl<'a> Shared<'a> {
-    /// Reads a job; every mistake in it is reported.
+    /// Reads a job and reports every error in it.
     pub(super) fn read(&mut self, node: NodeId) -> Option<Draft<'a>> {
         let cx = self.cx;
-        let said_before = cx.findings.count();
+        let findings_before = cx.findings.count();
         let known = &self.known;
-        let fields = cx.map_with(node, "a job", known, |key| match keys::not_yet(key.value) {
-            Some(message) => cx.findings.error(key.place, message, keys::NOT_YET_HELP),
+        let fields = cx.map_with(node, "a job", known, |key| match keys::not_built(key.value) {
+            Some(message) => cx.findings.error(key.place, message, keys::NOT_BUILT_HELP),
             None => cx.report_unknown(key, known),
         })?;
         let name = read_name(&fields);
@@ -85,8 +85,8 @@ impl<'a> Shared<'a> {
         let enabled = fields.flag("enabled");
         let tags = fields.list("tags").unwrap_or_default();
         let description = fields.text("description");
-        let how = self.read_how(&fields);
-        let cwd: Cow<'_, Path> = match how.cwd() {
+        let execution = self.read_execution(&fields);
+        let cwd: Cow<'_, Path> = match execution.cwd() {
             Some(cwd) => self.surroundings.start_dir.join(cwd).into(),
             None => (&*self.surroundings.start_dir).into(),
         };
@@ -108,7 +108,7 @@ impl<'a> Shared<'a> {
             let help = "add `depends_on`, or make it `trigger: manual`";
             cx.findings.error(fields.place_of("trigger"), "an `after_deps` trigger needs `depends_on`", help);
         }
-        let made = self.make(&fields, how, &cwd, condition.unwrap_or_default(), trigger.default_concurrency());
+        let made = self.make(&fields, execution, &cwd, condition.unwrap_or_default(), trigger.default_concurrency());
         let rules = JobRules {
             name: name.value.into(),
             enabled: enabled.unwrap_or(defaults::ENABLED),
@@ -118,7 +118,7 @@ impl<'a> Shared<'a> {
             milestone: *made.action == Action::Milestone,
             policy: Arc::clone(&made.policy),
         };
-        lints::about_time(&fields, &rules);
+        lints::lint_timeout(&fields, &rules);
         let notes = Notes {
             description: description.map(|text| text.value.into()),
             tags: tags.iter().map(|tag| tag.value.into()).collect(),
@@ -137,21 +137,21 @@ impl<'a> Shared<'a> {
         let enabled = rules.enabled;
         self.jobs.push(job);
         self.rules.push(rules);
-        if cx.findings.count() == said_before {
+        if cx.findings.count() == findings_before {
             self.common.last = Some(made);
         }
         Some(draft(Some(enabled)))
     }
 
-    /// Reads the keys that say how it runs, as far as they are not those of the job before it.
-    fn read_how(&mut self, fields: &Fields<'a>) -> How<'a> {
+    /// Reads the execution keys, unless they equal those of the previous job.
+    fn read_execution(&mut self, fields: &Fields<'a>) -> ExecutionKeys<'a> {
         let last = self.common.last.take().and_then(|last| Some((last.likeness(fields)?, last)));
         match last {
-            Some((Likeness::Same, last)) => How::Like(last),
-            Some((Likeness::OtherCommand, last)) => How::But(last, execution::read_job_command(fields)),
+            Some((Likeness::Same, last)) => ExecutionKeys::Same(last),
+            Some((Likeness::OtherCommand, last)) => ExecutionKeys::OtherCommand(last, execution::read_job_command(fields)),
             None => {
                 let read = Execution::read(fields, self.surroundings);
-                How::Read(Box::new(match &self.defaults {
+                ExecutionKeys::Read(Box::new(match &self.defaults {
                     Some(defaults) => read.or(defaults),
                     None => read,
                 }))
@@ -159,21 +159,28 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn make(&mut self, fields: &Fields<'a>, how: How<'a>, cwd: &Path, condition: Condition, usual: Concurrency) -> Made<'a> {
+    fn make(
+        &mut self,
+        fields: &Fields<'a>,
+        execution: ExecutionKeys<'a>,
+        cwd: &Path,
+        condition: Condition,
+        usual: Concurrency,
+    ) -> Made<'a> {
         let (surroundings, common) = (self.surroundings, &mut self.common);
-        let mut made = match how {
-            How::Like(last) => last,
-            How::But(last, action) => {
+        let mut made = match execution {
+            ExecutionKeys::Same(last) => last,
+            ExecutionKeys::OtherCommand(last, action) => {
                 let by_default = || self.defaults.as_ref().and_then(|defaults| defaults.action.clone());
                 let action = action.or_else(by_default).unwrap_or(Action::Milestone);
-                lints::about_command(fields, &action, cwd, surroundings, &mut common.sound);
-                let said = fields.values_of(keys::EXECUTION).collect();
-                Made { said, action: common.actions.share(action), ..last }
+                lints::lint_command(fields, &action, cwd, surroundings, &mut common.sound);
+                let written = fields.values_of(keys::EXECUTION).collect();
+                Made { written, action: common.actions.share(action), ..last }
             }
-            How::Read(mut execution) => {
+            ExecutionKeys::Read(mut execution) => {
                 let action = execution.action.take().unwrap_or(Action::Milestone);
-                lints::about_command(fields, &action, cwd, surroundings, &mut common.sound);
-                lints::about_places(fields, &execution, cwd);
+                lints::lint_command(fields, &action, cwd, surroundings, &mut common.sound);
+                lints::lint_paths(fields, &execution, cwd);
                 let policy = Policy {
                     condition,
                     concurrency: execution.concurrency.unwrap_or(usual),
@@ -184,7 +191,7 @@ impl<'a> Shared<'a> {
                     success_exit_codes: execution.success_exit_codes.take().unwrap_or_default(),
                 };
                 Made {
-                    said: fields.values_of(keys::EXECUTION).collect(),
+                    written: fields.values_of(keys::EXECUTION).collect(),
                     action: common.actions.share(action),
                     policy: common.policies.share(policy),
                     concurrency: execution.concurrency,
@@ -195,7 +202,7 @@ impl<'a> Shared<'a> {
                 }
             }
         };
-        // Those two are not from these keys alone.
+        // These two depend on other keys, too.
         let concurrency = made.concurrency.unwrap_or(usual);
         if (made.policy.condition, made.policy.concurrency) != (condition, concurrency) {
             made.policy = common.policies.share(Policy { condition, concurrency, ..Policy::clone(&made.policy) });
@@ -226,16 +233,16 @@ fn read_name<'a>(fields: &Fields<'a>) -> Option<Scalar<'a>> {
     }
     let name = fields.word("name")?;
     let error = |message: String| {
-        let help = "a name has letters, digits, `_`, `-` and `.`, and starts with a letter, a digit or `_`";
+        let help = "a name consists of letters, digits, `_`, `-` and `.`, and starts with a letter, a digit or `_`";
         fields.cx.findings.error(name.place, message, help);
     };
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.value.len() > LONGEST_NAME {
-        error(format!("the name is longer than {LONGEST_NAME} characters"));
+        error(format!("invalid job name: longer than {LONGEST_NAME} characters"));
     } else if !name.value.starts_with(fits) {
-        error(format!("a name can't begin like {}", quoted(name.value)));
+        error(format!("invalid job name {}: its first character is not allowed there", quoted(name.value)));
     } else if let Some(bad) = name.value.chars().find(|c| !fits(*c) && !matches!(c, '-' | '.')) {
-        error(format!("a name can't hold {}", quoted(&bad.to_string())));
+        error(format!("invalid job name {}: {} is not allowed", quoted(name.value), quoted(&bad.to_string())));
     }
     Some(name)
 }
@@ -245,7 +252,7 @@ fn read_dependencies<'a>(fields: &Fields<'a>) -> Vec<Scalar<'a>> {
     let mut known: HashMap<&str, Place> = HashMap::with_capacity(names.len());
     for name in &names {
         if let Some(first) = known.get(name.value) {
-            let message = format!("the dependency {} stands here twice", quoted(name.value));
+            let message = format!("duplicate dependency {}", quoted(name.value));
             fields.cx.findings.error_of_two(name.place, message, "remove one of them", super::findings::Also::first(*first));
         } else {
             known.insert(name.value, name.place);
@@ -254,17 +261,17 @@ fn read_dependencies<'a>(fields: &Fields<'a>) -> Vec<Scalar<'a>> {
     names
 }
 
-fn read_condition(fields: &Fields<'_>, chosen: Option<&Chosen<'_>>) -> Option<Condition> {
-    let in_trigger = chosen.map(Chosen::keys).filter(|keys| keys.has("condition"));
+fn read_condition(fields: &Fields<'_>, chosen: Option<&TypedTrigger<'_>>) -> Option<Condition> {
+    let in_trigger = chosen.map(TypedTrigger::keys).filter(|keys| keys.has("condition"));
     if let (Some(keys), Some(own)) = (in_trigger, fields.get("condition")) {
         let also = super::findings::Also::first(own.key.place);
-        let message = "`condition` stands both in the job and in its trigger".to_owned();
+        let message = "`condition` is set both in the job and in its trigger".to_owned();
         fields.cx.findings.error_of_two(keys.place_of("condition"), message, "remove one of them", also);
     }
     let at = in_trigger.unwrap_or(fields);
     if at.has("condition") && !fields.has("depends_on") {
         let help = "it says how the jobs of `depends_on` must end";
-        fields.cx.findings.error(at.place_of("condition"), "`condition` is of no use without `depends_on`", help);
+        fields.cx.findings.error(at.place_of("condition"), "`condition` has no effect without `depends_on`", help);
     }
     at.choice("condition", Condition::WORDS)
 }

@@ -1,4 +1,4 @@
-//! Every key that a configuration may hold, and the words about words.
+//! The keys of each map of a configuration, and lists of words for messages.
 
 use crate::text::nearest;
 
@@ -22,10 +22,10 @@ pub(super) const TOP: &[&str] = &[
     "notify",
 ];
 
-/// The keys of a job that say what it is and when it runs; those of its trigger come with the trigger's type.
+/// The keys of a job apart from those of its execution; those of its trigger come with the trigger's type.
 pub(super) const JOB: &[&str] = &["name", "trigger", "depends_on", "condition", "enabled", "description", "tags", "timezone"];
 
-/// The keys of a job that say how it runs, which are the keys of `defaults` too.
+/// The execution keys, of a job and of `defaults`.
 pub(super) const EXECUTION: &[&str] = &[
     "command",
     "executor",
@@ -69,6 +69,7 @@ pub(super) const WEB: &[&str] = &["listen", "token_file", "allowed_hosts"];
 
 /// The keys of `metrics`.
 pub(super) const METRICS: &[&str] = &["textfile", "every"];
+
 /// The keys of an item of `notify`.
 #[cfg(any(feature = "notify", test))]
 pub(super) const NOTIFY: &[&str] = &["url", "on", "jobs", "secret_file", "ping", "every", "timeout", "retry"];
@@ -77,9 +78,8 @@ pub(super) const NOTIFY: &[&str] = &["url", "on", "jobs", "secret_file", "ping",
 #[cfg(any(feature = "notify", test))]
 pub(super) const NOTIFY_RETRY: &[&str] = &["attempts", "delay", "backoff", "max_delay", "jitter"];
 
-/// Words that the design has and this version can't do yet: top-level keys, keys of a job, and types of triggers. A
-/// word leaves this list when its room is there.
-pub(super) const NOT_YET: &[&str] = &[
+/// Top-level keys whose cargo feature, of the same name, is not in this build.
+const NOT_BUILT: &[&str] = &[
     #[cfg(not(feature = "web"))]
     "web",
     #[cfg(not(feature = "metrics"))]
@@ -88,12 +88,12 @@ pub(super) const NOT_YET: &[&str] = &[
     "notify",
 ];
 
-/// The way out of a word of [`NOT_YET`].
-pub(super) const NOT_YET_HELP: &str = "leave it out, or look for a newer version";
+/// The help for a key that is not in this build.
+pub(super) const NOT_BUILT_HELP: &str = "remove it, or install a build with this feature";
 
-/// What is said of a word of [`NOT_YET`].
-pub(super) fn not_yet(word: &str) -> Option<String> {
-    NOT_YET.contains(&word).then(|| format!("`{word}` is not supported by this version"))
+/// The message about a key that is not in this build.
+pub(super) fn not_built(word: &str) -> Option<String> {
+    NOT_BUILT.contains(&word).then(|| format!("this build has no `{word}` (cargo feature `{word}`)"))
 }
 
 /// `, did you mean …?` if one of the words is near, else nothing.

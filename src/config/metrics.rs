@@ -1,4 +1,4 @@
-//! `metrics`: numbers for Prometheus in a file.
+//! `metrics`: Prometheus metrics in a file.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::{Metrics, Surroundings, defaults};
 use crate::model::format_duration;
 use crate::text::quoted;
 
-/// node_exporter is asked every few seconds at most; a shorter time is a mistake of units.
+/// node_exporter is scraped every few seconds at most; a shorter interval is a mistake of units.
 const SHORTEST_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the map `metrics`.
@@ -17,11 +17,12 @@ pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<M
     let findings = metrics.cx.findings;
     let every = metrics.duration("every");
     if let Some(short) = every.filter(|every| *every < SHORTEST_EVERY) {
-        let message = format!("`every` can't be {}", format_duration(short));
-        findings.error(metrics.place_of("every"), message, "it must be at least 1s; what happens meanwhile is in the next file");
+        let message = format!("invalid value `{}` for `every`: expected at least `1s`", format_duration(short));
+        findings.error(metrics.place_of("every"), message, "changes in between are in the next file");
     }
     if !metrics.has("textfile") {
-        let help = "for example `textfile: /var/lib/prometheus/node-exporter/firelink.prom`; for `/metrics`, `web` is enough";
+        let help =
+            "for example `textfile: /var/lib/prometheus/node-exporter/firelink.prom`; `/metrics` of the web UI needs only `web`";
         findings.error(metrics.place, "`metrics` needs `textfile`", help);
         return None;
     }
@@ -29,13 +30,17 @@ pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<M
     let place = metrics.place_of("textfile");
     if textfile.extension().is_none_or(|extension| extension != "prom") {
         let shown = quoted(&textfile.display().to_string());
-        findings.error(place, format!("{shown} does not end in `.prom`"), "node_exporter reads no file of another name");
+        findings.error(
+            place,
+            format!("{shown} does not end in `.prom`"),
+            "node_exporter's textfile collector ignores other names",
+        );
         return None;
     }
     let folder = textfile.parent().filter(|folder| !folder.is_dir());
     if let Some(folder) = folder {
-        let help = "name a folder that node_exporter reads (--collector.textfile.directory)";
-        findings.warn(place, format!("there is no directory {}", folder.display()), help);
+        let help = "name a directory that node_exporter reads (--collector.textfile.directory)";
+        findings.warn(place, format!("directory {} does not exist", folder.display()), help);
     }
     Some(Metrics { textfile, every: every.unwrap_or(defaults::METRICS_EVERY) })
 }

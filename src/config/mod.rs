@@ -1,10 +1,15 @@
 //! Configuration: one YAML file in, a checked [`Config`] or every [`Diagnostic`] out.
 //!
-//! Nothing here starts anything. What [`load`] returns is complete: names are resolved, the graph has no cycle,
-//! schedules are compiled and can fire, durations are durations. Mistakes are collected, never only the first, and
-//! each points at its place in the text.
+//! Nothing here starts anything. The result of [`load`] is complete: names are resolved, the graph has no cycle, schedules
+//! are compiled and can fire, durations are durations. Errors are collected, never only the first, and each points at its
+//! place in the text.
 //!
-//! This room imports `model`, `triggers`, `dag`, `engine::rules` and `exec::spec`; `main` and `reactor` import it.
+//! The way of a file: `file` (bytes that may be trusted) -> `yaml` (a tree with places) -> `top` and `job` (one reader a
+//! subject, by `fields`) -> `graph` (names into edges) -> `lints` (legal but likely wrong). Everything on it reports to
+//! `findings`, which `render` shows.
+//!
+//! This room imports `model`, `text`, `triggers`, `cron`, `dag`, `engine::rules`, `exec::spec` and `store::Durability`;
+//! `cli` and `reactor` import it.
 
 mod common;
 mod defaults;
@@ -48,33 +53,33 @@ pub use load::{check, check_text, load, load_text};
 pub use report::{Entry, Report};
 pub use surroundings::Surroundings;
 
-/// What a job says of itself, for people.
+/// A job's description, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// A sentence.
+    /// `description`.
     pub description: Option<Box<str>>,
-    /// Words.
+    /// `tags`.
     pub tags: Box<[Box<str>]>,
 }
 
-/// One job's part that the engine does not need: how it is triggered, made and kept.
+/// The part of a job that the engine does not need: its trigger, its command and how long its runs are kept.
 #[derive(Debug)]
 pub struct Job {
     /// Its name, unique in the file: letters, digits, `_`, `-` and `.`, starting with a letter, a digit or `_`.
     pub name: Arc<str>,
-    /// What it says of itself, if anything.
+    /// None if the job has neither a description nor tags.
     pub notes: Option<Box<Notes>>,
-    /// What makes it want to run. Jobs that say the same share one, as far as it is only a matter of time.
+    /// What makes it run. Jobs with equal triggers share one, unless the trigger has a source.
     pub trigger: Arc<dyn Trigger>,
-    /// What a run executes; shared likewise.
+    /// What a run executes; equal ones are shared.
     pub action: Arc<Action>,
-    /// In which surroundings.
+    /// The environment of its processes; equal ones are shared.
     pub exec: Arc<ExecSpec>,
-    /// What follows a run or an attempt, if anything does.
+    /// `on_success`, `on_failure` and `on_retry`; none if the job has none of them.
     pub hooks: Option<Box<Hooks>>,
-    /// How many ended runs are kept; default 100.
+    /// How many ended runs are kept.
     pub keep_runs: u32,
-    /// How long ended runs are kept, besides.
+    /// How long ended runs are kept, at most.
     pub keep_for: Option<Duration>,
     /// The zone in which its instants are shown.
     pub zone: Zone,
@@ -94,99 +99,99 @@ impl PartialEq for Job {
     }
 }
 
-/// What becomes of running jobs when the daemon is asked to stop.
+/// What happens to running jobs when the daemon stops.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStop {
     /// They have `shutdown_timeout` to end.
     #[default]
     Wait,
-    /// They go on, and the next daemon watches them: for upgrades.
+    /// They continue, and the next daemon adopts them: for upgrades.
     Leave,
 }
 
-/// Where and how often the state is copied.
+/// `state.sync_to`: where and how often the state is copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sync {
     /// The directory of the copy.
     pub to: PathBuf,
-    /// How long a change may be without a copy; the daemon's end makes one too.
+    /// The longest time a change may be without a copy. A copy is also made when the daemon stops.
     pub every: Duration,
 }
 
-/// Where the window listens.
+/// Where the web UI listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
     /// An address and a port; 0 takes a free one.
     Tcp(SocketAddr),
-    /// A socket's file.
+    /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
-/// `web`: the window.
+/// `web`: the web UI.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Web {
-    /// Where it listens.
+    /// `listen`.
     pub listen: Listen,
-    /// A file whose first line is the token of requests that change something; read at a start and at a reload.
+    /// A file whose first line is the token of requests that change something; read at start and at reload.
     pub token_file: Option<PathBuf>,
-    /// Names by which it may be called besides those of this machine, in lower case.
+    /// Accepted values of `Host` besides the names of this machine, in lower case.
     pub allowed_hosts: Vec<String>,
 }
 
 /// `metrics`: a file for node_exporter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
-    /// The file.
+    /// `textfile`, absolute.
     pub textfile: PathBuf,
-    /// How long a change may be without being in it.
+    /// The longest delay until a change is in the file.
     pub every: Duration,
 }
 
-/// One of `notify`: whom the daemon calls.
+/// An item of `notify`: a webhook or a dead man's switch.
 #[cfg(feature = "notify")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
-    /// The whole address, which is a secret: only its scheme and host may be shown.
+pub struct NotifyTarget {
+    /// The whole address, which is a secret: only its scheme and host may be shown or logged.
     pub url: Box<str>,
-    /// When.
-    pub calls: Calls,
-    /// How long one call may take.
+    /// Webhook or ping.
+    pub kind: NotifyKind,
+    /// How long one request may take.
     pub timeout: Duration,
-    /// When a call that failed is tried again.
+    /// When a failed request is retried.
     pub retry: crate::engine::rules::Retry,
 }
 
-/// When a hook is called.
+/// What a target is sent, and when.
 #[cfg(feature = "notify")]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Calls {
-    /// When something happens.
+pub enum NotifyKind {
+    /// A webhook: events by POST.
     Event {
-        /// What.
-        on: Box<[Tell]>,
-        /// To jobs whose names match one of these; none: to any.
+        /// The events that are sent.
+        on: Box<[NotifyOn]>,
+        /// Patterns of names of jobs; empty for all jobs.
         jobs: Box<[globset::Glob]>,
-        /// What deliveries are signed with.
+        /// The key that deliveries are signed with.
         secret: Option<Secret>,
     },
-    /// Every so often while all is well.
+    /// A dead man's switch: a GET while the daemon is healthy.
     Ping {
-        /// How often.
+        /// The interval.
         every: Duration,
     },
 }
 
-/// What a hook is told of.
+/// An event that a webhook subscribes to.
 #[cfg(feature = "notify")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tell {
-    /// A run that ended so, or a deadline that was missed.
+pub enum NotifyOn {
+    /// A run that ended in this state, or a missed deadline.
     State(crate::model::StateWord),
     /// The first success after a failure.
     Recovered,
 }
 
-/// A key that nobody may see.
+/// A key that is never shown.
 #[cfg(feature = "notify")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Arc<[u8]>);
@@ -194,7 +199,7 @@ pub struct Secret(pub Arc<[u8]>);
 #[cfg(feature = "notify")]
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a secret")
+        f.write_str("(secret)")
     }
 }
 
@@ -205,38 +210,38 @@ pub struct Config {
     pub path: PathBuf,
     /// The jobs, in the order of the file; indexed like `rules.jobs`.
     pub jobs: Vec<Job>,
-    /// What the engine needs of it.
+    /// The part that the engine needs.
     pub rules: Rules,
-    /// The zone of the file, else of the system.
+    /// The zone of the file, else the system's.
     pub zone: Zone,
-    /// How long running jobs get when the daemon is asked to stop.
+    /// How long running jobs get to end when the daemon stops.
     pub shutdown_timeout: Duration,
-    /// What becomes of running jobs when the daemon is asked to stop.
+    /// What happens to running jobs when the daemon stops.
     pub on_stop: OnStop,
-    /// How many ended runs are kept of a job that is not in the file any more: as `defaults` says it.
+    /// How many ended runs are kept of a job that has been removed from the file: the value of `defaults`.
     pub keep_runs: u32,
-    /// How long, besides.
+    /// How long ended runs of such a job are kept, at most.
     pub keep_for: Option<Duration>,
-    /// `state_dir`, if the file names one.
+    /// `state_dir`.
     pub state_dir: Option<PathBuf>,
     /// `state.durability`.
     pub durability: Durability,
-    /// `state.commit_every`: zero commits once per turn of the loop.
+    /// `state.commit_every`: zero commits once per turn of the event loop.
     pub commit_every: Duration,
-    /// `state.sync_to`: where the state is copied to, for one that is kept in memory.
+    /// `state.sync_to`: for a state that is kept in memory.
     pub sync: Option<Sync>,
-    /// The window, if there is one.
+    /// `web`.
     pub web: Option<Web>,
-    /// The file of numbers, if there is one.
+    /// `metrics`.
     pub metrics: Option<Metrics>,
-    /// Whom the daemon calls.
+    /// `notify`.
     #[cfg(feature = "notify")]
-    pub notify: Vec<Hook>,
+    pub notify: Vec<NotifyTarget>,
     /// Legal but likely wrong.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// How bad a diagnostic is.
+/// The severity of a [`Diagnostic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The file is refused.
@@ -245,12 +250,12 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong with the file, at its place.
+/// An error or a warning about the file, at its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// The file as the person named it.
+    /// The path as it was given.
     pub file: PathBuf,
     /// Counted from 1; 0 if the file could not be read.
     pub line: usize,
@@ -258,12 +263,12 @@ pub struct Diagnostic {
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What to do; may be empty.
+    /// How to fix it; may be empty.
     pub help: String,
     /// The message with the line and a caret, ready to print, without a final newline.
     pub rendered: String,
 }
 
-/// Every diagnostic of a file that was refused; at least one is an error.
+/// Every diagnostic of a refused file; at least one is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub Vec<Diagnostic>);

@@ -9,9 +9,9 @@
 //!   = help: ...
 //! ```
 //!
-//! A renderer of our own, because the ready ones weigh more than all of this room (annotate-snippets: 115 kB of a
-//! binary that has 4 MB to spend). The file may be hostile: what is printed of it holds no control character, no
-//! change of writing direction and no endless line.
+//! A renderer of our own, because the available ones weigh more than all of this room (annotate-snippets: 115 kB of a binary
+//! that has 4 MB to spend), show long lines whole and lay out the help differently. The file may be hostile: its text is
+//! shown without control characters, direction marks and endless lines.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -21,20 +21,20 @@ use super::source::{Position, Source};
 use crate::text::{REPLACEMENT, is_unprintable, printable};
 use crate::triggers::Place;
 
-/// How much of a line is shown, in characters: past this it is cut around the caret.
+/// The longest line that is shown whole, in characters; a longer one is cut around the caret.
 const WIDTH: usize = 120;
 
-/// How much of a cut line is shown before the caret.
+/// How many characters of a cut line are shown before the caret.
 const LEAD: usize = 40;
 
-/// A second place, with what it is.
+/// A second place with its label.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Note {
     pub(super) place: Place,
     pub(super) label: &'static str,
 }
 
-/// How many columns of a terminal a character takes: a rough table, since all that depends on it is the caret.
+/// The columns of a terminal that a character takes: a rough table, since only the caret depends on it.
 fn width(c: char) -> usize {
     match c {
         '\u{300}'..='\u{36f}' | '\u{fe00}'..='\u{fe0f}' => 0,
@@ -94,7 +94,7 @@ pub(super) fn render(
     text
 }
 
-/// A diagnostic of a file that could not be read.
+/// A diagnostic about a file that could not be read.
 pub(super) fn render_unread(path: &Path, message: &str, help: &str) -> String {
     let mut text = format!("{}\n --> {}", title(Severity::Error, message), path_text(path));
     if !help.is_empty() {
@@ -124,7 +124,7 @@ struct Mark {
     label: &'static str,
 }
 
-/// What is shown of a line, and where the signs go under it, in terminal columns.
+/// The shown part of a line, and the position of the signs under it, in terminal columns.
 struct Excerpt {
     line: String,
     indent: usize,
@@ -139,7 +139,7 @@ impl Excerpt {
         let end = clip(mark.place.end).max(start);
         let (before, marked, after) = (&line[..start], &line[start..end], &line[end..]);
 
-        // Only the part that is shown is ever walked through: the line may be as long as the file.
+        // Only the shown part is iterated: the line may be as long as the file.
         let whole = line.len() <= WIDTH || line.chars().nth(WIDTH).is_none();
         let from = match before.char_indices().rev().nth(LEAD - 1) {
             Some((at, _)) if !whole => at,
@@ -181,7 +181,7 @@ mod tests {
 
     fn shown(text: &str, start: usize, end: usize, help: &str, also: Option<(usize, usize)>) -> String {
         let source = Source::new(Path::new("f.yaml"), text);
-        let also = also.map(|(start, end)| Note { place: Place { start, end }, label: "first here" });
+        let also = also.map(|(start, end)| Note { place: Place { start, end }, label: "first defined here" });
         render(&source, Severity::Error, Place { start, end }, "it is wrong", help, also)
     }
 
@@ -205,7 +205,7 @@ mod tests {
          --> f.yaml:4:1
           |
         1 | a: 1
-          | - first here
+          | - first defined here
         ...
         4 | a: 3
           | ^
@@ -216,7 +216,7 @@ mod tests {
           |
         1 | {a: 1, a: 2}
           |        ^
-          |  - first here
+          |  - first defined here
         ");
     }
 

@@ -1,39 +1,39 @@
-//! What `check --format json` says: stable, new keys may be added.
+//! The output of `check --format json`: stable, but new keys may be added.
 
 use serde::Serialize;
 
 use super::{Config, Diagnostic, Refused, Severity};
 
-/// The whole answer.
+/// The report on a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// True if the file loads.
     pub ok: bool,
-    /// How many jobs it has; 0 if it does not load.
+    /// The number of jobs; 0 if the file does not load.
     pub jobs: usize,
-    /// What is wrong, in the order of the file.
+    /// In the order of the file.
     pub errors: Vec<Entry>,
-    /// What is legal but likely wrong, in the order of the file.
+    /// In the order of the file.
     pub warnings: Vec<Entry>,
 }
 
 /// One error or warning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// The file as it was named.
+    /// The path as it was given.
     pub file: String,
-    /// From 1; 0 if the file could not be read.
+    /// Counted from 1; 0 if the file could not be read.
     pub line: usize,
-    /// From 1, in characters.
+    /// Counted from 1, in characters; 0 if the file could not be read.
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What to do; null if there is nothing to add.
+    /// How to fix it, or null.
     pub help: Option<String>,
 }
 
 impl Report {
-    /// Of what [`super::load`] said.
+    /// On the result of [`super::load`] or [`super::check`].
     #[must_use]
     pub fn of(loaded: &Result<Config, Refused>) -> Report {
         let (jobs, diagnostics) = match loaded {

@@ -1,26 +1,26 @@
-//! The text of a file, and where in it a byte stands.
+//! The text of a file, and the line and column of a byte.
 
 use std::cell::{Cell, OnceCell};
 use std::path::Path;
 
-/// A text with its name. Lines are only counted when somebody asks for a position, which nobody does of a file that
-/// is right.
+/// A text with its path. Lines are counted on the first request for a position, which a right file never gets.
 #[derive(Debug)]
 pub(super) struct Source<'t> {
     path: &'t Path,
     text: &'t str,
-    /// The first byte of each line.
+    /// The offset of the first byte of each line.
     lines: OnceCell<Vec<usize>>,
-    /// The position told last: on a line of a million characters the next one is counted from there.
+    /// The last offset and its column, from which the next one on the same line is counted: lines may have a million
+    /// characters.
     last: Cell<(usize, usize)>,
 }
 
-/// A place as people count it.
+/// A place as editors count it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
-    /// From 1.
+    /// Counted from 1.
     pub(super) line: usize,
-    /// From 1, in characters.
+    /// Counted from 1, in characters.
     pub(super) column: usize,
 }
 
@@ -40,7 +40,7 @@ impl<'t> Source<'t> {
         })
     }
 
-    /// The nearest start of a character at or before `offset`.
+    /// The nearest character boundary at or before `offset`.
     pub(super) fn floor(&self, offset: usize) -> usize {
         self.text.floor_char_boundary(offset)
     }
@@ -57,7 +57,7 @@ impl<'t> Source<'t> {
         Position { line, column: column + 1 }
     }
 
-    /// The text of a line, counted from 1, without its end, and the offset of its first byte.
+    /// The offset of the first byte of a line, counted from 1, and its text without the line end.
     pub(super) fn line(&self, line: usize) -> (usize, &'t str) {
         let lines = self.lines();
         let start = lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());

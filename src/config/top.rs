@@ -24,11 +24,11 @@ pub(super) const ON_STOP: &[(&str, OnStop)] = &[("wait", OnStop::Wait), ("leave"
 /// The words of `state.durability`.
 pub(super) const DURABILITY: &[(&str, Durability)] = &[("normal", Durability::Normal), ("full", Durability::Full)];
 
-/// Reads everything. What comes back is only whole if no error was reported.
+/// Reads everything. The result is complete only if no error was reported.
 pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroundings: &Surroundings) -> Option<Config> {
     let cx = Cx { doc, findings };
-    let fields = cx.map_with(doc.root(), "a configuration", keys::TOP, |key| match keys::not_yet(key.value) {
-        Some(message) => findings.error(key.place, message, keys::NOT_YET_HELP),
+    let fields = cx.map_with(doc.root(), "a configuration", keys::TOP, |key| match keys::not_built(key.value) {
+        Some(message) => findings.error(key.place, message, keys::NOT_BUILT_HELP),
         None => cx.report_unknown(key, keys::TOP),
     })?;
     let zone = fields.text("timezone").and_then(|text| parse_zone(cx, text)).unwrap_or_else(Zone::system);
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
     let notify = notify::read(&fields, surroundings, &drafts);
     let edges = graph::resolve(cx, &drafts);
     if findings.errors() == 0 {
-        lints::about_jobs(cx, &drafts);
+        lints::lint_jobs(cx, &drafts);
     }
     let Shared { jobs, mut rules, .. } = shared;
     if rules.len() < drafts.len() {
@@ -90,19 +90,19 @@ pub(super) fn read(path: &Path, doc: &Document<'_>, findings: &Findings, surroun
 fn read_jobs<'a>(fields: &Fields<'a>, shared: &mut Shared<'a>) -> Vec<Draft<'a>> {
     let cx = fields.cx;
     let Some(field) = fields.get("jobs") else {
-        cx.findings.error(fields.place, "there are no `jobs`", "a configuration has `jobs:`, a list of maps with a `name` each");
+        cx.findings.error(fields.place, "missing key `jobs`", "a configuration has `jobs:`, a list of maps with a `name` each");
         return Vec::new();
     };
     let Value::List(items) = cx.doc.value(field.node) else {
-        let help = "begin each job with `- name: ...`";
-        cx.findings.error(fields.place_of("jobs"), "`jobs` must be a list", help);
+        let help = "start each job with `- name: ...`";
+        cx.findings.error(fields.place_of("jobs"), format!("expected a list for `jobs`, found {}", cx.kind(field.node)), help);
         return Vec::new();
     };
     if items.is_empty() {
         cx.findings.warn(
             fields.place_of("jobs"),
             "the list of jobs is empty: nothing will ever run",
-            "begin a job with `- name: ...`",
+            "start a job with `- name: ...`",
         );
     }
     shared.jobs.reserve_exact(items.len());
@@ -116,10 +116,10 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Exe
     let field = fields.get("defaults")?;
     let cx = fields.cx;
     let jobs = known_keys();
-    let defaults = cx.map_with(field.node, "`defaults`", keys::EXECUTION, |key| match keys::not_yet(key.value) {
-        Some(message) => cx.findings.error(key.place, message, keys::NOT_YET_HELP),
+    let defaults = cx.map_with(field.node, "`defaults`", keys::EXECUTION, |key| match keys::not_built(key.value) {
+        Some(message) => cx.findings.error(key.place, message, keys::NOT_BUILT_HELP),
         None if jobs.contains(&key.value) => {
-            let message = format!("{} belongs to one job and can't be a default", quoted(key.value));
+            let message = format!("{} is not allowed in `defaults`", quoted(key.value));
             cx.findings.error(key.place, message, "move it into the jobs that need it");
         }
         None => cx.report_unknown(key, keys::EXECUTION),
@@ -127,7 +127,7 @@ fn read_defaults(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<Exe
     defaults.map(|defaults| Execution::read(&defaults, surroundings))
 }
 
-/// What the map `state` says.
+/// The values of the map `state`.
 #[derive(Default)]
 struct State {
     durability: Option<Durability>,

@@ -1,4 +1,4 @@
-//! A job's trigger: the word with flat keys beside it, or a map; both mean the same.
+//! A job's trigger: a type with its keys among those of the job, or a map; both mean the same.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -14,27 +14,27 @@ use crate::triggers::{JobContext, Keys, Place, REGISTRY, Text, Trigger, TriggerT
 
 use super::yaml::{Scalar, Value};
 
-/// Which type a job's trigger has, and where its keys stand.
-pub(super) struct Chosen<'a> {
+/// The type of a job's trigger, and its keys.
+pub(super) struct TypedTrigger<'a> {
     pub(super) kind: &'static TriggerType,
     keys: Fields<'a>,
-    /// The trigger itself.
+    /// Of the trigger itself.
     place: Place,
 }
 
-/// The keys of every trigger type, each once.
+/// The keys of every trigger type.
 pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
     REGISTRY.iter().flat_map(|kind| kind.keys.iter().copied())
 }
 
-/// Finds the trigger's type and keys. `None` if something is wrong, which is reported.
-pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
-    let Some(field) = job.get("trigger") else { return choose_silently(job) };
+/// Finds the trigger's type and keys. `None` after an error, which is reported.
+pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<TypedTrigger<'a>> {
+    let Some(field) = job.get("trigger") else { return choose_default(job) };
     if let Value::Map(_) = job.cx.doc.value(field.node) {
         let chosen = choose_from_map(job.cx, field);
         if let Some(chosen) = &chosen {
-            report_strays(job, |key| {
-                let message = format!("{} stands beside a trigger that is a map", quoted(key));
+            report_misplaced(job, |key| {
+                let message = format!("{} is set outside of the `trigger` map", quoted(key));
                 let fits = chosen.kind.keys.contains(&key);
                 let help = if fits { "move it into the map" } else { "remove it" };
                 Some((message, help.to_owned()))
@@ -43,24 +43,23 @@ pub(super) fn choose<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
         return chosen;
     }
     let kind = type_of(job.cx, job.text("trigger")?)?;
-    report_strays(job, |key| {
-        let message = || format!("a trigger of type `{}` has no {}", kind.word, quoted(key));
+    report_misplaced(job, |key| {
+        let message = || format!("{} is not a key of `{}` triggers", quoted(key), kind.word);
         (!is_among(kind.keys, key)).then(|| (message(), help_for(key)))
     });
-    // The job's own `timezone` and `condition` are read with the job; beside the trigger they are the same keys. Its
-    // `command` is what its runs execute.
+    // `timezone` and `condition` are the job's own keys here, and `command` is what its runs execute.
     let keys = job.only(|key| is_among(kind.keys, key) && !is_of_job(key));
-    Some(Chosen { kind, keys, place: job.place_of("trigger") })
+    Some(TypedTrigger { kind, keys, place: job.place_of("trigger") })
 }
 
-/// No `trigger` at all: dependencies make it `after_deps`, else a person must ask.
-fn choose_silently<'a>(job: &Fields<'a>) -> Option<Chosen<'a>> {
-    report_strays(job, |key| Some((format!("{} stands here without a `trigger`", quoted(key)), help_for(key))));
+/// Without `trigger`: `after_deps` with dependencies, else `manual`.
+fn choose_default<'a>(job: &Fields<'a>) -> Option<TypedTrigger<'a>> {
+    report_misplaced(job, |key| Some((format!("{} is set without a `trigger`", quoted(key)), help_for(key))));
     let word = if job.has("depends_on") { "after_deps" } else { "manual" };
-    Some(Chosen { kind: find_type(word)?, keys: job.only(|_| false), place: job.place })
+    Some(TypedTrigger { kind: find_type(word)?, keys: job.only(|_| false), place: job.place })
 }
 
-fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
+fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<TypedTrigger<'a>> {
     let Value::Map(pairs) = cx.doc.value(field.node) else { return None };
     let mut scalars = pairs.iter().filter_map(|(key, value)| Some((cx.doc.scalar(key)?, value)));
     let Some((key, value)) = scalars.find(|(key, _)| key.value == "type") else {
@@ -70,16 +69,16 @@ fn choose_from_map<'a>(cx: Cx<'a>, field: Field<'a>) -> Option<Chosen<'a>> {
     };
     let kind = type_of(cx, cx.text(value, || "`type`".into(), key.place)?)?;
     let known: Vec<&str> = ["type"].into_iter().chain(kind.keys.iter().copied()).collect();
-    let what = format!("a trigger of type `{}`", kind.word);
+    let what = format!("is not a key of `{}` triggers", kind.word);
     let keys = cx.map_with(field.node, "`trigger`", &known, |key| {
         if all_keys().any(|other| other == key.value) {
-            cx.findings.error(key.place, format!("{what} has no {}", quoted(key.value)), help_for(key.value));
+            cx.findings.error(key.place, format!("{} {what}", quoted(key.value)), help_for(key.value));
         } else {
             cx.report_unknown(key, &known);
         }
     })?;
     let place = cx.doc.place(value);
-    Some(Chosen { kind, keys, place })
+    Some(TypedTrigger { kind, keys, place })
 }
 
 fn type_words() -> Vec<&'static str> {
@@ -90,11 +89,14 @@ fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
     let found = find_type(word.value);
     if found.is_none() {
         let types = type_words();
-        let (message, help) = match keys::not_yet(word.value) {
-            Some(message) => (message, keys::NOT_YET_HELP.to_owned()),
+        let (message, help) = match keys::not_built(word.value) {
+            Some(message) => (message, keys::NOT_BUILT_HELP.to_owned()),
             None => {
                 let near = keys::did_you_mean(word.value, types.iter().copied());
-                (format!("{} is no type of trigger{near}", quoted(word.value)), format!("write {}", keys::listed(&types, " or ")))
+                (
+                    format!("unknown trigger type {}{near}", quoted(word.value)),
+                    format!("expected {}", keys::listed(&types, " or ")),
+                )
             }
         };
         cx.findings.error(word.place, message, help);
@@ -102,9 +104,9 @@ fn type_of(cx: Cx<'_>, word: Scalar<'_>) -> Option<&'static TriggerType> {
     found
 }
 
-/// Reports keys of triggers that stand in the job where they mean nothing.
-fn report_strays(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, String)>) {
-    // Its other keys are known, and so some trigger's.
+/// Reports keys of triggers in the job that have no effect there.
+fn report_misplaced(job: &Fields<'_>, wrong: impl Fn(&str) -> Option<(String, String)>) {
+    // The job's other keys are known, so they belong to some trigger.
     for field in job.iter().filter(|field| !is_of_job(field.key.value)) {
         if let Some((message, help)) = wrong(field.key.value) {
             job.cx.findings.error(field.key.place, message, help);
@@ -118,26 +120,26 @@ fn is_of_job(key: &str) -> bool {
 
 fn help_for(key: &str) -> String {
     let types: Vec<&str> = REGISTRY.iter().filter(|kind| kind.keys.contains(&key)).map(|kind| kind.word).collect();
-    let of_job = if keys::EXECUTION.contains(&key) { "the job itself, and to " } else { "" };
-    format!("it belongs to {of_job}{}", keys::listed(&types, " and "))
+    let of_job = if keys::EXECUTION.contains(&key) { "the job itself, and of " } else { "" };
+    format!("it is a key of {of_job}{} triggers", keys::listed(&types, " and "))
 }
 
-impl<'a> Chosen<'a> {
-    /// Reads the trigger. `None` if something is wrong, which is reported.
+impl<'a> TypedTrigger<'a> {
+    /// Builds the trigger. `None` after an error, which is reported.
     pub(super) fn build(&self, context: &JobContext<'_>, surroundings: &Surroundings) -> Option<Box<dyn Trigger>> {
         let around = Around { cwd: context.cwd, surroundings };
         let mut keys = TriggerKeys { fields: Cow::Borrowed(&self.keys), place: self.place, around };
         (self.kind.build)(&mut keys, context)
     }
 
-    /// What it is made of, if that is one word of time, which makes the same trigger whichever job says it.
+    /// Its whole input, if that is a single schedule or interval, which builds the same trigger for every job.
     pub(super) fn written(&self, zone: Zone) -> Option<Written<'a>> {
         let (field, text) = self.keys.only_scalar()?;
         let is_time = matches!((self.kind.word, field), ("cron", "schedule") | ("interval", "every"));
         is_time.then_some((self.kind.word, text, zone))
     }
 
-    /// The keys, for those that the job reads itself.
+    /// Its keys, some of which the job reads itself.
     pub(super) fn keys(&self) -> &Fields<'a> {
         &self.keys
     }
@@ -150,7 +152,7 @@ struct TriggerKeys<'a> {
     around: Around<'a>,
 }
 
-/// What a program that is named must be looked at with.
+/// The context of the check of a program.
 #[derive(Clone, Copy)]
 struct Around<'a> {
     cwd: &'a Path,
@@ -177,7 +179,7 @@ impl Keys for TriggerKeys<'_> {
     fn texts(&mut self, key: &str) -> Vec<Text> {
         let Some(field) = self.fields.get(key) else { return Vec::new() };
         if matches!(self.fields.cx.doc.value(field.node), Value::List([])) {
-            self.fields.cx.findings.error(self.fields.place_of(key), format!("the list of `{key}` is empty"), "give it an item");
+            self.fields.cx.findings.error(self.fields.place_of(key), format!("the list of `{key}` is empty"), "add an item");
         }
         self.fields.one_or_more(key).unwrap_or_default().into_iter().map(to_text).collect()
     }
@@ -191,9 +193,9 @@ impl Keys for TriggerKeys<'_> {
     }
 
     fn command(&mut self, key: &str) -> Option<Action> {
-        let action = execution::read_command(&self.fields, key, "name the program that tells of events")?;
+        let action = execution::read_command(&self.fields, key, "name the program that emits the events")?;
         let place = self.fields.place_of(key);
-        lints::about_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
+        lints::lint_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
         Some(action)
     }
 

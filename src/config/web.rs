@@ -1,4 +1,4 @@
-//! `web`, `metrics` and `notify`: what looks at the daemon from outside, and whom it calls.
+//! `web`: the web UI.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,14 +23,14 @@ pub(super) fn read_web(fields: &Fields<'_>, surroundings: &Surroundings) -> Opti
     let text = web.word("listen")?;
     let Some(listen) = parse_listen(text.value, surroundings) else {
         let help = "write an address with its port, like `127.0.0.1:8080` or `[::1]:8080`, or `unix:` and a path";
-        findings.error(text.place, format!("{} is nothing to listen on", quoted(text.value)), help);
+        findings.error(text.place, format!("invalid address {} for `listen`", quoted(text.value)), help);
         return None;
     };
     if let Listen::Tcp(address) = &listen
         && !address.ip().is_loopback()
         && !web.has("token_file")
     {
-        let message = format!("{} is reached from other machines, and there is no `token_file`", quoted(text.value));
+        let message = format!("{} is reachable from other machines, but `token_file` is not set", quoted(text.value));
         let help = "name a file whose first line is the token that requests must carry, or listen on 127.0.0.1";
         findings.error(text.place, message, help);
         return None;

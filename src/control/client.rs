@@ -1,4 +1,4 @@
-//! The asking end: one blocking connection.
+//! The client: one blocking connection.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -15,19 +15,19 @@ pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
-/// Why nothing came of a request.
+/// Why a request failed.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens on the socket.
     NoDaemon {
-        /// Where.
+        /// The socket.
         path: PathBuf,
-        /// The OS's word.
+        /// Of connect(2).
         error: std::io::Error,
     },
-    /// The connection broke.
+    /// The connection failed or was closed.
     Broken(std::io::Error),
-    /// The daemon refused.
+    /// The daemon refused the request.
     Refused {
         /// Why, for a person.
         error: String,
@@ -40,7 +40,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::NoDaemon { path, error } if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                write!(f, "the daemon's socket {} is not yours: {error}; ask as the daemon's user or as root", path.display())
+                write!(f, "can't open the daemon's socket {}: {error}; run this as the daemon's user or as root", path.display())
             }
             ClientError::NoDaemon { path, error } => write!(
                 f,
@@ -48,7 +48,7 @@ impl fmt::Display for ClientError {
                  $FIRELINK_SOCKET",
                 path.display()
             ),
-            ClientError::Broken(error) => write!(f, "the daemon hung up: {error}"),
+            ClientError::Broken(error) => write!(f, "lost the connection to the daemon: {error}"),
             ClientError::Refused { error, .. } => f.write_str(error),
         }
     }
@@ -60,16 +60,16 @@ impl Client {
     /// Connects to the daemon's socket.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no daemon listens there.
     pub fn connect(path: &Path) -> Result<Client, ClientError> {
         let stream = UnixStream::connect(path).map_err(|error| ClientError::NoDaemon { path: path.into(), error })?;
         Ok(Client { stream: BufReader::new(stream) })
     }
 
-    /// Asks, and waits for the one reply.
+    /// Sends a request and waits for its reply.
     ///
     /// # Errors
-    /// When the connection breaks or the daemon refuses.
+    /// When the connection fails or the daemon refuses.
     pub fn ask(&mut self, request: &Request) -> Result<Value, ClientError> {
         self.send(request)?;
         match self.next_line()? {
@@ -82,18 +82,18 @@ impl Client {
         }
     }
 
-    /// Asks without waiting.
+    /// Sends a request without waiting for a reply.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// When the connection fails.
     pub fn send(&mut self, request: &Request) -> Result<(), ClientError> {
         self.stream.get_mut().write_all(request_line(request).as_bytes()).map_err(ClientError::Broken)
     }
 
-    /// The next line from the daemon; `None` once it has hung up.
+    /// The next line from the daemon; `None` after the end of the connection.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// When the connection fails.
     pub fn next_line(&mut self) -> Result<Option<String>, ClientError> {
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// The socket, to wait on.
+    /// The socket, for poll(2).
     #[must_use]
     pub fn socket(&self) -> &UnixStream {
         self.stream.get_ref()

@@ -1,20 +1,20 @@
-//! One peer, as the server sees it: bytes in, lines out, and limits that keep it from hurting anyone else.
+//! One peer, as the server sees it: bytes in, lines out, and limits that protect the daemon.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::model::Elapsed;
 
-/// The longest request. The largest honest one names a job.
+/// The longest request in bytes. The largest legitimate one contains a job's name.
 pub const REQUEST_LIMIT: usize = 64 * 1024;
 
-/// How long a peer may leave a request half sent, or a reply unread.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a peer may take to complete a request, or to read a reply.
+const PEER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Events that wait for a slow follower; past this it is dropped, because the daemon's memory is not its buffer.
+/// The limit of unread events of a follower, in bytes; past it the follower is dropped.
 const STREAM_LIMIT: usize = 1 << 20;
 
-/// What the bytes of a peer amount to.
+/// The next part of a peer's input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A whole line, without its end.
@@ -30,18 +30,18 @@ pub enum Input {
 pub struct Connection {
     input: Vec<u8>,
     output: VecDeque<u8>,
-    /// When the peer's patience with us, or ours with it, ends.
+    /// When the peer is dropped, unless it makes progress.
     deadline: Option<Elapsed>,
 }
 
 impl Connection {
-    /// Bytes came.
+    /// Adds bytes received from the peer.
     pub fn received(&mut self, bytes: &[u8], now: Elapsed) {
         self.input.extend_from_slice(bytes);
         self.renew(now);
     }
 
-    /// The next request, if it is whole.
+    /// The next request, if it is complete.
     pub fn next_line(&mut self, now: Elapsed) -> Input {
         match self.input.iter().position(|byte| *byte == b'\n') {
             Some(end) if end <= REQUEST_LIMIT => {
@@ -55,13 +55,13 @@ impl Connection {
         }
     }
 
-    /// A reply is to be sent.
+    /// Queues a reply.
     pub fn reply(&mut self, line: &str, now: Elapsed) {
         self.output.extend(line.as_bytes());
         self.renew(now);
     }
 
-    /// An event is to be sent to a follower; false when it has too much unread and must be dropped.
+    /// Queues an event for a follower; false if it has too much unread and must be dropped.
     #[must_use]
     pub fn stream(&mut self, line: &str, now: Elapsed) -> bool {
         if self.output.len() + line.len() > STREAM_LIMIT {
@@ -71,19 +71,19 @@ impl Connection {
         true
     }
 
-    /// What is to be written next; empty when all is.
+    /// The bytes to write next; empty if there are none.
     #[must_use]
     pub fn unsent(&self) -> &[u8] {
         self.output.as_slices().0
     }
 
-    /// How many bytes the peer has not taken yet.
+    /// The number of unsent bytes.
     #[must_use]
     pub fn unread(&self) -> usize {
         self.output.len()
     }
 
-    /// So much of it was written.
+    /// Removes bytes that have been written.
     pub fn sent(&mut self, bytes: usize, now: Elapsed) {
         self.output.drain(..bytes.min(self.output.len()));
         if self.output.is_empty() {
@@ -93,7 +93,7 @@ impl Connection {
         self.renew(now);
     }
 
-    /// When the peer is to be dropped unless something moves: a request is half sent, or a reply unread.
+    /// When the peer is dropped unless it makes progress: a request is incomplete, or a reply unread.
     #[must_use]
     pub fn deadline(&self) -> Option<Elapsed> {
         self.deadline
@@ -101,8 +101,8 @@ impl Connection {
 
     fn renew(&mut self, now: Elapsed) {
         let waits = !self.input.is_empty() || !self.output.is_empty();
-        // The clock starts with the first byte of a request: a peer that sends one a second gets no more time.
-        self.deadline = if waits { self.deadline.or(Some(now + PATIENCE)) } else { None };
+        // From the first byte of a request on: a peer that sends one byte per second gets no more time.
+        self.deadline = if waits { self.deadline.or(Some(now + PEER_TIMEOUT)) } else { None };
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         let mut peer = Connection::default();
         peer.received(b"x", T0);
         let deadline = peer.deadline();
-        assert_eq!(deadline, Some(T0 + PATIENCE));
+        assert_eq!(deadline, Some(T0 + PEER_TIMEOUT));
         peer.received(b"x", T0 + Duration::from_secs(5));
         assert_eq!(peer.deadline(), deadline);
     }
@@ -153,9 +153,9 @@ mod tests {
     fn a_reader_that_makes_progress_is_kept_and_one_that_does_not_has_a_deadline() {
         let mut peer = Connection::default();
         peer.reply("hello\n", T0);
-        assert_eq!(peer.deadline(), Some(T0 + PATIENCE));
+        assert_eq!(peer.deadline(), Some(T0 + PEER_TIMEOUT));
         peer.sent(2, T0 + Duration::from_secs(9));
-        assert_eq!(peer.deadline(), Some(T0 + Duration::from_secs(9) + PATIENCE));
+        assert_eq!(peer.deadline(), Some(T0 + Duration::from_secs(9) + PEER_TIMEOUT));
         assert_eq!(peer.unsent(), b"llo\n");
         peer.sent(4, T0);
         assert_eq!((peer.deadline(), peer.unsent()), (None, &b""[..]));

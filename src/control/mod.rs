@@ -1,10 +1,10 @@
-//! The control socket: what may be asked, how it is said, and both ends of the line.
+//! The control socket: requests, replies, and both ends of a connection.
 //!
-//! One JSON object a line each way: `{"v":1,"cmd":"status"}` and `{"ok":true,…}`. [`protocol`] holds the envelope,
-//! [`commands`] one file a command with its request, its reply and its text rendering, [`Connection`] the server's view
-//! of one peer as plain bytes (no socket in it, so that it can be tested and fuzzed), [`Client`] the other end.
+//! One JSON object per line each way: `{"v":1,"cmd":"status"}` and `{"ok":true,…}`. [`protocol`] holds the envelope,
+//! [`commands`] one file per command with its request, its reply and its text rendering, [`Connection`] the server's view
+//! of one peer as plain bytes (without a socket, so that it can be tested and fuzzed), [`Client`] the other end.
 //!
-//! This room imports `model`; `reactor` serves it, the command line asks it.
+//! This room imports `model` and `text`; `reactor` is the server, `cli` the client.
 
 mod client;
 pub mod commands;

@@ -1,5 +1,4 @@
-//! Objects of JSON, read strictly: a key that nobody knows is told, and never passed over. A `dry-run` that is passed over
-//! is a reload.
+//! JSON objects, read strictly: an unknown key is an error. A `dry-run` that is ignored is a reload.
 
 use std::fmt;
 
@@ -13,70 +12,70 @@ use serde_json::{Map, Value};
 
 use crate::text::nearest;
 
-/// An object of JSON.
+/// A JSON object.
 pub type Object = Map<String, Value>;
 
-/// What is wrong with an object, for a person.
+/// An error about an object, for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake(String);
+pub struct ObjectError(String);
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ObjectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Mistake {}
+impl std::error::Error for ObjectError {}
 
-impl de::Error for Mistake {
-    fn custom<T: fmt::Display>(said: T) -> Mistake {
-        Mistake(said.to_string())
+impl de::Error for ObjectError {
+    fn custom<T: fmt::Display>(said: T) -> ObjectError {
+        ObjectError(said.to_string())
     }
 
-    /// The only variants that are looked for are commands: a value's own are told by the reader of values.
-    fn unknown_variant(name: &str, known: &'static [&'static str]) -> Mistake {
-        Mistake(format!("unknown command `{name}`{}", hint(name, known)))
+    /// All variants read here are commands; those of values are reported by serde_json.
+    fn unknown_variant(name: &str, known: &'static [&'static str]) -> ObjectError {
+        ObjectError(format!("unknown command `{name}`{}", hint(name, known)))
     }
 }
 
-/// Reads a structure from the object; `what` names the object in messages.
+/// Deserializes a structure; `what` names the object in messages.
 ///
 /// # Errors
 /// An unknown key with the nearest known one, or a value of the wrong type with its key.
-pub fn read<T: DeserializeOwned>(what: &str, object: Object) -> Result<T, Mistake> {
+pub fn read<T: DeserializeOwned>(what: &str, object: Object) -> Result<T, ObjectError> {
     T::deserialize(Keys { what, object })
 }
 
-/// Reads the variant of this name from the object.
+/// Deserializes the variant of this name.
 ///
 /// # Errors
-/// As [`read`] does, and for a name that is none.
-pub fn read_variant<T: DeserializeOwned>(name: &str, object: Object) -> Result<T, Mistake> {
+/// As of [`read`], and an unknown name.
+pub fn read_variant<T: DeserializeOwned>(name: &str, object: Object) -> Result<T, ObjectError> {
     T::deserialize(EnumAccessDeserializer::new(Named { name, what: &format!("`{name}`"), object }))
 }
 
-/// The object of a structure: serde says which keys that has.
+/// Deserializes a structure, whose keys serde passes.
 struct Keys<'a> {
     what: &'a str,
     object: Object,
 }
 
 impl<'de> Deserializer<'de> for Keys<'_> {
-    type Error = Mistake;
+    type Error = ObjectError;
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Mistake> {
+    ) -> Result<V::Value, ObjectError> {
         match self.object.keys().find(|key| !fields.contains(&key.as_str())) {
-            Some(key) => Err(Mistake(format!("unknown key `{key}` of {}{}", self.what, hint(key, fields)))),
+            Some(key) => Err(ObjectError(format!("unknown key `{key}` of {}{}", self.what, hint(key, fields)))),
             None => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mistake> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ObjectError> {
         visitor.visit_map(Values { rest: self.object.into_iter(), value: None })
     }
 
@@ -86,27 +85,27 @@ impl<'de> Deserializer<'de> for Keys<'_> {
     }
 }
 
-/// The keys in turn, and the value of the one that was asked for last.
+/// The remaining pairs, and the pair whose key was read last.
 struct Values {
     rest: serde_json::map::IntoIter,
     value: Option<(String, Value)>,
 }
 
 impl<'de> MapAccess<'de> for Values {
-    type Error = Mistake;
+    type Error = ObjectError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mistake> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ObjectError> {
         self.value = self.rest.next();
         self.value.as_ref().map(|(key, _)| seed.deserialize(key.as_str().into_deserializer())).transpose()
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mistake> {
-        let (key, value) = self.value.take().ok_or_else(|| de::Error::custom("a value is asked for before its key"))?;
-        seed.deserialize(value).map_err(|error| Mistake(format!("`{key}`: {error}")))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ObjectError> {
+        let (key, value) = self.value.take().ok_or_else(|| de::Error::custom("a value is read before its key"))?;
+        seed.deserialize(value).map_err(|error| ObjectError(format!("`{key}`: {error}")))
     }
 }
 
-/// A variant's name, and the object that the variant holds.
+/// A variant's name and content.
 struct Named<'a> {
     name: &'a str,
     what: &'a str,
@@ -114,36 +113,36 @@ struct Named<'a> {
 }
 
 impl<'de, 'a> EnumAccess<'de> for Named<'a> {
-    type Error = Mistake;
+    type Error = ObjectError;
     type Variant = Keys<'a>;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Keys<'a>), Mistake> {
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Keys<'a>), ObjectError> {
         let variant = seed.deserialize(self.name.into_deserializer())?;
         Ok((variant, Keys { what: self.what, object: self.object }))
     }
 }
 
 impl<'de> VariantAccess<'de> for Keys<'_> {
-    type Error = Mistake;
+    type Error = ObjectError;
 
-    fn unit_variant(self) -> Result<(), Mistake> {
+    fn unit_variant(self) -> Result<(), ObjectError> {
         Deserialize::deserialize(self)
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Mistake> {
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, ObjectError> {
         seed.deserialize(self)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Mistake> {
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, ObjectError> {
         self.deserialize_any(visitor)
     }
 
-    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, Mistake> {
+    fn struct_variant<V: Visitor<'de>>(self, fields: &'static [&'static str], visitor: V) -> Result<V::Value, ObjectError> {
         self.deserialize_struct("", fields, visitor)
     }
 }
 
-/// The end of a sentence about a word that is not known.
+/// A suggestion, or the list of known words.
 fn hint(word: &str, known: &[&str]) -> String {
     match nearest(word, known.iter().copied()) {
         Some(near) => format!(", did you mean `{near}`?"),

@@ -6,75 +6,74 @@ use serde_json::Value;
 use super::commands::{cancel, events, graph, health, job, logs, pause, reload, retry, status, stop, trigger};
 use super::object::{Object, read_variant};
 
-/// The protocol's version, sent with each request. A server refuses another one with a sentence that says which it
-/// speaks.
+/// The protocol's version, sent with each request. A server refuses other versions with a message that names its own.
 pub const VERSION: u32 = 1;
 
-/// What may be asked. On the wire the variant's name is `cmd`, beside its keys and [`VERSION`] as `v`.
+/// A request. On the wire the variant's name is `cmd`, beside its keys and [`VERSION`] as `v`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
-    /// How everything stands.
+    /// The state of the daemon and its jobs.
     Status(status::Request),
-    /// All that is known of one job.
+    /// Details of one job.
     Job(job::Request),
-    /// The jobs and who waits for whom.
+    /// The graph of dependencies.
     Graph(graph::Request),
-    /// Whether all is well.
+    /// Whether the daemon is healthy.
     Health(health::Request),
-    /// A run of a job.
+    /// Triggers a job.
     Trigger(trigger::Request),
-    /// A run that did not succeed, once more.
+    /// Retries a run that did not succeed.
     Retry(retry::Request),
-    /// The end of a run.
+    /// Cancels a run.
     Cancel(cancel::Request),
-    /// Where the output of a run is.
+    /// The path of a run's output.
     Logs(logs::Request),
-    /// What happens, line by line, from now on.
+    /// Subscribes to events, one per line.
     Events(events::Request),
-    /// Hold jobs.
+    /// Pauses jobs.
     Pause(pause::Request),
-    /// Let them go on.
+    /// Resumes jobs.
     Resume(pause::Request),
-    /// The configuration anew.
+    /// Reloads the configuration.
     Reload(reload::Request),
-    /// The daemon's end.
+    /// Stops the daemon.
     Stop(stop::Request),
 }
 
-/// Why a request was not carried out. The words are part of the protocol.
+/// Why a request failed. The words are part of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// It could not be read.
+    /// It could not be parsed.
     BadRequest,
     /// No such job or run.
     NotFound,
-    /// It can't be done now.
+    /// Not possible now.
     Refused,
-    /// The configuration is wrong.
+    /// The configuration has errors.
     Invalid,
 }
 
-/// A reply as it stands on the wire: `ok` and the command's own keys, or `error` and `code`.
+/// A reply on the wire: `ok` and the command's own keys, or `error` and `code`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
-    /// Not carried out.
+    /// The request failed.
     Failed {
         /// Always false.
         ok: bool,
-        /// Why, for a person.
+        /// The reason, for a person.
         error: String,
-        /// Why, for a program.
+        /// The reason, for a program.
         code: ErrorCode,
     },
-    /// Carried out.
+    /// The request succeeded.
     Done(Value),
 }
 
 impl Reply {
-    /// A reply with the keys of `body`, which must be an object.
+    /// A reply with the keys of `body`, which must serialize to an object.
     pub fn done(body: &impl Serialize) -> Reply {
         match serde_json::to_value(body) {
             Ok(Value::Object(mut map)) => {
@@ -82,7 +81,7 @@ impl Reply {
                 Reply::Done(Value::Object(map))
             }
             Ok(other) => Reply::Done(serde_json::json!({ "ok": true, "value": other })),
-            Err(error) => Reply::failed(ErrorCode::Refused, format!("the reply can't be written: {error}")),
+            Err(error) => Reply::failed(ErrorCode::Refused, format!("can't serialize the reply: {error}")),
         }
     }
 
@@ -92,7 +91,7 @@ impl Reply {
         Reply::Failed { ok: false, error: error.into(), code }
     }
 
-    /// One line, with its end.
+    /// One line, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
         let mut line = serde_json::to_string(self).unwrap_or_else(|_| r#"{"ok":false,"error":"?","code":"refused"}"#.into());
@@ -101,31 +100,31 @@ impl Reply {
     }
 }
 
-/// Reads a request's line.
+/// Parses a request.
 ///
 /// # Errors
-/// The refusal to send back: it says what is wrong with the line.
+/// The reply to send, with a message about the line.
 pub fn parse_request(line: &[u8]) -> Result<Request, Reply> {
     let bad = |error: String| Reply::failed(ErrorCode::BadRequest, error);
     let mut object: Object =
-        serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object a line: {error}")))?;
+        serde_json::from_slice(line).map_err(|error| bad(format!("a request is one JSON object per line: {error}")))?;
     match object.remove("v") {
         Some(v) if v == VERSION => {}
         Some(v) => return Err(bad(format!("this daemon speaks version {VERSION} of the protocol, not {v}"))),
         None => return Err(bad(format!("a request carries its protocol version: \"v\":{VERSION}"))),
     }
     match object.remove("cmd") {
-        Some(Value::String(name)) => read_variant(&name, object).map_err(|mistake| bad(mistake.to_string())),
+        Some(Value::String(name)) => read_variant(&name, object).map_err(|error| bad(error.to_string())),
         Some(other) => Err(bad(format!("`cmd` is the name of a command, not {other}"))),
-        None => Err(bad("a request says what it asks: \"cmd\":\"status\", for example".to_owned())),
+        None => Err(bad("a request names its command: \"cmd\":\"status\", for example".to_owned())),
     }
 }
 
-/// Writes a request's line.
+/// Serializes a request, newline included.
 #[must_use]
 pub fn request_line(request: &Request) -> String {
     let mut object = Object::new();
-    // One name with its keys, which is how serde writes a variant.
+    // serde writes a variant as one name with its keys.
     if let Ok(Value::Object(named)) = serde_json::to_value(request) {
         for (name, keys) in named {
             object.extend(keys.as_object().cloned().unwrap_or_default());
@@ -156,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_request_of_the_design_is_understood() {
+    fn the_shortest_request_is_parsed() {
         assert_eq!(parse_request(br#"{"v":1,"cmd":"status"}"#), Ok(Request::Status(status::Request { job: None })));
     }
 
     #[test]
-    fn what_is_no_request_is_refused_with_a_reason() {
+    fn an_invalid_request_is_refused_with_a_reason() {
         for (line, reason) in [
             ("", "one JSON object"),
             ("hello", "one JSON object"),

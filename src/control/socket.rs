@@ -1,4 +1,4 @@
-//! The socket's path, and taking it.
+//! The socket's path, and binding it.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
 
-/// Where the socket is: as asked, else `$FIRELINK_SOCKET`, else `$XDG_RUNTIME_DIR/firelink.sock`, else
+/// The socket's path: the given one, else `$FIRELINK_SOCKET`, else `$XDG_RUNTIME_DIR/firelink.sock`, else
 /// `/run/firelink.sock`. Empty variables count as unset.
 #[must_use]
 pub fn socket_path(asked: Option<&Path>) -> PathBuf {
@@ -19,21 +19,21 @@ pub fn socket_path(asked: Option<&Path>) -> PathBuf {
         .unwrap_or_else(|| "/run/firelink.sock".into())
 }
 
-/// A socket that listens; its file goes away with it.
+/// A listening socket; its file is removed on drop.
 #[derive(Debug)]
 pub struct Bound {
     /// The listener, non-blocking.
     pub listener: UnixListener,
     path: PathBuf,
-    /// Whoever made it removes it.
+    /// True if this process created the file and removes it.
     is_ours: bool,
 }
 
 impl Bound {
-    /// A socket that a supervisor made, listens on, and keeps.
+    /// A socket created by a supervisor, which keeps its file.
     ///
     /// # Errors
-    /// What the OS said of it.
+    /// Of the system calls on it.
     pub fn passed(listener: UnixListener) -> std::io::Result<Bound> {
         listener.set_nonblocking(true)?;
         let path = listener.local_addr()?.as_pathname().map_or_else(|| "(passed)".into(), Path::to_owned);
@@ -50,22 +50,22 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         if self.is_ours {
-            // Nothing can be done about a failure, and the next daemon replaces a stale socket.
+            // A failure has no remedy, and the next daemon replaces a stale socket.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// Why the socket can't be had.
+/// Why the socket can't be bound.
 #[derive(Debug)]
 pub enum BindError {
-    /// Somebody answers on it.
+    /// Another daemon listens on it.
     InUse(PathBuf),
-    /// The OS refused.
+    /// A system call failed.
     Refused {
         /// The socket.
         path: PathBuf,
-        /// Its word.
+        /// The system's error.
         error: std::io::Error,
     },
 }
@@ -87,21 +87,21 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Listens on `path` with mode 0600. A socket that nobody listens on any more is replaced.
+/// Listens on `path` with mode 0600. A stale socket is replaced.
 ///
 /// # Errors
-/// When another daemon listens there, or the OS refuses.
+/// When another daemon listens there, or a system call fails.
 pub fn bind(path: &Path) -> Result<Bound, BindError> {
     let refused = |error| BindError::Refused { path: path.into(), error };
     match UnixStream::connect(path) {
         Ok(_) => return Err(BindError::InUse(path.into())),
-        // ECONNREFUSED on a socket's file: its listener is gone. Anything that is no socket is not ours to remove.
+        // ECONNREFUSED on a socket: its listener is gone. Other files are left alone.
         Err(error) if error.kind() == ErrorKind::ConnectionRefused && is_socket(path) => {
             std::fs::remove_file(path).map_err(refused)?;
         }
         Err(_) => {}
     }
-    // Between bind(2) and chmod(2) others could connect; a mask leaves no such moment.
+    // A mask, because others could connect between bind(2) and chmod(2).
     let before = umask(Mode::from_bits_truncate(0o177));
     let listener = UnixListener::bind(path);
     umask(before);
@@ -122,7 +122,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_socket_is_private_and_goes_away_with_the_daemon() {
+    fn the_socket_is_private_and_removed_on_drop() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let bound = bind(&path).unwrap();

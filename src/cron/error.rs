@@ -1,16 +1,16 @@
-//! What a person is told about a schedule that is wrong.
+//! The error message for an invalid schedule.
 
 use std::fmt;
 use std::ops::Range;
 
-/// Why a schedule was refused.
+/// The error of an invalid schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScheduleError {
-    /// The bytes of the very token that is wrong; empty only if the schedule is.
+    /// The bytes of the invalid token; empty only if the schedule is.
     pub span: Range<usize>,
-    /// Names the field and what stands there.
+    /// Names the field and its value.
     pub message: String,
-    /// What may stand there; may be empty.
+    /// The values that are accepted; may be empty.
     pub help: String,
 }
 

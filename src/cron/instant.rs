@@ -1,4 +1,4 @@
-//! Instants as people and programs write them: RFC 3339, in a zone's own offset.
+//! Instants as text: RFC 3339, in a zone's offset.
 
 use std::fmt;
 
@@ -8,12 +8,12 @@ use super::calendar::{DAY, date_of};
 use super::zone::Zone;
 use crate::model::WallTime;
 
-/// Why an instant was refused.
+/// The error of an invalid instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstantError {
-    /// Names what stands there.
+    /// Names the text.
     pub message: String,
-    /// What may stand there.
+    /// The form that is accepted.
     pub help: String,
 }
 
@@ -28,7 +28,7 @@ impl std::error::Error for InstantError {}
 /// Reads an instant with its offset: `2026-03-29T01:59:00+01:00`, or `…Z` for universal time.
 ///
 /// # Errors
-/// When it is anything else, or outside of the years 1678 to 2261, which [`WallTime`] can tell.
+/// When it is anything else, or outside of the years 1678 to 2261, the range of [`WallTime`].
 pub fn parse_rfc3339(text: &str) -> Result<WallTime, InstantError> {
     const HELP: &str = "write a date, a time and an offset, like `2026-03-29T01:59:00+01:00` or `2026-03-29T00:59:00Z`";
     let at = DateTime::parse_from_rfc3339(text)
@@ -40,7 +40,7 @@ pub fn parse_rfc3339(text: &str) -> Result<WallTime, InstantError> {
 }
 
 impl Zone {
-    /// RFC 3339 in the zone's offset at that instant, with milliseconds only if there are any.
+    /// RFC 3339 in the zone's offset at that instant, with milliseconds unless they are 0.
     #[must_use]
     pub fn rfc3339(self, at: WallTime) -> String {
         // RFC 3339 has no seconds of offset, which local mean times before 1972 need. The nearest minute is then
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_are_shown_only_if_there_are_any() {
+    fn milliseconds_are_shown_unless_they_are_0() {
         let show = |nanos| Zone::utc().rfc3339(WallTime::from_nanos(nanos));
         assert_eq!(show(0), "1970-01-01T00:00:00+00:00");
         assert_eq!(show(7_000_000), "1970-01-01T00:00:00.007+00:00");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_instant_is_refused_with_an_example() {
+    fn an_invalid_instant_is_an_error_with_an_example() {
         for text in ["", "now", "2026-03-29", "2026-03-29T01:59:00", "2026-02-30T00:00:00Z", "2026-03-29T25:00:00Z"] {
             let error = parse_rfc3339(text).unwrap_err();
             assert_eq!(error.message, format!("`{text}` is not an RFC 3339 instant"));

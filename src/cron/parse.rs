@@ -32,7 +32,7 @@ pub fn is_reboot(text: &str) -> bool {
     trimmed(text).text == REBOOT
 }
 
-/// What may stand in a field.
+/// The values of a field.
 struct Field {
     name: &'static str,
     /// The plural, with its verb: `minutes go`.
@@ -74,7 +74,7 @@ impl<'a> Token<'a> {
         self.at..self.at + self.text.len()
     }
 
-    /// What stands before and after the first of these ASCII characters.
+    /// The parts before and after the first `separator`, an ASCII character.
     fn split(self, separator: u8) -> (Token<'a>, Option<Token<'a>>) {
         let bytes = self.text.as_bytes();
         let mut index = 0;
@@ -105,7 +105,7 @@ impl Schedule {
     /// Compiles five fields (minute, hour, day of month, month, day of week), six (seconds before them) or a macro.
     ///
     /// # Errors
-    /// Names the field, what stands there and what may; also for a schedule that can never fire, like `0 0 30 2 *`.
+    /// Names the field, its value and the accepted values; also for a schedule that can never fire, like `0 0 30 2 *`.
     pub fn parse(text: &str) -> Result<Schedule, ScheduleError> {
         let whole = trimmed(text);
         if whole.text.is_empty() {
@@ -387,7 +387,7 @@ fn backwards(field: &Field, range: Token<'_>, ends_on_sunday: bool) -> ScheduleE
 }
 
 impl Field {
-    /// What may stand in the field.
+    /// The accepted values, for a message.
     fn help(&self) -> String {
         let names = match self.names {
             [first, .., last] if self.high == WEEKDAY.high => format!(" (0 and 7 are Sunday) or from {first} to {last}"),

@@ -38,9 +38,9 @@ enum Day {
     /// `Mm.w.d`: this weekday (Sunday is 0) for the `week`th time in the month, or for the last time if that is 5.
     Weekday { month: u32, week: u32, weekday: u32 },
     /// `Jn`: 1 to 365, as if no year had a 29 February.
-    WithoutLeapDay(u32),
+    Julian(u32),
     /// `n`: 0 to 365.
-    OfYear(u32),
+    Ordinal(u32),
 }
 
 impl Day {
@@ -54,11 +54,11 @@ impl Day {
                 let day = wait + 7 * (week - 1);
                 first + i64::from(if day < days_in(year, month) { day } else { day - 7 })
             }
-            Day::WithoutLeapDay(day) => {
+            Day::Julian(day) => {
                 let leap = days_in(year, 2) == 29 && day >= 60;
                 january + i64::from(day) - i64::from(!leap)
             }
-            Day::OfYear(day) => january + i64::from(day),
+            Day::Ordinal(day) => january + i64::from(day),
         }
     }
 }
@@ -189,11 +189,11 @@ fn change(text: &str) -> Option<(Change, &str)> {
         }
         b'J' => {
             let (day, rest) = number(&text[1..], 1, 365)?;
-            (Day::WithoutLeapDay(day), rest)
+            (Day::Julian(day), rest)
         }
         _ => {
             let (day, rest) = number(text, 0, 365)?;
-            (Day::OfYear(day), rest)
+            (Day::Ordinal(day), rest)
         }
     };
     let (second, rest) = match rest.strip_prefix('/') {

@@ -2,7 +2,7 @@
 //!
 //! The search works on *local seconds*: what a clock on the wall shows, counted since 1970-01-01 as if its day always
 //! had 24 hours. The calendar alone decides which local seconds match; [`Schedule::next_after`] then asks the zone
-//! when, and whether at all, the clock shows them.
+//! whether and when the clock shows them.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub(super) const BOTH_DAYS: u8 = 1;
 /// Neither minute nor hour starts with `*`, and seconds are a single number: see [`Schedule::is_fixed`].
 pub(super) const FIXED: u8 = 2;
 
-/// A gap of this length or more is a change of calendar: what it swallowed is not made up. An overlap of more is one
-/// too: the hours that come again are hours of another day (Debian's cron.c draws the line at the same place).
+/// A gap of this length or more is a change of calendar: a time inside it is skipped. A longer overlap is one, too: the repeated
+/// hours belong to another day (Debian's cron.c has the same limit).
 const CALENDAR_CHANGE: i64 = 3 * 3_600;
 
 /// The day after the last one that a [`WallTime`] can name, in any zone.
@@ -41,8 +41,8 @@ pub struct Schedule {
 impl Schedule {
     /// The first firing strictly after an instant, or `None` if there is none before the end of [`WallTime`] in 2262.
     ///
-    /// A *fixed* schedule (see [`Schedule::is_fixed`]) whose time falls into a gap of less than three hours fires
-    /// once, in the first minute after the gap; where an overlap shows its time twice it fires the first time. Any
+    /// A *fixed* schedule (see [`Schedule::is_fixed`]) whose time falls into a gap of less than three hours runs
+    /// once after the gap, in its first minute; where an overlap shows its time twice it fires the first time. Any
     /// other schedule fires whenever the local clock shows a matching time.
     #[must_use]
     pub fn next_after(&self, after: WallTime, zone: Zone) -> Option<WallTime> {
@@ -65,8 +65,8 @@ impl Schedule {
         let mut period = zone.period_at(after);
         let mut from = after + i64::from(period.offset);
         if self.is_fixed() && after.saturating_sub(period.start) < CALENDAR_CHANGE {
-            if let Some(made_up) = self.made_up_at(&period).filter(|at| *at > after) {
-                return Some(made_up);
+            if let Some(at) = self.after_gap(&period).filter(|at| *at > after) {
+                return Some(at);
             }
             from = from.max(self.last_repeated(&period));
         }
@@ -81,9 +81,9 @@ impl Schedule {
                 continue;
             }
             if self.is_fixed()
-                && let Some(made_up) = self.made_up_at(&period)
+                && let Some(at) = self.after_gap(&period)
             {
-                return Some(made_up);
+                return Some(at);
             }
             let mut resumed = period.start + i64::from(period.offset) - 1;
             if self.is_fixed() {
@@ -98,17 +98,17 @@ impl Schedule {
         }
     }
 
-    /// When a fixed schedule runs for what the gap at the start of a period swallowed, if it swallowed anything: at the
+    /// When a fixed schedule runs once after the gap at the start of a period, if a time of it is inside the gap: at the
     /// schedule's second of the first minute after the gap.
-    fn made_up_at(&self, period: &Period) -> Option<i64> {
+    fn after_gap(&self, period: &Period) -> Option<i64> {
         let gap = i64::from(period.offset) - i64::from(period.before);
         if gap <= 0 || gap >= CALENDAR_CHANGE {
             return None;
         }
         let resumed = period.start + i64::from(period.offset);
-        let swallowed = self.next_match(resumed - gap - 1)?;
+        let skipped = self.next_match(resumed - gap - 1)?;
         let second = i64::from(self.seconds.trailing_zeros());
-        (swallowed < resumed).then(|| period.start + (second - resumed).rem_euclid(60))
+        (skipped < resumed).then(|| period.start + (second - resumed).rem_euclid(60))
     }
 
     /// The last local second that the overlap at the start of a period shows a second time; long past if there is no

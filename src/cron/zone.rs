@@ -1,8 +1,8 @@
 //! Time zones: which offset from UTC holds when.
 //!
-//! The rules of all IANA zones are in the binary (see `build.rs`), because small boxes often carry no zoneinfo. A
+//! The rules of all IANA zones are in the binary (see `build.rs`), because small boxes often have no zoneinfo. A
 //! [`Zone`] is two bytes: the number of a zone, or of rules without a name. The
-//! tables end with the year 2099; what they show to repeat from year to year goes on repeating.
+//! tables end with the year 2099; changes that they repeat each year are repeated for ever.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -89,12 +89,12 @@ const FIRST_UNNAMED: u16 = data::COUNT as u16;
 /// The last second of a [`WallTime`].
 const END_OF_TIME: i64 = WallTime::MAX.as_secs();
 
-/// Why a zone was refused.
+/// The error of an unknown zone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneError {
-    /// Names the value.
+    /// Names the text.
     pub message: String,
-    /// The values that are accepted.
+    /// The zone that was probably meant, or the form that is accepted.
     pub help: String,
 }
 
@@ -116,7 +116,7 @@ impl Zone {
     /// The zone of a name of the IANA database, written exactly like there.
     ///
     /// # Errors
-    /// Names the text, and the zone that was likely meant.
+    /// Names the text, and the zone that was probably meant.
     pub fn parse(name: &str) -> Result<Zone, ZoneError> {
         Zone::find(name).ok_or_else(|| {
             let help = match Zone::likely(name) {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_repeats_yearly_in_the_last_tables_goes_on_repeating() {
+    fn changes_that_the_tables_repeat_each_year_are_repeated_after_their_end() {
         let mut seen = 0;
         for zone in (0..data::COUNT).filter_map(data::name).filter_map(|name| Zone::parse(name).ok()) {
             let changes_at_the_end = zone.period_at(YEAR_2100 - 1).start > YEAR_2100 - 366 * DAY;
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_zone_gets_its_nearest_name() {
+    fn the_error_of_a_misspelt_zone_has_the_nearest_name() {
         let help = |name: &str| Zone::parse(name).unwrap_err().help;
         assert_eq!(help("Europe/Berln"), "did you mean `Europe/Berlin`?");
         assert_eq!(help("europe/berlin"), "did you mean `Europe/Berlin`?");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tz_names_is_read_like_tzset_reads_it() {
+    fn the_value_of_tz_is_read_as_by_tzset() {
         let berlin = Zone::parse("Europe/Berlin").ok();
         for text in ["Europe/Berlin", ":Europe/Berlin", "/usr/share/zoneinfo/Europe/Berlin", ":/etc/zoneinfo/Europe/Berlin"] {
             assert_eq!(named_by_tz(text), berlin, "{text}");

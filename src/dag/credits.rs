@@ -1,16 +1,17 @@
-//! The credit rule: what a job's dependencies have done since its previous run took them in.
+//! The credit rule: how a job's dependencies have ended since its previous run consumed their ends.
 
 use super::Condition;
 use crate::model::Outcome;
 
-/// How each dependency of one job ended last, since the job's previous run took it in. One byte a dependency, and a word
-/// for a job that has none.
+/// The credits of one job: how each dependency ended last, since the job's previous run consumed it. One byte a dependency,
+/// and 8 bytes for a job that has none.
 ///
-/// The latest end counts: an upstream that failed closes the way until its next success, which opens it again.
+/// The latest end counts: an upstream's failure holds until its next success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credits(Option<Box<Ends>>);
 
-/// The ends, and what a verdict asks of them: it is asked for at each end of each dependency, and a job may have thousands.
+/// The ends, with the counts that a verdict needs: it is computed at each end of each dependency, and a job may have
+/// thousands of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ends {
     slots: Box<[Option<Outcome>]>,
@@ -43,14 +44,14 @@ fn has_failed(credit: Option<Outcome>) -> bool {
     credit.is_some_and(|outcome| !outcome.is_success())
 }
 
-/// What the credits say about the job, under its condition.
+/// The state of a job's condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Every dependency is satisfied.
     Satisfied,
     /// Some have not ended yet, or not in the way the condition asks.
     Waiting,
-    /// The condition can't be met by what has ended; the slot is the dependency to blame, if one is.
+    /// The condition can't be met by these ends; the slot is that of the failed dependency, if one decides.
     Closed(Option<usize>),
 }
 
@@ -63,24 +64,24 @@ impl Credits {
     }
 
     /// The dependency in this slot has ended a run.
-    pub fn note(&mut self, slot: usize, outcome: Outcome) {
+    pub fn set(&mut self, slot: usize, outcome: Outcome) {
         if let Some(ends) = &mut self.0 {
             ends.set(slot, Some(outcome));
         }
     }
 
-    /// How the dependency in this slot ended, if it has since the last take-in.
+    /// How the dependency in this slot ended, if it has since the credits were consumed.
     #[must_use]
     pub fn get(&self, slot: usize) -> Option<Outcome> {
         self.slots().get(slot).copied().flatten()
     }
 
-    /// A run of the job starts: everything that has ended is taken in.
-    pub fn take_in(&mut self) {
+    /// A run of the job starts: clears all credits.
+    pub fn consume(&mut self) {
         *self = Credits::new(self.slots().len());
     }
 
-    /// Forgets one dependency's end.
+    /// Clears the credit of one dependency.
     pub fn clear(&mut self, slot: usize) {
         if let Some(ends) = &mut self.0 {
             ends.set(slot, None);
@@ -117,7 +118,7 @@ impl Credits {
         }
     }
 
-    /// The slots that keep the condition from being met.
+    /// The slots of the dependencies that the condition still needs.
     pub fn missing(&self, condition: Condition) -> impl Iterator<Item = usize> + '_ {
         let met = matches!(self.verdict(condition), Verdict::Satisfied);
         self.slots().iter().enumerate().filter_map(move |(slot, credit)| {
@@ -141,13 +142,13 @@ mod tests {
     fn credits(ends: &[Option<Outcome>]) -> Credits {
         let mut credits = Credits::new(ends.len());
         for (slot, end) in ends.iter().enumerate() {
-            end.iter().for_each(|outcome| credits.note(slot, *outcome));
+            end.iter().for_each(|outcome| credits.set(slot, *outcome));
         }
         credits
     }
 
-    /// The rule as the design says it, with nothing counted.
-    fn plainly(ends: &[Option<Outcome>], condition: Condition) -> Verdict {
+    /// The rule of the design, computed without counts.
+    fn by_definition(ends: &[Option<Outcome>], condition: Condition) -> Verdict {
         let all_ended = ends.iter().all(Option::is_some);
         let failed = ends.iter().position(|end| has_failed(*end));
         let succeeded = ends.iter().any(|end| has_succeeded(*end));
@@ -166,16 +167,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_happens_the_verdict_is_the_one_that_the_rule_gives(
+        fn the_counted_verdict_is_that_of_the_rule_after_any_steps(
             count in 0..6_usize,
-            // A slot, and how it ends: 6 forgets it, 7 takes in all of them.
+            // A slot and its end: 6 clears the slot, 7 consumes all.
             steps in prop::collection::vec((0..6_usize, 0..8_usize), 0..40),
         ) {
             let (mut credits, mut ends) = (Credits::new(count), vec![None; count]);
             for (slot, what) in steps {
                 match [Succeeded, Failed, TimedOut, Cancelled, Skipped, Lost].get(what) {
                     Some(outcome) => {
-                        credits.note(slot, *outcome);
+                        credits.set(slot, *outcome);
                         ends.iter_mut().skip(slot).take(1).for_each(|end| *end = Some(*outcome));
                     }
                     None if what == 6 => {
@@ -183,12 +184,12 @@ mod tests {
                         ends.iter_mut().skip(slot).take(1).for_each(|end| *end = None);
                     }
                     None => {
-                        credits.take_in();
+                        credits.consume();
                         ends.fill(None);
                     }
                 }
                 for (_, condition) in Condition::WORDS {
-                    prop_assert_eq!(credits.verdict(*condition), plainly(&ends, *condition), "{:?} {:?}", condition, ends);
+                    prop_assert_eq!(credits.verdict(*condition), by_definition(&ends, *condition), "{:?} {:?}", condition, ends);
                 }
                 prop_assert_eq!(credits.is_empty(), ends.iter().all(Option::is_none));
                 prop_assert_eq!(&credits, &self::credits(&ends));
@@ -218,20 +219,20 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_success_closes_the_way_and_the_next_success_opens_it() {
+    fn any_end_but_success_closes_the_condition_until_the_next_success() {
         for outcome in [Failed, TimedOut, Cancelled, Skipped, Lost] {
             let mut credits = Credits::new(1);
-            credits.note(0, outcome);
+            credits.set(0, outcome);
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Closed(Some(0)), "{outcome:?}");
-            credits.note(0, Succeeded);
+            credits.set(0, Succeeded);
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Satisfied);
-            credits.take_in();
+            credits.consume();
             assert_eq!(credits.verdict(Condition::AllSuccess), Verdict::Waiting);
         }
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_dependencies_are_named() {
         let credits = credits(&[Some(Succeeded), None, Some(Failed)]);
         assert_eq!(credits.missing(Condition::AllSuccess).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(credits.missing(Condition::AllDone).collect::<Vec<_>>(), [1]);

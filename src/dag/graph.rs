@@ -1,8 +1,7 @@
-//! The graph of all jobs: who waits for whom, in both directions, and an order in which no job comes before one that
-//! it waits for.
+//! The dependency graph: adjacency in both directions, and a topological order.
 //!
-//! petgraph sorts it and finds what goes in circles; the answers are kept as flat lists, 16 bytes a job and 8 an edge,
-//! because the graph lives as long as the configuration.
+//! petgraph sorts it and finds the strongly connected components; the results are kept as flat lists, 16 bytes a job and
+//! 8 an edge, because the graph lives as long as the configuration.
 
 use std::collections::VecDeque;
 
@@ -23,12 +22,11 @@ impl Graph {
     /// From the dependencies of each job, indexed by [`JobId`]. A dependency on a job that is not in the list is
     /// ignored.
     ///
-    /// Takes time and memory in proportion to jobs and edges, however long a chain is.
+    /// Linear in jobs and edges, in time and in memory, without recursion.
     ///
     /// # Errors
-    /// The cycles, if there are any: one shortest cycle of each group of jobs that wait for each other, beginning
-    /// with the group's first job, each job followed by one that waits for it. The groups are in the order of their
-    /// first jobs.
+    /// A shortest cycle of each strongly connected component, from its first job on, each job followed by one of its
+    /// dependents. Components are in the order of their first jobs.
     pub fn new(edges: &[Box<[JobId]>]) -> Result<Graph, Vec<Vec<JobId>>> {
         let mut graph = DiGraph::<(), ()>::with_capacity(edges.len(), edges.iter().map(|deps| deps.len()).sum());
         for _ in edges {
@@ -56,7 +54,7 @@ impl Graph {
         }
     }
 
-    /// The layer of each job: the number of edges of the longest path to it from a job that waits for nobody.
+    /// The layer of each job: the number of edges of the longest path to it from a root.
     #[must_use]
     pub fn layers(&self) -> Vec<u32> {
         let mut layers = vec![0; self.order().len()];
@@ -67,19 +65,19 @@ impl Graph {
         layers
     }
 
-    /// Who waits for a job, in the order of the file.
+    /// The direct dependents of a job, in the order of the file.
     #[must_use]
     pub fn downstream(&self, job: JobId) -> &[JobId] {
         self.down.of(job)
     }
 
-    /// Whom a job waits for, in the order in which it names them.
+    /// The direct dependencies of a job, in the order in which it names them.
     #[must_use]
     pub fn upstream(&self, job: JobId) -> &[JobId] {
         self.up.of(job)
     }
 
-    /// Every job, none before one that it waits for.
+    /// Every job, none before one of its dependencies.
     #[must_use]
     pub fn order(&self) -> &[JobId] {
         &self.order
@@ -105,7 +103,7 @@ fn job(node: NodeIndex) -> JobId {
 /// One list of jobs for each job, in two allocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Lists {
-    /// Where each job's list begins, and one entry more for the end of the last.
+    /// The index at which each job's list begins, and one more entry for the end of the last.
     starts: Box<[u32]>,
     items: Box<[JobId]>,
 }
@@ -136,8 +134,8 @@ impl Lists {
     }
 }
 
-/// A breadth-first search whose memory serves every group in turn, so that many small groups cost no more than one
-/// large one.
+/// A breadth-first search whose memory is reused for every component, so that many small ones cost no more than a large
+/// one.
 struct Search {
     came_from: Vec<Option<JobId>>,
     in_group: Vec<bool>,
@@ -148,7 +146,7 @@ impl Search {
         Search { came_from: vec![None; jobs], in_group: vec![false; jobs] }
     }
 
-    /// The shortest way from the group's first job back to itself. The group is strongly connected, so there is one.
+    /// The shortest path from the group's first job back to itself. The group is strongly connected, so there is one.
     fn shortest_cycle(&mut self, down: &Lists, group: &[JobId]) -> Vec<JobId> {
         let Some(&start) = group.first() else { return Vec::new() };
         group.iter().for_each(|member| self.in_group[member.index()] = true);
@@ -197,35 +195,35 @@ mod tests {
     }
 
     #[test]
-    fn both_directions_of_an_edge_are_known() {
+    fn an_edge_is_found_from_both_ends() {
         let graph = Graph::new(&edges(&[&[], &[0], &[1, 0], &[]])).unwrap();
         assert_eq!(graph.downstream(JobId(0)), ids(&[1, 2]));
         assert_eq!(graph.upstream(JobId(2)), ids(&[1, 0]));
         assert_eq!(graph.downstream(JobId(3)), ids(&[]));
-        assert_eq!(graph.upstream(JobId(9)), ids(&[]), "a job that is not there waits for nobody");
+        assert_eq!(graph.upstream(JobId(9)), ids(&[]), "an unknown job has no dependencies");
     }
 
     #[test]
-    fn a_cycle_is_told_from_its_first_job_on_along_the_edges() {
-        // 1 waits for 3, 2 for 1, 3 for 2; 0 and 4 are in no cycle.
+    fn a_cycle_is_reported_from_its_first_job_on_along_the_edges() {
+        // 1 depends on 3, 2 on 1, 3 on 2; 0 and 4 are in no cycle.
         let graph = Graph::new(&edges(&[&[], &[3, 0], &[1], &[2], &[3]]));
         assert_eq!(graph, Err(vec![ids(&[1, 2, 3])]));
     }
 
     #[test]
-    fn each_separate_cycle_is_told_once() {
+    fn each_separate_cycle_is_reported_once() {
         let graph = Graph::new(&edges(&[&[1], &[0], &[3], &[2], &[4]]));
         assert_eq!(graph, Err(vec![ids(&[0, 1]), ids(&[2, 3]), ids(&[4])]));
     }
 
     #[test]
-    fn the_shortest_cycle_of_a_knot_is_told() {
+    fn the_shortest_cycle_of_a_component_is_reported() {
         let graph = Graph::new(&edges(&[&[3, 1], &[0], &[1], &[2]]));
         assert_eq!(graph, Err(vec![ids(&[0, 1])]));
     }
 
     #[test]
-    fn long_chains_wide_fans_and_long_cycles_are_no_problem() {
+    fn long_chains_wide_fans_and_long_cycles_are_handled() {
         const JOBS: u32 = 100_000;
         let chain: Vec<Box<[JobId]>> = (0..JOBS).map(|job| job.checked_sub(1).map(JobId).into_iter().collect()).collect();
         let order: Vec<JobId> = (0..JOBS).map(JobId).collect();

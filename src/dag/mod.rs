@@ -8,14 +8,14 @@ pub enum Condition {
     AllSuccess,
     /// At least one of them succeeded.
     AnySuccess,
-    /// Each of them ended, in whatever way.
+    /// Each of them ended, with any outcome.
     AllDone,
-    /// At least one of them ended otherwise than by success.
+    /// At least one of them ended without success.
     AnyFailure,
 }
 
 impl Condition {
-    /// The words that a configuration may use.
+    /// The names in a configuration; `always` is an alias.
     pub const WORDS: &'static [(&'static str, Condition)] = &[
         ("all_success", Condition::AllSuccess),
         ("any_success", Condition::AnySuccess),
@@ -24,7 +24,7 @@ impl Condition {
         ("any_failure", Condition::AnyFailure),
     ];
 
-    /// The word for it.
+    /// The name in a configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
         Condition::WORDS.iter().find(|(_, condition)| *condition == self).map_or("all_success", |(word, _)| word)

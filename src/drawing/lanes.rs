@@ -1,20 +1,20 @@
 //! A drawing of the graph with one line a job, for terminals: `git log --graph`, for jobs.
 //!
-//! Jobs come in an order in which each follows what it waits for as soon as it can. A job that others wait for opens a
-//! lane that goes down until the last of them; a job's line shows which lanes lead to it.
+//! Each job follows its dependencies as soon as possible. A job with dependents opens a lane that goes down to the last of
+//! them; a job's line shows which lanes lead to it.
 
 use std::collections::BTreeSet;
 
 use crate::dag::Graph;
 use crate::model::JobId;
 
-/// Lanes side by side. Past these a job's upstream is told by its text alone.
+/// The maximum of lanes side by side. Past it only the text of a line names the upstream jobs.
 pub const LANES: usize = 12;
 
-/// What stands in one column of a line: where strokes leave its middle.
+/// One column of a line: the directions in which strokes leave its middle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// The job itself stands here.
+    /// The column of the line's job.
     pub is_job: bool,
     /// A stroke from above.
     pub up: bool,
@@ -24,7 +24,7 @@ pub struct Cell {
     pub left: bool,
     /// A stroke to the right.
     pub right: bool,
-    /// The strokes to the sides belong to others: they pass the lane here and do not touch it.
+    /// The strokes to the sides cross the lane here without joining it.
     pub passed: bool,
 }
 
@@ -33,7 +33,7 @@ pub struct Cell {
 pub struct Row {
     /// The job.
     pub job: JobId,
-    /// From the left; as many as are in use.
+    /// From the left, as many as are in use.
     pub cells: Vec<Cell>,
 }
 
@@ -44,7 +44,7 @@ pub fn lanes(graph: &Graph) -> Vec<Row> {
     reading_order(graph).into_iter().map(|job| lanes.row(job)).collect()
 }
 
-/// Every job after those that it waits for, and as soon after the last of them as can be.
+/// A topological order in which each job comes as soon after the last of its dependencies as possible.
 fn reading_order(graph: &Graph) -> Vec<JobId> {
     let jobs = graph.order().len();
     let mut missing: Vec<usize> = (0..).map(JobId).take(jobs).map(|job| graph.upstream(job).len()).collect();
@@ -67,7 +67,7 @@ struct Lanes<'g> {
     graph: &'g Graph,
     /// The job whose lane each column is.
     open: Vec<Option<JobId>>,
-    /// How many of a job's downstream are yet to come.
+    /// How many of a job's dependents have no row yet.
     left: Vec<usize>,
 }
 
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_lane_that_has_nothing_to_do_with_a_job_is_crossed() {
-        // 3 waits for 0 and 2; 1's lane lies between them and goes on to 4.
+        // 3 depends on 0 and 2; the lane of 1 lies between them and goes on to 4.
         assert_eq!(drawn(&graph(&[&[], &[], &[], &[0, 2], &[1, 3]])), ["*0", "|*1", "||*2", "*|'3", "*'4"]);
     }
 

@@ -1,22 +1,22 @@
-//! Where each job stands in a drawing: a column for each layer, and rows in which few edges cross and none bends far.
+//! A layered layout: a column for each layer, and rows in which few edges cross and none bends far.
 //!
-//! The way of Sugiyama, in three passes, each linear in what it looks at: a job's layer is the longest path to it from a
-//! root; an edge over several layers gets a bend in each between; the order within a layer follows the mean of the
-//! neighbours, to and fro a few times; then rows are as near to that mean as the order allows.
+//! Sugiyama's method, each phase linear in points and edges: a job's layer is the longest path to it from a root; an edge
+//! over several layers gets a bend in each between; the order within a layer follows the mean of the neighbours
+//! (barycenter heuristic), sweeping forth and back; then rows are as near to that mean as the order allows.
 
 use crate::dag::Graph;
 use crate::model::JobId;
 
-/// To and fro so many times: more moves little in graphs that people read.
+/// Sweeps of each phase; more change little in graphs that people read.
 const SWEEPS: usize = 6;
 
-/// Bends in all; a graph past this is drawn with straight edges, because nobody can follow them anyway.
+/// The maximum of bends; a graph past it is drawn with straight edges, because its edges can't be followed anyway.
 const BENDS: usize = 100_000;
 
-/// How far jobs of a column are apart, at least, in rows; a bend needs less.
+/// The minimum distance between a bend and its neighbours in a column, in rows; jobs need 1.
 const BEND_ROOM: f64 = 0.5;
 
-/// A place: the column is the layer, rows are counted from 0 at the top and need not be whole.
+/// A position: the column is the layer, rows count from 0 at the top and may be fractional.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Place {
     /// From the left.
@@ -39,13 +39,13 @@ pub struct Line {
 /// A drawing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
-    /// Of each job. Those that have no edge stand beneath the others, in lines.
+    /// The position of each job. Jobs without an edge are below the others, in lines.
     pub places: Vec<Place>,
     /// Every edge.
     pub lines: Vec<Line>,
-    /// Columns in use.
+    /// The number of columns.
     pub columns: u32,
-    /// Rows in use.
+    /// The number of rows.
     pub rows: f64,
 }
 
@@ -53,10 +53,10 @@ impl Layout {
     /// A drawing of all jobs.
     #[must_use]
     pub fn of(graph: &Graph) -> Layout {
-        let mut web = Web::of(graph);
-        web.order();
-        web.settle();
-        web.finish(graph)
+        let mut points = Points::of(graph);
+        points.order();
+        points.relax();
+        points.finish(graph)
     }
 }
 
@@ -64,8 +64,8 @@ fn is_alone(graph: &Graph, job: JobId) -> bool {
     graph.upstream(job).is_empty() && graph.downstream(job).is_empty()
 }
 
-/// Jobs and bends alike, as they are being placed.
-struct Web {
+/// Jobs and bends, both called points, while they are being placed.
+struct Points {
     /// The columns, each from top to bottom, of points.
     columns: Vec<Vec<usize>>,
     points: Vec<Point>,
@@ -83,35 +83,35 @@ struct Point {
     right: Vec<usize>,
 }
 
-impl Web {
-    fn of(graph: &Graph) -> Web {
+impl Points {
+    fn of(graph: &Graph) -> Points {
         let layers = graph.layers();
         let jobs = || graph.order().iter().filter(|job| !is_alone(graph, **job));
         let columns = jobs().map(|job| layers[job.index()] as usize + 1).max().unwrap_or(0);
-        let mut web =
-            Web { columns: vec![Vec::new(); columns], points: Vec::new(), of_job: vec![None; layers.len()], lines: vec![] };
+        let mut points =
+            Points { columns: vec![Vec::new(); columns], points: Vec::new(), of_job: vec![None; layers.len()], lines: vec![] };
         for job in jobs() {
-            web.of_job[job.index()] = Some(web.add(layers[job.index()] as usize, false));
+            points.of_job[job.index()] = Some(points.add(layers[job.index()] as usize, false));
         }
         let span = |up: &JobId, down: &JobId| (layers[down.index()] - layers[up.index()]) as usize;
         let bends: usize = jobs().flat_map(|down| graph.upstream(*down).iter().map(move |up| span(up, down) - 1)).sum();
         for down in jobs() {
             for up in graph.upstream(*down) {
-                let (Some(mut at), Some(end)) = (web.of_job[up.index()], web.of_job[down.index()]) else { continue };
+                let (Some(mut at), Some(end)) = (points.of_job[up.index()], points.of_job[down.index()]) else { continue };
                 let mut through = Vec::new();
                 if bends <= BENDS {
                     for step in 1..span(up, down) {
-                        let bend = web.add(layers[up.index()] as usize + step, true);
-                        web.join(at, bend);
+                        let bend = points.add(layers[up.index()] as usize + step, true);
+                        points.join(at, bend);
                         through.push(bend);
                         at = bend;
                     }
                 }
-                web.join(at, end);
-                web.lines.push((*up, *down, through));
+                points.join(at, end);
+                points.lines.push((*up, *down, through));
             }
         }
-        web
+        points
     }
 
     fn add(&mut self, column: usize, is_bend: bool) -> usize {
@@ -137,7 +137,7 @@ impl Web {
         near.iter().map(|other| self.points[*other].row).sum::<f64>() / near.len() as f64
     }
 
-    /// Orders each column by the mean of the neighbours, and counts rows anew.
+    /// Orders each column by the mean of the neighbours and renumbers its rows.
     fn order(&mut self) {
         for sweep in 0..SWEEPS {
             let forth = sweep % 2 == 0;
@@ -155,22 +155,22 @@ impl Web {
     }
 
     /// Moves rows towards the neighbours' without changing any order.
-    fn settle(&mut self) {
+    fn relax(&mut self) {
         for sweep in 0..SWEEPS {
             let forth = sweep % 2 == 0;
             for column in self.walk(forth) {
-                self.settle_column(column, forth);
+                self.relax_column(column, forth);
             }
         }
     }
 
-    /// Each point wants the mean of its neighbours, and room below the one above it: least squares under an order, which
-    /// pooling neighbours that want to pass each other solves exactly.
-    fn settle_column(&mut self, column: usize, forth: bool) {
+    /// Each point should be at the mean of its neighbours, with room below the one above it: least squares under an order,
+    /// solved exactly by pooling adjacent violators.
+    fn relax_column(&mut self, column: usize, forth: bool) {
         let points = &self.columns[column];
         let mut room = 0.0;
         let mut rooms = Vec::with_capacity(points.len());
-        // (sum of wishes, members), each pool's mean above the next one's.
+        // (sum of desired rows, members), each pool's mean above the next one's.
         let mut pools: Vec<(f64, usize)> = Vec::new();
         for (at, point) in points.iter().enumerate() {
             if at > 0 {
@@ -186,13 +186,13 @@ impl Web {
                 pools.push((above.0 + below.0, above.1 + below.1));
             }
         }
-        let wishes = pools.iter().flat_map(|(sum, members)| std::iter::repeat_n(sum / *members as f64, *members));
+        let desired = pools.iter().flat_map(|(sum, members)| std::iter::repeat_n(sum / *members as f64, *members));
         let rows: Vec<(usize, f64)> =
-            points.iter().zip(wishes.zip(&rooms)).map(|(point, (wish, room))| (*point, wish + room)).collect();
+            points.iter().zip(desired.zip(&rooms)).map(|(point, (row, room))| (*point, row + room)).collect();
         rows.into_iter().for_each(|(point, row)| self.points[point].row = row);
     }
 
-    /// The columns but the first on the way, whose points have no neighbours behind them.
+    /// The columns in the sweep's direction, without the first, whose points have no neighbours behind them.
     fn walk(&self, forth: bool) -> Vec<usize> {
         let last = self.columns.len();
         if forth { (1..last).collect() } else { (0..last.saturating_sub(1)).rev().collect() }
@@ -224,7 +224,7 @@ impl Web {
 }
 
 impl Layout {
-    /// Jobs without an edge, in lines as wide as the rest.
+    /// Places jobs without an edge, in lines as wide as the rest.
     fn put_alone(&mut self, graph: &Graph) {
         const AT_LEAST: u32 = 4;
         let alone: Vec<JobId> = (0..).take(self.places.len()).map(JobId).filter(|job| is_alone(graph, *job)).collect();

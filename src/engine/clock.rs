@@ -1,4 +1,4 @@
-//! Time becomes firings: what is due on either clock, and what a clock that was set does to it.
+//! Deadlines of both clocks become firings; a wall clock that was set is handled here too.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::wall::{Due, SHORTEST_GRACE, WallState};
 use super::{CaughtUp, ClockMode, Engine, Mode, NextDue};
 use crate::model::{Elapsed, JobId, Now, TriggerWord, WallTime};
 
-/// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. A step is told at
-/// once by the timerfd; this is for clocks that are slewed into place.
+/// How often the kernel is asked whether the clock is synchronized, while `wait_for_clock` lasts. The timerfd reports a
+/// step at once; this is for clocks that are slewed into place.
 const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
-/// A smaller step of the clock is not worth a word.
+/// Smaller steps of the clock are not reported.
 const SMALLEST_STEP: Duration = Duration::from_millis(1);
 
 impl Engine {
@@ -27,7 +27,7 @@ impl Engine {
             && at <= now.wall
         {
             self.wall.pop();
-            self.deal(now, job);
+            self.fire_due_wall(now, job);
         }
         while let Some((at, timer)) = self.timers.pop_due(now.elapsed) {
             self.timer_due(now, at, timer);
@@ -58,12 +58,12 @@ impl Engine {
         }
     }
 
-    /// Deals with all deadlines of one job that have passed.
-    fn deal(&mut self, now: Now, job: JobId) {
+    /// Fires, catches up or records as missed all wall deadlines of one job that have passed.
+    fn fire_due_wall(&mut self, now: Now, job: JobId) {
         let Some((timing, state)) = wall_parts(&self.rules.jobs[job.index()].timing, &mut self.jobs[job.index()].due) else {
             return;
         };
-        let due = state.pass(timing, &self.timeline, now.wall, self.rules.grace);
+        let due = state.drain_due(timing, &self.timeline, now.wall, self.rules.grace);
         let (cursor, next) = (state.cursor, state.next);
         let caught_up = (!due.caught_up.is_empty()).then(|| state.caught_up());
         if let Some(next) = next {
@@ -76,15 +76,15 @@ impl Engine {
         if self.jobs[job.index()].paused {
             return;
         }
-        self.tell_missed(job, &due);
+        self.notify_missed(job, &due);
         let causes = due.caught_up.iter().map(|at| (*at, true)).chain(due.on_time.iter().map(|at| (*at, false)));
-        for (scheduled_at, patient) in causes {
-            let cause = Cause { trigger: TriggerWord::Cron, event: None, scheduled_at, forced: false, patient };
+        for (scheduled_at, waits_its_turn) in causes {
+            let cause = Cause { trigger: TriggerWord::Cron, event: None, scheduled_at, forced: false, waits_its_turn };
             self.trigger(now, job, cause);
         }
     }
 
-    fn tell_missed(&mut self, job: JobId, due: &Due) {
+    fn notify_missed(&mut self, job: JobId, due: &Due) {
         const REASON: &str =
             "the deadline passed while the machine or the daemon was off, asleep or stopped, or the clock was set past it";
         if let Some(at) = due.older_since {
@@ -98,7 +98,7 @@ impl Engine {
         if let Some(at) = due.missed.last().copied().or(due.older_since) {
             let count = due.missed.len() + usize::from(due.older_since.is_some());
             let count = u64::try_from(count).unwrap_or(u64::MAX);
-            self.tell(Notice::Missed { job, at, count, reason: REASON.into() });
+            self.notify(Notice::Missed { job, at, count, reason: REASON.into() });
         }
     }
 
@@ -107,20 +107,20 @@ impl Engine {
         let period = grid.period;
         let scheduled_at = now.wall - now.elapsed.since(at);
         let late = now.elapsed.since(at).as_nanos();
-        // Grid points that passed meanwhile (suspend) are one firing; the grid itself stays where it is.
+        // Grid points that passed meanwhile (suspend) are one firing; the grid does not move.
         let steps = late / period.as_nanos().max(1) + 1;
         let next = at + saturating_mul(period, steps);
         self.memory(job).due = NextDue::Interval(next);
         self.arm(next, Timer::Interval(job));
         self.record(Change::Anchor { job, at: Now { wall: scheduled_at, elapsed: at } });
         if !self.jobs[job.index()].paused {
-            let cause = Cause { trigger: TriggerWord::Interval, event: None, scheduled_at, forced: false, patient: false };
+            let cause = Cause { trigger: TriggerWord::Interval, event: None, scheduled_at, forced: false, waits_its_turn: false };
             self.trigger(now, job, cause);
         }
     }
 
-    /// True if the two clocks have parted since the last event. Both are slewed alike, so only a setting parts them; below a
-    /// second it may as well be the time between the reading of the one and of the other, and decides nothing.
+    /// True if the clocks have advanced by different amounts since the last event. Both are slewed alike, so only setting the
+    /// wall clock does that; differences below a second may come from reading one clock after the other.
     pub(super) fn has_stepped(&self, now: Now) -> bool {
         self.step_by(now) > SHORTEST_GRACE
     }
@@ -130,17 +130,17 @@ impl Engine {
         now.wall.since(was).max(was.since(now.wall))
     }
 
-    /// The wall clock was set: every wall deadline is computed anew. No elapsed deadline moves.
+    /// The wall clock was set: recomputes every wall deadline. No elapsed deadline moves.
     pub(super) fn clock_set(&mut self, now: Now) {
         let was = self.last.wall + now.elapsed.since(self.last.elapsed);
         if self.clock != ClockMode::Trusted {
-            // Nothing is armed; what the timeline knows is compared with the clock once it can be trusted.
+            // Nothing is armed; the timeline is compared with the clock once it can be trusted.
             self.out.push(Effect::CheckClock);
             return;
         }
-        // Nothing is left to tell of a step that was noticed before.
+        // `has_stepped` may have reported this step already.
         if self.step_by(now) >= SMALLEST_STEP {
-            self.tell(Notice::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
+            self.notify(Notice::ClockSet { by: now.wall.as_nanos().saturating_sub(was.as_nanos()) });
         }
         self.step_timeline(was, now.wall);
         self.rebuild_wall(now.wall);
@@ -158,13 +158,13 @@ impl Engine {
     pub(super) fn clock_ready(&mut self, now: Now, synchronized: bool) {
         if self.clock != ClockMode::Trusted {
             self.clock = ClockMode::Trusted;
-            self.tell(Notice::ClockReady { synchronized });
+            self.notify(Notice::ClockReady { synchronized });
             self.arm_wall(now);
         }
     }
 
-    /// Arms every wall deadline. A cursor that the state does not have begins now; one that lies in the future was
-    /// written by a clock that has been set back since, which the timeline knows how to treat.
+    /// Arms every wall deadline. A missing cursor becomes the present; one in the future was written before the clock was
+    /// set back, and the timeline handles that.
     pub(super) fn arm_wall(&mut self, now: Now) {
         let latest = self.jobs.iter().filter_map(|job| job.due.wall()).map(|state| state.cursor).max();
         match latest {
@@ -200,7 +200,7 @@ impl Engine {
         self.wall = heap.into();
     }
 
-    /// Arms an interval, `age` nanoseconds (may be negative) after the grid point that the state knows.
+    /// Arms an interval, `age` nanoseconds (may be negative) after its stored grid point.
     pub(super) fn arm_interval(&mut self, now: Now, job: JobId, age: Option<i128>) {
         let Timing::Every(grid) = &self.rules_of(job).timing else { return };
         let Grid { period, offset } = **grid;
@@ -212,7 +212,7 @@ impl Engine {
             }
             Some(age) => {
                 let nanos = i128::from(now.elapsed.as_nanos()) - age + i128::try_from(period.as_nanos()).unwrap_or(i128::MAX);
-                // Overdue: due at once. Which instant it was due at may lie before this boot and can't be told then.
+                // Overdue: due at once. The instant may lie before this boot, where `Elapsed` can't represent it.
                 let far = now.elapsed + saturating_mul(period, 1);
                 Elapsed::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX)).min(far.max(now.elapsed + offset))
             }
@@ -221,7 +221,7 @@ impl Engine {
         self.arm(next, Timer::Interval(job));
     }
 
-    /// Fires what fires once per start of the daemon.
+    /// Fires `startup` and `@reboot`, once per start of the daemon.
     pub(super) fn run_startup(&mut self, now: Now) {
         for job in self.job_ids() {
             let rules = self.rules_of(job);
@@ -231,8 +231,13 @@ impl Engine {
                 Timing::None | Timing::Every(_) => false,
             };
             if at_startup && rules.enabled && !self.jobs[job.index()].paused {
-                let cause =
-                    Cause { trigger: TriggerWord::Startup, event: None, scheduled_at: now.wall, forced: false, patient: false };
+                let cause = Cause {
+                    trigger: TriggerWord::Startup,
+                    event: None,
+                    scheduled_at: now.wall,
+                    forced: false,
+                    waits_its_turn: false,
+                };
                 self.trigger(now, job, cause);
             }
         }

@@ -1,4 +1,4 @@
-//! How an end travels down the graph: credits, the runs they set free, and the runs that a failure skips.
+//! Propagation of a run's end down the graph: credits, the runs they release, and the runs that a failure skips.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use super::run::RunState;
 use crate::dag::{Condition, Verdict};
 use crate::model::{JobId, Now, Outcome, RunId};
 
-/// An end on its way: whose, how, and the words in which it is told downstream.
+/// An end that is being propagated, with the reasons of the runs that it skips.
 struct Wave {
     job: JobId,
     outcome: Outcome,
-    /// `upstream a failed`: what a skipped run says.
-    told: Arc<str>,
-    /// The first cause, where `told` is about a run that was itself skipped.
+    /// `upstream a failed`: the reason of a run that this end skips.
+    reason: Arc<str>,
+    /// The reason of the first skipped run on the path, for the reasons of those after it.
     root: Arc<str>,
 }
 
 impl Engine {
-    /// A run of `job` has ended in a way that counts. Credits travel first, all of them; only then are the jobs that
-    /// they satisfy considered, so that a job sees one failure once even where it arrives over several paths.
+    /// A run of `job` has ended. All credits are set before any job that they satisfy is considered, so that a job sees one
+    /// failure once even where it arrives over several paths.
     pub(super) fn propagate(&mut self, now: Now, job: JobId, outcome: Outcome) {
         if self.graph.downstream(job).is_empty() {
             return;
         }
-        let told: Arc<str> = format!("upstream {} {}", self.rules_of(job).name, outcome.word()).into();
-        let mut waves = VecDeque::from([Wave { job, outcome, root: told.clone(), told }]);
+        let reason: Arc<str> = format!("upstream {} {}", self.rules_of(job).name, outcome.word()).into();
+        let mut waves = VecDeque::from([Wave { job, outcome, root: reason.clone(), reason }]);
         let mut skipped: HashSet<JobId> = HashSet::new();
         let mut touched: Vec<JobId> = Vec::new();
         while let Some(wave) = waves.pop_front() {
@@ -41,7 +41,7 @@ impl Engine {
                         touched.push(job);
                         continue;
                     }
-                    (Verdict::Closed(_), Condition::AllSuccess) if !wave.outcome.is_success() => wave.told.clone(),
+                    (Verdict::Closed(_), Condition::AllSuccess) if !wave.outcome.is_success() => wave.reason.clone(),
                     (Verdict::Closed(_), Condition::AnySuccess) => "no upstream succeeded".into(),
                     (Verdict::Closed(_), Condition::AnyFailure) => "no upstream failed".into(),
                     (Verdict::Closed(_) | Verdict::Waiting, _) => continue,
@@ -50,12 +50,12 @@ impl Engine {
                     continue;
                 }
                 if condition != Condition::AllSuccess {
-                    // All have ended: the next round starts afresh. With all_success the next success opens the way.
-                    self.take_in(job);
+                    // All have ended: the next round starts without credits. With all_success the next success suffices.
+                    self.consume_credits(job);
                 }
                 if self.skip_waiting(now, job, &reason) {
-                    let told = format!("upstream {} skipped: {}", self.rules_of(job).name, wave.root).into();
-                    waves.push_back(Wave { job, outcome: Outcome::Skipped, told, root: wave.root.clone() });
+                    let reason = format!("upstream {} skipped: {}", self.rules_of(job).name, wave.root).into();
+                    waves.push_back(Wave { job, outcome: Outcome::Skipped, reason, root: wave.root.clone() });
                 }
             }
         }
@@ -64,7 +64,7 @@ impl Engine {
         }
     }
 
-    /// The job's dependencies may be satisfied: lets its waiting run go on, or triggers it if they alone do that.
+    /// The job's dependencies may be satisfied: advances its waiting run, or triggers the job if dependencies alone do that.
     pub(super) fn consider(&mut self, now: Now, job: JobId) {
         let rules = self.rules_of(job);
         let memory = &self.jobs[job.index()];
@@ -75,22 +75,22 @@ impl Engine {
             let run = self.trigger(now, job, Cause::by_dependencies(now));
             let forbidden = self.queues.get(run).is_some_and(|record| matches!(record.state, RunState::Ended(_)));
             if forbidden {
-                // The firing was used up, as any trigger's is that finds the job active.
-                self.take_in(job);
+                // Skipped by `concurrency`: the credits are consumed, as the event of any other trigger would be.
+                self.consume_credits(job);
             }
         }
-        self.moving.push_back(job);
+        self.to_advance.push_back(job);
     }
 
     fn note_credit(&mut self, job: JobId, upstream: JobId, outcome: Outcome) {
         if let Some(slot) = self.rules_of(job).slot_of(upstream) {
-            self.memory(job).credits.note(slot, outcome);
+            self.memory(job).credits.set(slot, outcome);
             self.record(Change::Credit { job, upstream, outcome: Some(outcome) });
         }
     }
 
-    /// A run of the job starts: what its dependencies did is taken in.
-    pub(super) fn take_in(&mut self, job: JobId) {
+    /// A run of the job starts: it consumes all credits.
+    pub(super) fn consume_credits(&mut self, job: JobId) {
         for slot in 0..self.rules_of(job).depends_on.len() {
             if self.jobs[job.index()].credits.is_empty() {
                 break;

@@ -1,8 +1,7 @@
-//! What goes into the engine and what comes out: the product's story as two enums.
+//! The engine's input and output: [`Event`] and [`Effect`].
 //!
-//! A reader who knows [`Event`] and [`Effect`] knows firelink. The engine never acts: each [`super::Engine::handle`]
-//! (`super::Engine::handle`) turns one event into effects, and the reactor carries them out, records first, in one
-//! transaction, then processes, then words.
+//! The engine never acts: each [`Engine::handle`](super::Engine::handle) turns one event into effects, and the reactor
+//! carries them out: records first, in one transaction, then processes, then notices.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,146 +10,120 @@ use super::run::{Payload, RunRecord};
 use super::wall::{CaughtUp, Timeline};
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime};
 
-/// What the engine is told.
+/// An input of the engine.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub enum Event {
     /// Time has passed; deadlines may be due.
     Tick,
     /// The wall clock was set.
     ClockSet,
-    /// The kernel says that the clock is synchronized; the answer to [`Effect::CheckClock`].
+    /// The kernel reports that the clock is synchronized; the answer to [`Effect::CheckClock`].
     ClockSynced,
-    /// A trigger outside the engine fired, once per payload.
+    /// A trigger outside the engine fired.
     Fired {
-        /// Whose trigger.
         job: JobId,
         /// One run each.
         events: Vec<Payload>,
     },
     /// The process of a run has started.
-    Started {
-        /// Which run.
-        run: RunId,
-        /// Its process.
-        pid: Pid,
-    },
+    Started { run: RunId, pid: Pid },
     /// The process of a run could not be started.
-    NotStarted {
-        /// Which run.
-        run: RunId,
-        /// Why, for a person.
-        reason: String,
-    },
+    NotStarted { run: RunId, reason: String },
     /// The process of a run has ended.
     Exited {
-        /// Which run.
         run: RunId,
-        /// How.
         exit: Exit,
-        /// What is known of why, should that be a failure.
+        /// The cause if the exit is a failure, where the kernel reported one.
         reason: Option<String>,
     },
-    /// The process of a run that an earlier daemon started has ended, and how could not be learnt.
-    ExitUnknown {
-        /// Which run.
-        run: RunId,
-    },
+    /// The process of a run has ended; it was started by an earlier daemon, so its exit status is not available.
+    ExitUnknown { run: RunId },
     /// The answer to [`Effect::Load`].
     Loaded {
-        /// Whose runs.
         job: JobId,
-        /// The oldest waiting runs past the window, oldest first.
+        /// The oldest stored runs, oldest first; empty if the store has none.
         runs: Vec<RunRecord>,
     },
-    /// A person asks.
+    /// A request of a person.
     Ask(Request),
 }
 
-/// What a person may ask.
+/// A request of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub enum Request {
     /// A run of this job.
     Trigger {
-        /// Which job.
         job: JobId,
-        /// Neither dependencies nor a pause hold it.
+        /// Starts without its dependencies and in spite of a pause.
         force: bool,
-        /// All upstream jobs are triggered first.
+        /// Triggers all upstream jobs first.
         with_deps: bool,
-        /// Comes back in [`Effect::Triggered`].
+        /// Returned in [`Effect::Triggered`].
         ticket: u64,
     },
-    /// A run like one that ended, once more.
+    /// A run with the event of one that has ended.
     Repeat {
-        /// Which job.
         job: JobId,
-        /// What made the run that ended.
         trigger: TriggerWord,
-        /// Its event.
         event: Option<Payload>,
-        /// When it was due.
         scheduled_at: WallTime,
-        /// Neither dependencies nor a pause hold it.
+        /// Starts without its dependencies and in spite of a pause.
         force: bool,
-        /// Comes back in [`Effect::Triggered`].
+        /// Returned in [`Effect::Triggered`].
         ticket: Option<u64>,
     },
-    /// The end of this run.
+    /// End this run.
     Cancel(RunId),
-    /// No run of this job starts until it is resumed; without a job, of any.
+    /// Start no run of this job, or of any job, until it is resumed.
     Pause(Option<JobId>),
-    /// Takes a pause back.
+    /// Ends the pause of this job, or of all jobs.
     Resume(Option<JobId>),
-    /// Start nothing new; end when the running ones have, or when the time is up.
+    /// Start nothing new; the daemon ends once no process is alive.
     Stop {
-        /// How long the running ones get before SIGTERM.
+        /// How long running processes may go on before they get SIGTERM.
         patience: Duration,
     },
-    /// End the running ones with SIGKILL, then end.
+    /// Send SIGKILL to all running processes; the daemon ends once no process is alive.
     StopNow,
-    /// End at once and leave the running ones alone: the next daemon watches them.
+    /// End at once and leave running processes alone: the next daemon adopts them.
     Leave,
 }
 
-/// What the engine wants done.
+/// An output of the engine.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub enum Effect {
-    /// To be stored with all other records of this turn in one transaction, before any process starts.
+    /// To be committed with all other records of this turn in one transaction, before any process starts.
     Record(Change),
     /// Start a process.
     Spawn(Box<Spawn>),
     /// Signal the process group of a run.
-    Signal {
-        /// Which run.
-        run: RunId,
-        /// Which signal.
-        signal: StopSignal,
-    },
-    /// Read waiting runs of a job from the store: pending, not forced, numbered `from` or above, oldest first.
+    Signal { run: RunId, signal: StopSignal },
+    /// Read stored runs of a job: pending, not forced, oldest first.
     Load {
-        /// Which job.
         job: JobId,
-        /// None that is meant lies below.
+        /// The lowest number to read.
         from: RunId,
-        /// How many at most.
         limit: usize,
     },
     /// Ask the kernel whether the clock is synchronized.
     CheckClock,
-    /// The run that a request made.
+    /// The answer to a request for a run.
     Triggered {
-        /// The ticket of the request.
+        /// That of the request.
         ticket: u64,
-        /// Its run; already ended if it was skipped.
+        /// Already ended if it was skipped.
         run: RunId,
     },
-    /// Something happened that a person may want to know.
+    /// For the log, `events` and observers; nothing depends on it.
     Notify(Notice),
-    /// Nothing runs any more and nothing may start: the daemon can end.
+    /// No process is alive and none may start: the daemon can end.
     Stopped,
 }
 
-/// How a process group is asked to end.
+/// A signal that ends a process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopSignal {
     /// SIGTERM.
@@ -159,188 +132,122 @@ pub enum StopSignal {
     Kill,
 }
 
-/// The attempt to start.
+/// An attempt to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub struct Spawn {
-    /// Its run.
     pub run: RunId,
-    /// Whose command.
     pub job: JobId,
-    /// Which attempt this is.
+    /// 1 for the first.
     pub attempt: Attempt,
-    /// What made the run.
     pub trigger: TriggerWord,
-    /// When it was due.
     pub scheduled_at: WallTime,
-    /// The event's payload.
     pub event: Option<Payload>,
 }
 
-/// A change of what is stored.
+/// A change of the stored state.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub enum Change {
-    /// A run, as it stands at the end of the turn.
+    /// A run, as it is at the end of the event.
     Run {
-        /// True: the store has not seen it yet.
+        /// True: the store does not have it yet.
         new: bool,
-        /// All of it.
         record: Box<RunRecord>,
     },
-    /// An attempt that will be followed by another.
+    /// An attempt that will be retried.
     AttemptFailed {
-        /// Its run.
         run: RunId,
-        /// Which.
         attempt: Attempt,
-        /// When it started.
         started_at: Option<WallTime>,
-        /// When it ended.
         ended_at: WallTime,
-        /// How, if it ran.
+        /// `None` if no process was started.
         exit: Option<Exit>,
-        /// Why it failed.
         reason: String,
     },
-    /// Deadlines that no run was made for.
+    /// A deadline without a run, or several in one record.
     Missed {
-        /// Whose.
         job: JobId,
-        /// The deadline; the latest where several are told as one.
+        /// The first of several.
         at: WallTime,
-        /// Why.
         reason: String,
     },
-    /// Wall deadlines up to this one are dealt with.
-    Cursor {
-        /// Whose.
-        job: JobId,
-        /// The deadline.
-        at: WallTime,
-    },
-    /// Wall deadlines that were made up for after the fact: a clock that is set back must not fire them once more.
-    CaughtUp {
-        /// Whose.
-        job: JobId,
-        /// All that is remembered of them.
-        caught_up: CaughtUp,
-    },
-    /// An interval's grid passes through this instant.
-    Anchor {
-        /// Whose.
-        job: JobId,
-        /// The grid point, on both clocks.
-        at: Now,
-    },
-    /// A dependency's end, or `None`: it was taken in.
-    Credit {
-        /// The downstream job.
-        job: JobId,
-        /// Its dependency.
-        upstream: JobId,
-        /// How it ended.
-        outcome: Option<Outcome>,
-    },
-    /// The waiting runs past the window end as skipped.
+    /// All wall deadlines up to this one have been handled.
+    Cursor { job: JobId, at: WallTime },
+    /// Wall deadlines that ran late, by `catch_up`: they must not fire again when the clock is set back.
+    CaughtUp { job: JobId, caught_up: CaughtUp },
+    /// A point of an interval's grid, on both clocks.
+    Anchor { job: JobId, at: Now },
+    /// A credit of a downstream job: how its dependency ended, or `None` once a run has consumed it.
+    Credit { job: JobId, upstream: JobId, outcome: Option<Outcome> },
+    /// Stored runs of a job end as skipped, forced ones excepted.
     SkipStored {
-        /// Whose.
         job: JobId,
-        /// Those numbered this or above, but for forced ones.
+        /// The lowest number.
         from: RunId,
-        /// When.
         at: WallTime,
-        /// Why.
         reason: String,
     },
-    /// The job is paused or not.
-    Paused {
-        /// Which.
-        job: JobId,
-        /// Whether.
-        paused: bool,
-    },
-    /// The spans of wall time that were lived through.
+    /// The job was paused or resumed.
+    Paused { job: JobId, paused: bool },
+    /// The spans of wall time that daemons have covered.
     Timeline(Timeline),
 }
 
-/// What happened, for the log, for `events` and for those who wait.
+/// A notification for the log, for `events` and for observers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub enum Notice {
     /// A run was made.
-    Triggered {
-        /// Its number.
-        run: RunId,
-        /// Its job.
-        job: JobId,
-        /// What made it.
-        trigger: TriggerWord,
-        /// When it was due.
-        scheduled_at: WallTime,
-    },
+    Triggered { run: RunId, job: JobId, trigger: TriggerWord, scheduled_at: WallTime },
     /// An attempt begins.
-    Started {
-        /// Its run.
-        run: RunId,
-        /// Its job.
-        job: JobId,
-        /// Which attempt.
-        attempt: Attempt,
-    },
-    /// An attempt failed and another will follow.
+    Started { run: RunId, job: JobId, attempt: Attempt },
+    /// An attempt failed and will be retried.
     WillRetry {
-        /// Its run.
         run: RunId,
-        /// Its job.
         job: JobId,
-        /// The attempt that failed.
+        /// The one that failed.
         attempt: Attempt,
-        /// Until the next.
+        /// From now to the next attempt.
         delay: Duration,
-        /// How its process ended, if there was one.
+        /// `None` if no process was started.
         exit: Option<Exit>,
-        /// Why it failed.
         reason: String,
     },
     /// A run ended.
     Ended {
-        /// Its number.
         run: RunId,
-        /// Its job.
         job: JobId,
-        /// How.
         outcome: Outcome,
-        /// The last attempt.
+        /// The last one; 0 if none was started.
         attempt: Attempt,
-        /// The last process's end.
+        /// That of the last process, if it is known.
         exit: Option<Exit>,
-        /// Why, where the outcome alone does not say.
+        /// Present where the outcome alone does not explain the end.
         reason: Option<Arc<str>>,
     },
     /// Deadlines passed without a run.
     Missed {
-        /// Whose.
         job: JobId,
         /// The latest.
         at: WallTime,
-        /// How many.
         count: u64,
-        /// Why.
         reason: String,
     },
-    /// The clock was set.
+    /// The wall clock was set.
     ClockSet {
-        /// Signed nanoseconds.
+        /// Nanoseconds, negative if it was set back.
         by: i64,
     },
     /// `wait_for_clock` is over.
     ClockReady {
-        /// True: synchronized; false: the time was up.
+        /// False: its time limit was reached first.
         synchronized: bool,
     },
-    /// A person holds jobs, or lets them go on.
+    /// Jobs were paused or resumed.
     Paused {
-        /// Which; all of them if none is named.
+        /// `None`: all jobs.
         job: Option<JobId>,
-        /// Whether.
         paused: bool,
     },
 }

@@ -1,4 +1,4 @@
-//! A run's way: triggered, waiting, ready, running, ended.
+//! The life of a run: triggered, waiting, ready, running, ended.
 
 use std::sync::Arc;
 
@@ -10,24 +10,23 @@ use super::timing::Concurrency;
 use super::{Engine, Mode};
 use crate::dag::Verdict;
 use crate::model::{Attempt, Exit, JobId, Now, Outcome, Pid, RunId, TriggerWord, WallTime, format_duration};
-use crate::planted::{self, Bug};
 
-/// How a run comes to be.
+/// Why a run is made.
 #[derive(Debug)]
 pub(super) struct Cause {
     pub trigger: TriggerWord,
     pub event: Option<Payload>,
     pub scheduled_at: WallTime,
-    /// Neither dependencies, a pause nor its turn hold it.
+    /// Starts without its dependencies, in spite of a pause, before its turn.
     pub forced: bool,
-    /// It waits even where `concurrency: forbid` would skip it: a made-up deadline, or a person's `--with-deps`.
-    pub patient: bool,
+    /// Waits even where `concurrency: forbid` would skip it: a deadline that is caught up, or `--with-deps`.
+    pub waits_its_turn: bool,
 }
 
 impl Cause {
-    /// Its dependencies are satisfied, or will never be.
+    /// Its dependencies are satisfied, or can no longer be.
     pub fn by_dependencies(now: Now) -> Cause {
-        Cause { trigger: TriggerWord::AfterDeps, event: None, scheduled_at: now.wall, forced: false, patient: false }
+        Cause { trigger: TriggerWord::AfterDeps, event: None, scheduled_at: now.wall, forced: false, waits_its_turn: false }
     }
 }
 
@@ -35,12 +34,12 @@ impl Engine {
     pub(super) fn fired(&mut self, now: Now, job: JobId, events: Vec<Payload>) {
         let trigger = self.rules_of(job).trigger;
         for event in events {
-            let cause = Cause { trigger, event: Some(event), scheduled_at: now.wall, forced: false, patient: false };
+            let cause = Cause { trigger, event: Some(event), scheduled_at: now.wall, forced: false, waits_its_turn: false };
             self.trigger(now, job, cause);
         }
     }
 
-    /// Makes a run, and nothing yet decides what becomes of it.
+    /// Makes a run, which the caller must place.
     pub(super) fn new_run(&mut self, job: JobId, cause: &Cause) -> RunId {
         let id = RunId(self.next_run);
         self.next_run += 1;
@@ -55,14 +54,14 @@ impl Engine {
             started_at: None,
             state: RunState::Pending(Waiting::Turn),
         };
-        self.tell(Notice::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
+        self.notify(Notice::Triggered { run: id, job, trigger: cause.trigger, scheduled_at: cause.scheduled_at });
         self.queues.add(record);
         id
     }
 
-    /// Makes a run and lets `concurrency` decide what becomes of it.
+    /// Makes a run and applies `concurrency` to it.
     pub(super) fn trigger(&mut self, now: Now, job: JobId, cause: Cause) -> RunId {
-        let (forced, patient) = (cause.forced, cause.patient);
+        let (forced, waits_its_turn) = (cause.forced, cause.waits_its_turn);
         let id = self.new_run(job, &cause);
         let rules = self.rules_of(job);
         let (concurrency, limit) = (rules.policy.concurrency, rules.limit());
@@ -72,7 +71,7 @@ impl Engine {
         }
         if self.queues.active(job) >= limit {
             match concurrency {
-                Concurrency::Forbid if !patient => {
+                Concurrency::Forbid if !waits_its_turn => {
                     let active = self.queues.first_active(job);
                     let reason = active.map_or("a run is still active".into(), |run| format!("run {run} is still active"));
                     self.end(now, id, Outcome::Skipped, None, Some(reason.into()));
@@ -86,7 +85,7 @@ impl Engine {
             // The store has it once this turn is committed; memory need not.
             self.record(change);
         }
-        self.moving.push_back(job);
+        self.to_advance.push_back(job);
         id
     }
 
@@ -97,7 +96,7 @@ impl Engine {
         }
     }
 
-    /// Gives waiting runs of a job their turn, as far as turns, dependencies and pauses allow.
+    /// Claims waiting runs of a job, as far as its limit, dependencies and pauses allow.
     pub(super) fn advance(&mut self, now: Now, job: JobId) {
         if self.queues.trim_job(job) {
             return;
@@ -125,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Starts what has a slot; true if anything was started.
+    /// Starts ready runs while slots are free; true if any was started.
     pub(super) fn start_ready(&mut self, now: Now) -> bool {
         if self.mode != Mode::Open {
             return false;
@@ -135,8 +134,8 @@ impl Engine {
             let Some(run) = self.queues.first_ready() else { break };
             self.begin(now, run);
             any = true;
-            if !self.ended.is_empty() {
-                // A milestone is over as it begins, and what starts next takes its end in.
+            if !self.to_propagate.is_empty() {
+                // A milestone ends as it begins, and its end must reach the next run's credits before that run starts.
                 break;
             }
         }
@@ -145,7 +144,7 @@ impl Engine {
 
     /// How many attempts may be alive at once.
     fn slots(&self) -> u32 {
-        self.rules.max_parallel + u32::from(planted::is(Bug::OneTooMany))
+        self.rules.max_parallel
     }
 
     /// A slot is free: the run's next attempt begins, the first one consumes its job's credits.
@@ -163,9 +162,7 @@ impl Engine {
                 self.queues.unclaim(run);
                 return;
             }
-            if !planted::is(Bug::CreditsKept) {
-                self.take_in(job);
-            }
+            self.consume_credits(job);
         }
         if milestone {
             self.queues.set_started_at(run, now.wall);
@@ -181,7 +178,7 @@ impl Engine {
             self.arm(now.elapsed + timeout, Timer::Timeout(run, attempt));
         }
         self.out.push(Effect::Spawn(Box::new(spawn)));
-        self.tell(Notice::Started { run, job, attempt });
+        self.notify(Notice::Started { run, job, attempt });
     }
 
     pub(super) fn started(&mut self, run: RunId, pid: Pid) {
@@ -216,7 +213,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn vanished(&mut self, now: Now, run: RunId) {
+    pub(super) fn exit_unknown(&mut self, now: Now, run: RunId) {
         if let Some(process) = self.queues.process(run) {
             let (outcome, reason) = match process.stop {
                 Some(StopCause::Timeout) => (Outcome::TimedOut, "ran past its timeout".into()),
@@ -227,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// The process of a restored run is gone: it is tried again if `retry` allows, else lost.
+    /// The process of a restored run is gone: the run is retried if `retry` allows, else lost.
     pub(super) fn lost(&mut self, now: Now, run: RunId) {
         if let Some(process) = self.queues.process(run) {
             let reason = "the daemon died while it ran, and its process is gone: its outcome can't be known";
@@ -235,17 +232,17 @@ impl Engine {
         }
     }
 
-    /// The run has ended, and its end travels down the graph.
+    /// Ends a run and propagates its end down the graph.
     pub(super) fn end(&mut self, now: Now, run: RunId, outcome: Outcome, exit: Option<Exit>, reason: Option<Arc<str>>) {
         if let Some(job) = self.close(now, run, outcome, exit, reason)
-            // A run that its own job's concurrency skipped says nothing about the job.
+            // Skipped by its own job's `concurrency`: downstream jobs must not see that as a failure.
             && outcome != Outcome::Skipped
         {
-            self.ended.push_back((job, outcome));
+            self.to_propagate.push_back((job, outcome));
         }
     }
 
-    /// The run has ended; nobody downstream hears of it here.
+    /// Ends a run without propagation; returns its job.
     pub(super) fn close(
         &mut self,
         now: Now,
@@ -257,15 +254,15 @@ impl Engine {
         let end = End { outcome, at: now.wall, exit, reason: reason.clone() };
         let record = self.queues.end(run, end)?;
         let (job, attempt) = (record.job, record.attempt);
-        self.tell(Notice::Ended { run, job, outcome, attempt, exit, reason });
-        self.moving.push_back(job);
+        self.notify(Notice::Ended { run, job, outcome, attempt, exit, reason });
+        self.to_advance.push_back(job);
         Some(job)
     }
 
-    /// Waiting runs came back from the store.
+    /// Stored runs were read.
     pub(super) fn loaded(&mut self, job: JobId, runs: Vec<RunRecord>) {
         self.queues.load(job, runs);
-        self.moving.push_back(job);
+        self.to_advance.push_back(job);
     }
 }
 

@@ -42,7 +42,6 @@ use std::sync::Arc;
 
 use crate::dag::{Credits, Graph};
 use crate::model::{Elapsed, JobId, Now, Outcome, RunId, WallTime};
-use crate::planted::{self, Bug};
 pub use event::{Change, Effect, Event, Notice, Request, Spawn, StopSignal};
 pub use order::order_of_names;
 use queue::RunQueues;
@@ -68,16 +67,16 @@ pub struct Deadlines {
     pub elapsed: Option<Elapsed>,
 }
 
-/// The engine. See the module.
+/// The scheduling state; see the module.
 #[derive(Debug)]
 pub struct Engine {
     rules: Rules,
     graph: Graph,
-    /// Each job's place in the order of names.
+    /// Each job's place in the order of names, which breaks ties between jobs that are due at one instant.
     rank: Arc<[u32]>,
     jobs: Vec<JobMemory>,
     queues: RunQueues,
-    /// Each armed wall deadline once: (when, rank, job).
+    /// Each armed wall deadline once: (deadline, rank, job).
     wall: BinaryHeap<Reverse<(WallTime, u32, JobId)>>,
     timers: Timers,
     next_run: u64,
@@ -86,13 +85,14 @@ pub struct Engine {
     timeline: Timeline,
     last: Now,
     random: Random,
-    /// Queues that `handle` drains.
-    moving: VecDeque<JobId>,
-    ended: VecDeque<(JobId, Outcome)>,
+    /// Jobs whose waiting runs may be claimed; drained before `handle` returns.
+    to_advance: VecDeque<JobId>,
+    /// Ends that have not reached the downstream jobs; drained first.
+    to_propagate: VecDeque<(JobId, Outcome)>,
     out: Vec<Effect>,
 }
 
-/// What the engine remembers of a job between events.
+/// A job's state between events, but for its runs, which `queue` owns.
 #[derive(Debug)]
 struct JobMemory {
     credits: Credits,
@@ -100,7 +100,7 @@ struct JobMemory {
     paused: bool,
 }
 
-/// When a job is due next, on the clock that it goes by. A job has one trigger.
+/// When a job is due next, on the clock of its trigger. A job has one trigger.
 #[derive(Clone, Debug, Default)]
 enum NextDue {
     /// Nothing is armed.
@@ -136,9 +136,9 @@ impl NextDue {
 /// Whether wall deadlines may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClockMode {
-    /// `wait_for_clock`: nothing is armed until the kernel says so or the time is up.
+    /// `wait_for_clock`: nothing is armed until the kernel reports synchronization or `limit` is reached.
     Waiting { limit: Elapsed },
-    /// The wall clock counts.
+    /// Wall deadlines are armed.
     Trusted,
 }
 
@@ -146,7 +146,7 @@ enum ClockMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// Nothing starts; `deadline` is when the running ones are asked to end, `None` once they have been.
+    /// Nothing starts; at `deadline` running processes are terminated, `None` once that was done.
     Stopping {
         deadline: Option<Elapsed>,
     },
@@ -154,10 +154,10 @@ enum Mode {
 }
 
 impl Engine {
-    /// An engine that has not begun. `seed` feeds the jitter of retries.
+    /// An engine without state; [`Engine::start`] comes next. `seed` is that of the jitter of retries.
     ///
     /// # Errors
-    /// The cycles, if the dependencies have any; `config` reports them before this can happen.
+    /// The cycles of the dependency graph; `config` rejects those earlier.
     pub fn new(rules: Rules, seed: u64) -> Result<Engine, Vec<Vec<JobId>>> {
         let edges: Vec<Box<[JobId]>> = rules.jobs.iter().map(|job| job.depends_on.clone()).collect();
         let graph = Graph::new(&edges)?;
@@ -183,15 +183,15 @@ impl Engine {
             timeline: Timeline::starting(epoch.wall),
             last: epoch,
             random: Random::new(seed),
-            moving: VecDeque::new(),
-            ended: VecDeque::new(),
+            to_advance: VecDeque::new(),
+            to_propagate: VecDeque::new(),
             out: Vec::new(),
         })
     }
 
     /// Handles one event and everything that follows from it at this instant. Effects are appended to `out`.
     pub fn handle(&mut self, now: Now, event: Event, out: &mut Vec<Effect>) {
-        // Something else may wake the loop before the timer tells that the clock was set.
+        // Another descriptor may wake the loop before the timerfd reports that the clock was set.
         if !matches!(event, Event::ClockSet) && self.has_stepped(now) {
             self.clock_set(now);
             self.last = now;
@@ -204,17 +204,17 @@ impl Engine {
             Event::Started { run, pid } => self.started(run, pid),
             Event::NotStarted { run, reason } => self.not_started(now, run, reason),
             Event::Exited { run, exit, reason } => self.exited(now, run, exit, reason),
-            Event::ExitUnknown { run } => self.vanished(now, run),
+            Event::ExitUnknown { run } => self.exit_unknown(now, run),
             Event::Loaded { job, runs } => self.loaded(job, runs),
-            Event::Ask(request) => self.ask(now, request),
+            Event::Ask(request) => self.request(now, request),
         }
         self.run_due(now);
-        self.settle(now);
+        self.drain_queues(now);
         self.last = now;
         out.append(&mut self.out);
     }
 
-    /// The earliest deadline of each clock; nothing happens before it unless an event comes.
+    /// The earliest deadline of each clock; until then the engine needs no `Tick`.
     pub fn next_deadlines(&mut self) -> Deadlines {
         let wall = match self.mode {
             Mode::Open => self.wall.peek().map(|Reverse((at, _, _))| *at),
@@ -245,24 +245,24 @@ impl Engine {
         self.out.push(Effect::Record(change));
     }
 
-    fn tell(&mut self, story: Notice) {
-        self.out.push(Effect::Notify(story));
+    fn notify(&mut self, notice: Notice) {
+        self.out.push(Effect::Notify(notice));
     }
 
     /// Releases memory that only arming everything at once needed.
     pub fn trim(&mut self) {
-        self.moving.shrink_to_fit();
-        self.ended.shrink_to_fit();
+        self.to_advance.shrink_to_fit();
+        self.to_propagate.shrink_to_fit();
         self.queues.shrink();
         self.wall.shrink_to_fit();
     }
 
     /// Handles everything that follows from an event at this instant, then records each run that changed.
-    fn settle(&mut self, now: Now) {
+    fn drain_queues(&mut self, now: Now) {
         loop {
-            if let Some((job, outcome)) = self.ended.pop_front() {
+            if let Some((job, outcome)) = self.to_propagate.pop_front() {
                 self.propagate(now, job, outcome);
-            } else if let Some(job) = self.moving.pop_front() {
+            } else if let Some(job) = self.to_advance.pop_front() {
                 self.advance(now, job);
             } else if !self.start_ready(now) {
                 break;
@@ -283,21 +283,21 @@ impl JobMemory {
 }
 
 impl JobRules {
-    /// How many runs may have had their turn at once.
+    /// How many runs of the job may be claimed at once.
     fn limit(&self) -> usize {
         let unlimited = if self.policy.concurrency == Concurrency::Allow { usize::MAX } else { 1 };
         self.policy.max_parallel.map_or(unlimited, |limit| limit as usize)
     }
 }
 
-/// Whether a timer still means something.
+/// Whether a timer is still valid: the run has not moved on, the mode allows it.
 fn timer_applies<'a>(queues: &'a RunQueues, jobs: &'a [JobMemory], clock: ClockMode, mode: Mode) -> impl Fn(&Timer) -> bool + 'a {
     move |timer| {
         let state = |run: &RunId| queues.get(*run).map(|record| (&record.state, record.attempt));
         match timer {
             Timer::Interval(job) => jobs[job.index()].due.interval().is_some() && mode == Mode::Open,
             Timer::Timeout(run, attempt) => {
-                matches!(state(run), Some((RunState::Running(p), now)) if (now == *attempt || planted::is(Bug::OldTimeout)) && p.stop.is_none())
+                matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_none())
             }
             Timer::Kill(run, attempt) => {
                 matches!(state(run), Some((RunState::Running(p), now)) if now == *attempt && p.stop.is_some())

@@ -1,15 +1,15 @@
 //! The order of names.
 
-/// The places of names in a list, in the order of the names. A daemon puts ten thousand in order at a start, so that their
-/// first letters are kept at hand as a number: most names differ in those.
+/// The indexes of a list of names, sorted by name. A start sorts ten thousand, so the first eight bytes of each name are
+/// compared as one number: most names differ in those.
 pub fn order_of_names<'a>(count: usize, name: impl Fn(usize) -> &'a str) -> Vec<u32> {
-    let begin = |name: &str| {
+    let prefix = |name: &str| {
         let mut bytes = [0; 8];
         let len = name.len().min(bytes.len());
         bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
         u64::from_be_bytes(bytes)
     };
-    let mut order: Vec<(u64, u32)> = (0..).take(count).map(|place: u32| (begin(name(place as usize)), place)).collect();
+    let mut order: Vec<(u64, u32)> = (0..).take(count).map(|place: u32| (prefix(name(place as usize)), place)).collect();
     order
         .sort_unstable_by(|(one, at), (other, place)| one.cmp(other).then_with(|| name(*at as usize).cmp(name(*place as usize))));
     order.into_iter().map(|(_, place)| place).collect()
@@ -23,7 +23,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_are_put_in_the_order_of_their_bytes(names in prop::collection::vec("[ab\0é]{0,10}|nightly-b[a-c]{0,3}", 0..20)) {
+        fn names_are_sorted_by_their_bytes(names in prop::collection::vec("[ab\0é]{0,10}|nightly-b[a-c]{0,3}", 0..20)) {
             let order = order_of_names(names.len(), |place| &names[place]);
             let mut sorted = names.clone();
             sorted.sort();

@@ -21,7 +21,6 @@ use super::MAX_IN_MEMORY;
 use super::event::Change;
 use super::run::{End, Process, RunRecord, RunState, Waiting};
 use crate::model::{Attempt, Elapsed, JobId, Now, RunId, WallTime};
-use crate::planted::{self, Bug};
 
 /// Past this many runs or jobs [`RunQueues::check`] looks at counts only: a check of everything after each move would make
 /// a test with ten thousand runs quadratic.
@@ -321,7 +320,7 @@ impl RunQueues {
         self.alive -= u32::from(matches!(record.state, RunState::Running(_)));
         let was = std::mem::replace(&mut record.state, RunState::Ended(end));
         if let Some(queue) = &mut self.jobs[job.index()] {
-            if was == RunState::Pending(Waiting::Turn) && !planted::is(Bug::CancelledStillWaits) {
+            if was == RunState::Pending(Waiting::Turn) {
                 queue.remove_waiting(run);
             }
             queue.unclaim(run);
@@ -391,7 +390,7 @@ impl RunQueues {
         match state {
             RunState::Running(_) => {
                 queue.claimed.push(run);
-                self.alive += u32::from(!planted::is(Bug::AdoptedNotCounted));
+                self.alive += 1;
             }
             RunState::Pending(Waiting::Retry { .. }) => queue.claimed.push(run),
             RunState::Pending(_) if claimed => return self.claim(run),

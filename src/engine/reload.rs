@@ -1,9 +1,9 @@
-//! Going on by other rules: what a reload of the configuration means to runs, timers and credits.
+//! A reload of the configuration: what becomes of runs, timers and credits.
 //!
-//! A job is the same job if its name is. It keeps its runs, its pause and the credits of the dependencies that it still
-//! has; its wall deadlines and its interval's grid only if their rules are the same, else they begin now, so that a new
-//! schedule never makes up for instants at which it was not yet in force. A job that is gone ends what waits as skipped;
-//! what runs of it is seen to its end by a [retired](JobRules::retired) job of the same name.
+//! Jobs are identified by name. A job keeps its runs, its pause and the credits of the dependencies that it still has; its
+//! wall deadlines and its interval's grid only if their rules are equal, else they begin now, so that a new schedule never
+//! catches up on instants at which it was not yet in force. The pending runs of a removed job are skipped; its running ones
+//! end under a [retired](JobRules::retired) job of the same name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::dag::Credits;
 use crate::model::{JobId, Now, Outcome, RunId, TriggerWord};
 
 impl JobRules {
-    /// The rules of a job that is no longer configured: what runs of it goes on as before, and nothing new begins.
+    /// The rules of a job that is no longer configured: running attempts go on as before, and nothing new starts.
     #[must_use]
     pub fn retired(&self) -> JobRules {
         JobRules {
@@ -34,7 +34,7 @@ impl JobRules {
 }
 
 impl Engine {
-    /// Ends what waits of these jobs, which the next rules no longer have.
+    /// Skips the pending runs of these jobs, which the next rules no longer have.
     pub fn retire(&mut self, now: Now, jobs: &[JobId], out: &mut Vec<Effect>) {
         let reason: Arc<str> = "its job was removed from the configuration".into();
         for job in jobs {
@@ -46,12 +46,12 @@ impl Engine {
                 }
             }
         }
-        self.settle(now);
+        self.drain_queues(now);
         out.append(&mut self.out);
     }
 
-    /// The jobs that these rules no longer have and of which a process is alive. For [`Engine::reload`] they must stand
-    /// at the end of the new rules, [retired](JobRules::retired).
+    /// The jobs that these rules no longer have and of which a process is alive. For [`Engine::reload`] they must be
+    /// appended to the new rules, [retired](JobRules::retired).
     #[must_use]
     pub fn to_retire(&self, rules: &Rules) -> Vec<JobId> {
         let kept = ids_by_name(rules);
@@ -63,12 +63,12 @@ impl Engine {
         jobs
     }
 
-    /// Goes on by these rules; what they no longer have was [retired](Engine::retire) before.
+    /// Replaces the rules; jobs that they no longer have must have been [retired](Engine::retire).
     ///
-    /// Job ids mean the new list from here on, in all effects too.
+    /// From here on job ids are indexes into the new rules, in effects too.
     ///
     /// # Errors
-    /// The cycles, if the dependencies have any, or nothing while the daemon stops; nothing has changed then.
+    /// The cycles of the dependency graph, or none if the daemon is stopping; nothing has changed then.
     pub fn reload(&mut self, now: Now, rules: Rules, out: &mut Vec<Effect>) -> Result<(), Vec<Vec<JobId>>> {
         if self.mode != Mode::Open {
             return Err(Vec::new());
@@ -77,14 +77,14 @@ impl Engine {
         let mut old = std::mem::replace(self, next);
         self.take_over(&mut old);
         let new_ids = ids_by_name(&self.rules);
-        let new_id: Vec<Option<JobId>> = old.rules.jobs.iter().map(|rules| new_ids.get(&rules.name).copied()).collect();
-        for (index, to) in new_id.iter().enumerate() {
+        let new_ids: Vec<Option<JobId>> = old.rules.jobs.iter().map(|rules| new_ids.get(&rules.name).copied()).collect();
+        for (index, to) in new_ids.iter().enumerate() {
             if let Some(to) = *to {
-                self.take_over_job(&old, index, to, &new_id);
+                self.take_over_job(&old, index, to, &new_ids);
             }
         }
-        self.queues.take_over(old.queues, &new_id);
-        self.take_over_timers(now, old.timers, &new_id);
+        self.queues.take_over(old.queues, &new_ids);
+        self.take_over_timers(now, old.timers, &new_ids);
         let known: HashMap<&Arc<str>, usize> = old.rules.jobs.iter().enumerate().map(|(i, rules)| (&rules.name, i)).collect();
         for job in self.job_ids() {
             let same = known.get(&self.rules_of(job).name).is_some_and(|index| {
@@ -102,13 +102,13 @@ impl Engine {
             self.consider(now, job);
         }
         self.run_due(now);
-        self.settle(now);
+        self.drain_queues(now);
         self.last = now;
         out.append(&mut self.out);
         Ok(())
     }
 
-    /// What is of no job.
+    /// The state that belongs to no job.
     fn take_over(&mut self, old: &mut Engine) {
         self.next_run = old.next_run;
         self.clock = old.clock;
@@ -117,15 +117,15 @@ impl Engine {
         self.out = std::mem::take(&mut old.out);
     }
 
-    fn take_over_job(&mut self, old: &Engine, from: usize, to: JobId, new_id: &[Option<JobId>]) {
+    fn take_over_job(&mut self, old: &Engine, from: usize, to: JobId, new_ids: &[Option<JobId>]) {
         let (was, rules) = (&old.rules.jobs[from], &self.rules.jobs[to.index()]);
         let memory = &old.jobs[from];
         let mut credits = Credits::new(rules.depends_on.len());
         let mut dropped = Vec::new();
         for (slot, upstream) in was.depends_on.iter().enumerate() {
-            let (Some(outcome), Some(upstream)) = (memory.credits.get(slot), new_id[upstream.index()]) else { continue };
+            let (Some(outcome), Some(upstream)) = (memory.credits.get(slot), new_ids[upstream.index()]) else { continue };
             match rules.slot_of(upstream) {
-                Some(slot) => credits.note(slot, outcome),
+                Some(slot) => credits.set(slot, outcome),
                 None => dropped.push(upstream),
             }
         }
@@ -137,11 +137,11 @@ impl Engine {
         }
     }
 
-    fn take_over_timers(&mut self, now: Now, old: Timers, new_id: &[Option<JobId>]) {
+    fn take_over_timers(&mut self, now: Now, old: Timers, new_ids: &[Option<JobId>]) {
         for (at, timer) in old.drain() {
             match timer {
                 Timer::Interval(job) => {
-                    if let Some(job) = new_id[job.index()]
+                    if let Some(job) = new_ids[job.index()]
                         && self.jobs[job.index()].due.interval() == Some(at)
                     {
                         self.arm(at, Timer::Interval(job));
@@ -150,7 +150,7 @@ impl Engine {
                 Timer::Kill(..) | Timer::Retry(_) | Timer::ClockCheck | Timer::ClockLimit | Timer::Shutdown => {
                     self.arm(at, timer)
                 }
-                // By the new rule, below.
+                // Computed from the new timeout, below.
                 Timer::Timeout(..) => {}
             }
         }
@@ -163,7 +163,7 @@ impl Engine {
         }
     }
 
-    /// The timing of this job is new: it begins now.
+    /// Starts the timing of a job that is new or whose timing has changed.
     fn begin_timing(&mut self, now: Now, job: JobId) {
         let rules = self.rules_of(job);
         let enabled = rules.enabled;

@@ -10,14 +10,15 @@ use super::{Engine, Mode};
 use crate::model::{JobId, Now, RunId, TriggerWord};
 
 impl Engine {
-    pub(super) fn ask(&mut self, now: Now, request: Request) {
+    pub(super) fn request(&mut self, now: Now, request: Request) {
         match request {
             Request::Trigger { job, force, with_deps, ticket } => {
-                let run = if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_by_hand(now, job, force, false) };
+                let run =
+                    if with_deps { self.trigger_with_deps(now, job) } else { self.trigger_manually(now, job, force, false) };
                 self.out.push(Effect::Triggered { ticket, run });
             }
             Request::Repeat { job, trigger, event, scheduled_at, force, ticket } => {
-                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, patient: true });
+                let run = self.trigger(now, job, Cause { trigger, event, scheduled_at, forced: force, waits_its_turn: true });
                 self.out.extend(ticket.map(|ticket| Effect::Triggered { ticket, run }));
             }
             Request::Cancel(run) => self.cancel(now, run, StopCause::Cancel),
@@ -37,7 +38,7 @@ impl Engine {
             Request::StopNow => {
                 self.mode = Mode::Stopping { deadline: None };
                 for run in self.queues.running() {
-                    self.mark_stopping(run, StopCause::Shutdown);
+                    self.set_stop_cause(run, StopCause::Shutdown);
                     self.out.push(Effect::Signal { run, signal: StopSignal::Kill });
                 }
             }
@@ -48,7 +49,7 @@ impl Engine {
         let mut jobs: Vec<JobId> = job.map_or_else(|| self.job_ids().collect(), |job| vec![job]);
         jobs.retain(|job| self.memory(*job).paused != paused);
         if !jobs.is_empty() {
-            self.tell(Notice::Paused { job, paused });
+            self.notify(Notice::Paused { job, paused });
         }
         jobs.into_iter().for_each(|job| self.set_paused(now, job, paused));
     }
@@ -73,13 +74,12 @@ impl Engine {
         }
     }
 
-    fn trigger_by_hand(&mut self, now: Now, job: JobId, forced: bool, patient: bool) -> RunId {
-        let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, patient };
+    fn trigger_manually(&mut self, now: Now, job: JobId, forced: bool, waits_its_turn: bool) -> RunId {
+        let cause = Cause { trigger: TriggerWord::Manual, event: None, scheduled_at: now.wall, forced, waits_its_turn };
         self.trigger(now, job, cause)
     }
 
-    /// A person asked for the job and all that it depends on: everything upstream runs anew, in order, and what ended
-    /// before does not count.
+    /// Triggers a job after all of its upstream jobs, in order; credits from before are discarded.
     pub(super) fn trigger_with_deps(&mut self, now: Now, job: JobId) -> RunId {
         // Dependencies before their dependents: the order in which a depth-first walk leaves them.
         let mut order: Vec<JobId> = Vec::new();
@@ -98,11 +98,11 @@ impl Engine {
             }
         }
         for job in &order {
-            self.take_in(*job);
+            self.consume_credits(*job);
         }
         let mut run = RunId(0);
         for job in order {
-            run = self.trigger_by_hand(now, job, false, true);
+            run = self.trigger_manually(now, job, false, true);
         }
         run
     }

@@ -1,4 +1,4 @@
-//! Picking up what an earlier daemon left.
+//! The start on the state of an earlier daemon.
 
 use super::event::{Change, Effect};
 use super::run::{Process, RunRecord, RunState, Waiting};
@@ -7,49 +7,50 @@ use super::wall::WallState;
 use super::{CaughtUp, ClockMode, Engine, NextDue, Timeline};
 use crate::model::{Elapsed, JobId, Now, Outcome, Pid, RunId, WallTime};
 
-/// What the store knows, in the terms of the present configuration.
+/// The stored state, with the job ids of the present configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// The number that the next run gets; 0 for a fresh state.
     pub next_run: u64,
-    /// The spans of wall time lived through; `None` for a fresh state.
+    /// The spans of wall time that daemons have covered; `None` for a fresh state.
     pub timeline: Option<Timeline>,
     /// One entry a job, in the order of the rules; may be shorter.
     pub jobs: Vec<RestoredJob>,
-    /// Runs that were running, with what became of their processes.
+    /// Runs that were running.
     pub running: Vec<(RunRecord, RestoredProcess)>,
 }
 
-/// What the store knows of one job.
+/// The stored state of one job.
 #[derive(Clone, Debug, Default)]
 pub struct RestoredJob {
-    /// Wall deadlines up to here were dealt with.
+    /// All wall deadlines up to here were handled.
     pub cursor: Option<WallTime>,
-    /// Those that were made up for.
+    /// Wall deadlines that catch-ups ran.
     pub caught_up: CaughtUp,
-    /// Nanoseconds since the interval's last grid point, by the best clock there is; negative if it lies ahead.
+    /// Nanoseconds since the interval's last grid point, on the elapsed clock within one boot, else on the wall clock;
+    /// negative if it lies ahead.
     pub anchor_age: Option<i128>,
-    /// Whether it was paused.
+    /// It was paused.
     pub paused: bool,
-    /// The ends of dependencies that no run has taken in.
+    /// The ends of dependencies that no run has consumed.
     pub credits: Vec<(JobId, Outcome)>,
     /// Its pending runs, oldest first, at most [`super::MAX_IN_MEMORY`] that wait for their turn.
     pub pending: Vec<RunRecord>,
-    /// How many more are pending in the store.
+    /// How many more pending runs the store has.
     pub stored: u64,
 }
 
-/// What became of the process of a run that an earlier daemon started.
+/// The process of a run that an earlier daemon started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoredProcess {
-    /// It lives and is watched.
+    /// It is alive and adopted.
     Alive(Pid),
     /// It is gone, or was never known to have started.
     Gone,
 }
 
 impl Engine {
-    /// Begins: takes over what was restored, arms every deadline, fires what fires at a start.
+    /// Takes over the restored state, arms every deadline, fires `startup` triggers.
     pub fn start(&mut self, now: Now, restored: Restored, out: &mut Vec<Effect>) {
         self.last = now;
         self.next_run = restored.next_run.max(1);
@@ -64,10 +65,10 @@ impl Engine {
             self.restore_running(now, record, process);
         }
         match self.rules.wait_for_clock {
-            Some(patience) => {
-                self.clock = ClockMode::Waiting { limit: now.elapsed + patience };
+            Some(limit) => {
+                self.clock = ClockMode::Waiting { limit: now.elapsed + limit };
                 self.arm(now.elapsed, Timer::ClockCheck);
-                self.arm(now.elapsed + patience, Timer::ClockLimit);
+                self.arm(now.elapsed + limit, Timer::ClockLimit);
             }
             None => self.arm_wall(now),
         }
@@ -76,7 +77,7 @@ impl Engine {
         for job in self.job_ids() {
             self.consider(now, job);
         }
-        self.settle(now);
+        self.drain_queues(now);
         out.append(&mut self.out);
     }
 
@@ -84,19 +85,19 @@ impl Engine {
         let rules = &self.rules.jobs[job.index()];
         let memory = &mut self.jobs[job.index()];
         memory.paused = known.paused;
-        let mut of_nobody = Vec::new();
+        let mut dropped = Vec::new();
         for (upstream, outcome) in known.credits {
             match rules.slot_of(upstream) {
-                Some(slot) => memory.credits.note(slot, outcome),
-                None => of_nobody.push(upstream),
+                Some(slot) => memory.credits.set(slot, outcome),
+                None => dropped.push(upstream),
             }
         }
         if matches!(rules.timing, super::timing::Timing::Wall(_)) {
             memory.due = known.cursor.map_or(NextDue::Never, |cursor| NextDue::Wall(WallState::new(cursor, known.caught_up)));
         }
         let enabled = rules.enabled;
-        for upstream in of_nobody {
-            // Should the job depend on it again one day, this will be long ago.
+        for upstream in dropped {
+            // Should the job depend on it again one day, this end is too old to count.
             self.record(Change::Credit { job, upstream, outcome: None });
         }
         // Stored runs are younger than every waiting one that was handed over.

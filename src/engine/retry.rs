@@ -1,4 +1,4 @@
-//! Retries: whether a failed attempt is followed by another, and when.
+//! Retries of failed attempts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Engine {
         let reason: String = reason.map_or_else(|| describe_exit(exit), |reason| reason.to_string());
         let started_at = Some(process.since);
         self.record(Change::AttemptFailed { run, attempt, started_at, ended_at: now.wall, exit, reason: reason.clone() });
-        self.tell(Notice::WillRetry { run, job, attempt, delay, exit, reason });
+        self.notify(Notice::WillRetry { run, job, attempt, delay, exit, reason });
         self.retry_at(now, run, delay);
     }
 

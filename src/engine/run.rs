@@ -1,58 +1,54 @@
-//! A run in the engine's memory: an enum whose variants carry exactly what the state has.
+//! Runs and their states: an enum whose variants carry exactly the data of the state.
 
 use std::sync::Arc;
 
 use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord, TriggerWord, WallTime};
 
-/// An event's payload: JSON text, shared because a run, its record and its process all need it.
+/// An event's payload: JSON text, shared by a run, its record and its process.
 pub type Payload = Arc<str>;
 
-/// A run, as the engine holds it and the store keeps it.
+/// A run, in the engine's memory and in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub struct RunRecord {
-    /// Its number.
     pub id: RunId,
-    /// Its job.
     pub job: JobId,
-    /// What made it.
     pub trigger: TriggerWord,
-    /// The event's payload.
     pub event: Option<Payload>,
-    /// When it was due, or its event came.
+    /// Its deadline, or when its event arrived.
     pub scheduled_at: WallTime,
-    /// Neither dependencies nor a pause hold it.
+    /// Starts without its dependencies and in spite of a pause.
     pub forced: bool,
-    /// Processes so far.
+    /// Attempts so far; 0 before the first.
     pub attempt: Attempt,
-    /// When the first one started.
+    /// The start of the first attempt.
     pub started_at: Option<WallTime>,
-    /// Where it stands.
     pub state: RunState,
 }
 
-/// The states of the design's section 4.
+/// The state of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunState {
     /// Triggered, not running.
     Pending(Waiting),
-    /// A process is alive, or about to be.
+    /// A process is alive, or about to start.
     Running(Process),
-    /// Nothing more happens.
+    /// Final.
     Ended(End),
 }
 
-/// What a pending run waits for.
+/// The reason why a run is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
     /// Its dependencies, or its turn among the runs of its job.
     Turn,
     /// One of the `max_parallel` slots.
     Slot,
-    /// The next attempt's time. The wall instant is for people and for the store; the elapsed one decides.
+    /// The next attempt's time, on both clocks. `due` decides.
     Retry {
-        /// Shown, and used after a restart.
+        /// For people, and after a restart.
         not_before: WallTime,
-        /// When it is due.
+        /// Valid for this boot.
         due: Elapsed,
     },
 }
@@ -62,17 +58,17 @@ pub enum Waiting {
 pub struct Process {
     /// Known once it has started.
     pub pid: Option<Pid>,
-    /// When this attempt began.
+    /// The start of this attempt.
     pub since: WallTime,
-    /// The same on the clock by which its timeout is counted; 0 for a boot that is over.
+    /// The same on the clock of the timeout; 0 if that was in an earlier boot.
     pub begun: Elapsed,
-    /// Set once it has been asked to end.
+    /// Set once it is to end; the first cause counts.
     pub stop: Option<StopCause>,
-    /// True if an earlier daemon started it: how it ends may not be known.
+    /// True if an earlier daemon started it: its exit status may not be available.
     pub adopted: bool,
 }
 
-/// Why a running attempt was asked to end.
+/// Why a running attempt is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCause {
     /// It ran past its `timeout`.
@@ -97,16 +93,15 @@ impl StopCause {
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub struct End {
-    /// The outcome.
     pub outcome: Outcome,
-    /// When.
     pub at: WallTime,
-    /// The last process's end, if there was one and it is known.
+    /// That of the last process, if there was one and it is known.
     pub exit: Option<Exit>,
-    /// Why, where the outcome alone does not say.
+    /// Present where the outcome alone does not explain the end.
     pub reason: Option<Arc<str>>,
 }
 
@@ -116,7 +111,7 @@ impl RunRecord {
         !self.forced && self.attempt == Attempt::default() && self.state == RunState::Pending(Waiting::Slot)
     }
 
-    /// The state's word.
+    /// The state's name in JSON and in the store.
     #[must_use]
     pub fn word(&self) -> StateWord {
         match &self.state {

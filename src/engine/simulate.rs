@@ -1,7 +1,7 @@
 //! The engine in virtual time: what would run when, with no process started and no clock read.
 //!
-//! Both clocks go forward together, from one deadline to the next, so that a year costs what happens in it and nothing
-//! for the time between. How long an attempt takes and how it ends is the caller's to say. Pure, like the engine.
+//! Both clocks advance together, from one deadline to the next, so that the cost of a year is that of its events. The caller
+//! decides how long an attempt takes and how it ends. Pure, like the engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::run::{RunRecord, RunState};
 use super::{Deadlines, Engine, Timeline};
 use crate::model::{Elapsed, Exit, JobId, Now, Outcome, Pid, RunId, StateWord, WallTime};
 
-/// How an attempt goes.
+/// The course of a simulated attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempted {
-    /// How long it takes.
+    /// Its duration.
     pub takes: Duration,
-    /// How it ends, unless it is signalled before.
+    /// Its exit, unless it is signalled earlier.
     pub exit: Exit,
 }
 
-/// What a step is about.
+/// The subject of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// A run was made.
@@ -38,7 +38,7 @@ pub enum What {
 }
 
 impl What {
-    /// The word in JSON.
+    /// The name in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -51,28 +51,26 @@ impl What {
     }
 }
 
-/// One thing that would happen.
+/// One step of the simulation.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "fields without a doc are what their names and types say")]
 pub struct Step {
-    /// When.
     pub at: WallTime,
-    /// To which job.
     pub job: JobId,
-    /// To which run; none for missed deadlines.
+    /// `None` for missed deadlines.
     pub run: Option<RunId>,
-    /// What.
     pub what: What,
-    /// The run's state then.
+    /// The run's state after the step.
     pub state: StateWord,
-    /// Why, where the state alone does not say.
+    /// Present where the state alone does not explain the step.
     pub reason: Option<String>,
 }
 
-/// Runs the engine from `from` (inclusive) to `to` (exclusive) and hands over each step. `attempt` says how an attempt
-/// goes. `step` answers false to stop.
+/// Runs the engine from `from` (inclusive) to `to` (exclusive) and passes each step to `step`, which returns false to
+/// stop. `attempt` decides the course of an attempt.
 ///
 /// # Errors
-/// The cycles, if the dependencies have any; `config` reports them before this can happen.
+/// The cycles of the dependency graph; `config` rejects those earlier.
 pub fn simulate(
     rules: Rules,
     from: WallTime,
@@ -84,7 +82,7 @@ pub fn simulate(
     let now = Now { wall: from, elapsed: Elapsed::from_nanos(0) };
     let (processes, stored) = (BTreeMap::new(), BTreeMap::new());
     let mut world = World { engine, now, processes, order: 0, stored, attempt, step, open: true };
-    // A daemon fires what is due after its start; here a deadline at the first instant is meant, too.
+    // A daemon fires deadlines after its start; the range of a simulation includes its first instant.
     let before = from - Duration::from_nanos(1);
     let jobs = world.engine.rules.jobs.iter().map(|_| RestoredJob { cursor: Some(before), ..RestoredJob::default() }).collect();
     let restored = Restored { timeline: Some(Timeline::starting(before)), jobs, ..Restored::default() };
@@ -95,8 +93,7 @@ pub fn simulate(
     Ok(())
 }
 
-/// Ends of processes, in the order in which they come: when, and a number that keeps those of one instant in the
-/// order of their starts.
+/// Ends of processes by time, and by a sequence number that keeps those of one instant in the order of their starts.
 type Ends = BTreeMap<(Elapsed, u64), (RunId, Exit)>;
 
 struct World<A, S> {
@@ -104,7 +101,7 @@ struct World<A, S> {
     now: Now,
     processes: Ends,
     order: u64,
-    /// Pending runs, as the store would have them: past a window the engine forgets and asks for them.
+    /// Pending runs, as the store would have them: the engine loads those past its in-memory limit.
     stored: BTreeMap<(JobId, RunId), RunRecord>,
     attempt: A,
     step: S,
@@ -112,7 +109,7 @@ struct World<A, S> {
 }
 
 impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
-    /// Goes to the next instant at which something happens; false if there is none before `to`.
+    /// Advances to the next deadline or end of a process; false if there is none before `to`.
     fn advance(&mut self, to: WallTime) -> bool {
         let Deadlines { wall, elapsed } = self.engine.next_deadlines();
         let ends = self.processes.keys().next().map(|(at, _)| *at);
@@ -124,7 +121,7 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
             return false;
         }
         self.now = now;
-        // What ended frees its slot before anything else is decided at this instant.
+        // Ends of processes free their slots before deadlines of the same instant are handled.
         while self.processes.first_key_value().is_some_and(|((at, _), _)| *at <= now.elapsed) {
             if let Some((_, (run, exit))) = self.processes.pop_first() {
                 self.handle(Event::Exited { run, exit, reason: None });
@@ -157,13 +154,13 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
                     self.handle(Event::Loaded { job, runs });
                 }
                 Effect::CheckClock => self.handle(Event::ClockSynced),
-                Effect::Notify(story) => self.tell(story),
+                Effect::Notify(notice) => self.notify(notice),
                 Effect::Triggered { .. } | Effect::Stopped => {}
             }
         }
     }
 
-    /// A process that is asked to end does so at once.
+    /// A signalled process ends at once.
     fn signal(&mut self, run: RunId, signal: StopSignal) {
         let exit = Exit::Signal(match signal {
             StopSignal::Term => 15,
@@ -201,9 +198,9 @@ impl<A: FnMut(&Spawn) -> Attempted, S: FnMut(Step) -> bool> World<A, S> {
         }
     }
 
-    fn tell(&mut self, story: Notice) {
+    fn notify(&mut self, notice: Notice) {
         let at = self.now.wall;
-        let step = match story {
+        let step = match notice {
             Notice::Triggered { run, job, .. } => {
                 Step { at, job, run: Some(run), what: What::Scheduled, state: StateWord::Pending, reason: None }
             }

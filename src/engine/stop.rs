@@ -8,7 +8,7 @@ use crate::model::{Now, Outcome, RunId};
 
 impl Engine {
     /// Notes why an attempt is to end; false if that was noted before, or none is alive.
-    pub(super) fn mark_stopping(&mut self, run: RunId, cause: StopCause) -> bool {
+    pub(super) fn set_stop_cause(&mut self, run: RunId, cause: StopCause) -> bool {
         let Some(process) = self.queues.process_mut(run) else { return false };
         let first = process.stop.is_none();
         process.stop.get_or_insert(cause);
@@ -17,7 +17,7 @@ impl Engine {
 
     /// Terminates an attempt: SIGTERM now, SIGKILL after its grace.
     pub(super) fn terminate(&mut self, now: Now, run: RunId, cause: StopCause) {
-        if !self.mark_stopping(run, cause) {
+        if !self.set_stop_cause(run, cause) {
             return;
         }
         let Some(record) = self.queues.get(run) else { return };

@@ -1,31 +1,31 @@
-//! Elapsed deadlines: a heap of what is due when on the clock that only grows.
+//! Elapsed deadlines: a heap of timers on the clock that only grows.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::model::{Attempt, Elapsed, JobId, RunId};
 
-/// What is due.
+/// An elapsed deadline's subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
     /// The next grid point of an interval.
     Interval(JobId),
-    /// An attempt has run for as long as it may.
+    /// The timeout of an attempt.
     Timeout(RunId, Attempt),
-    /// An attempt that was asked to end has had its grace.
+    /// The end of an attempt's grace between SIGTERM and SIGKILL.
     Kill(RunId, Attempt),
     /// The next attempt of a run.
     Retry(RunId),
-    /// Ask again whether the clock is synchronized.
+    /// The next question to the kernel whether the clock is synchronized.
     ClockCheck,
-    /// The patience of `wait_for_clock` ends.
+    /// The time limit of `wait_for_clock`.
     ClockLimit,
-    /// The patience of a stop ends.
+    /// The time at which a stop terminates running processes.
     Shutdown,
 }
 
-/// A binary heap with lazy removal: what no longer applies is dropped when it comes to the top, and the whole is
-/// swept when more than half is stale, so neither memory nor a wake-up is spent on it.
+/// A binary heap with lazy removal: a stale timer is dropped when it comes to the top, and the heap is swept when it has
+/// doubled, so neither memory nor a wake-up is spent on stale timers.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Elapsed, u64, Timer)>>,
@@ -56,14 +56,14 @@ impl Timers {
         None
     }
 
-    /// Takes all of them, the earliest first. Some may be stale.
+    /// All timers, the earliest first. Some may be stale.
     pub fn drain(self) -> impl Iterator<Item = (Elapsed, Timer)> {
         let mut all = self.heap.into_vec();
         all.sort_unstable_by_key(|Reverse((at, sequence, _))| (*at, *sequence));
         all.into_iter().map(|Reverse((at, _, timer))| (at, timer))
     }
 
-    /// Takes one that is due. It may be stale; the caller looks.
+    /// Removes a timer that is due. It may be stale; the caller checks.
     pub fn pop_due(&mut self, now: Elapsed) -> Option<(Elapsed, Timer)> {
         match self.heap.peek() {
             Some(Reverse((at, _, _))) if *at <= now => self.heap.pop().map(|Reverse((at, _, timer))| (at, timer)),
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heap_yields_in_order_of_time_then_of_arrival_and_forgets_what_is_stale() {
+    fn the_heap_yields_in_order_of_time_then_of_arrival_and_drops_stale_timers() {
         let mut timers = Timers::default();
         let all = |_: &Timer| true;
         for (at, run) in [(30, 1), (10, 2), (10, 3), (20, 4)] {

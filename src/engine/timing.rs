@@ -1,5 +1,5 @@
-//! What makes a job due, as plain data: wall-clock schedules, the grid of elapsed time, what happens to missed deadlines
-//! and to a trigger while a run is active. `triggers` and `config` make these values; the engine keeps time by them.
+//! When a job is due, as plain data: wall-clock schedules, the grid of elapsed time, the policies for missed deadlines and
+//! for triggers while a run is active. `triggers` and `config` make these values, the engine arms deadlines from them.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -34,26 +34,26 @@ pub enum CatchUp {
     All,
 }
 
-/// How many missed deadlines `catch_up: all` makes up at most: a year of hourly runs is 8,760, so a box that was off
-/// that long catches up on six weeks and says so.
+/// How many missed deadlines `catch_up: all` runs at most: a year of hourly runs is 8,760, so a box that was off that long
+/// catches up on six weeks; one record names the rest.
 pub const CATCH_UP_LIMIT: usize = 1_000;
 
 /// The wall-clock deadlines of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WallTiming {
-    /// Any of these; instants that several name are one deadline.
+    /// An instant of several schedules is one deadline.
     pub schedules: Box<[Schedule]>,
-    /// The zone in which they are read.
+    /// The zone of the schedules.
     pub zone: Zone,
     /// The job's stable jitter on this machine, added to each instant.
     pub offset: Duration,
-    /// What to do about missed ones.
+    /// The policy for missed deadlines.
     pub catch_up: CatchUp,
-    /// True if `@reboot` stands in the list: fires once per daemon start too.
+    /// True if `@reboot` is one of the schedules: fires once per daemon start too.
     pub at_startup: bool,
 }
 
-/// What the engine keeps time for.
+/// The deadlines of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Timing {
     /// Nothing.
@@ -77,8 +77,8 @@ pub struct Grid {
 }
 
 impl Timing {
-    /// A number that tells these wall deadlines from others, kept in the state: what was missed of a schedule that has
-    /// been changed since is nobody's business. 0 for what has no wall deadlines.
+    /// A fingerprint of the wall deadlines, kept in the state: deadlines of a schedule that has changed since are not caught
+    /// up. 0 without wall deadlines.
     #[must_use]
     pub fn mark(&self) -> i64 {
         let Timing::Wall(timing) = self else { return 0 };

@@ -1,4 +1,4 @@
-//! Questions that the engine answers without changing.
+//! Queries: they do not change the engine.
 
 use crate::dag::{Graph, Verdict};
 use crate::model::{JobId, Now, RunId, WallTime};
@@ -23,22 +23,22 @@ pub enum JobState {
 pub struct JobView {
     /// Its state.
     pub state: JobState,
-    /// Held by a person.
+    /// Paused by a person.
     pub paused: bool,
-    /// Its next deadline, if it has one; an interval's is told by today's reading of both clocks.
+    /// Its next deadline, if it has one; that of an interval is converted to wall time by the present reading of both clocks.
     pub next_at: Option<WallTime>,
-    /// What keeps it from running, a phrase each; empty for an idle job without dependencies.
+    /// What keeps it from running, one phrase each; empty for an idle job without dependencies.
     pub waiting_for: Vec<String>,
 }
 
 impl Engine {
-    /// The rules it runs by.
+    /// The rules in force.
     #[must_use]
     pub fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Who waits for whom.
+    /// The dependency graph.
     #[must_use]
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -64,7 +64,7 @@ impl Engine {
         self.queues.alive()
     }
 
-    /// True once a stop was asked for.
+    /// True once a stop was requested.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.mode != Mode::Open
@@ -88,7 +88,7 @@ impl Engine {
         self.queues.active(job)
     }
 
-    /// One job, for `status`.
+    /// One job's state, for `status`.
     #[must_use]
     pub fn view(&self, now: Now, job: JobId) -> JobView {
         let memory = &self.jobs[job.index()];
@@ -111,7 +111,7 @@ impl Engine {
         wall.or_else(|| memory.due.interval().map(|at| now.wall + at.since(now.elapsed)))
     }
 
-    /// True if a person holds the job.
+    /// True if the job is paused.
     #[must_use]
     pub fn is_paused(&self, job: JobId) -> bool {
         self.jobs[job.index()].paused

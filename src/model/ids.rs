@@ -1,4 +1,4 @@
-//! Identities. Each is a newtype, so that a run's number can't be used where a job's index is meant.
+//! Identities. Each is a newtype, so that a run's number can't be passed as a job's index.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl JobId {
     }
 }
 
-/// A run's number: counts up from 1 over the life of one state directory and is never given twice.
+/// A run's number: counts up from 1 over the life of a state directory, and is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RunId(pub u64);
@@ -27,7 +27,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Which process of a run: the first is 1, each retry adds one; 0 before the first has started.
+/// The number of an attempt: 1 for the first, one more for each retry; 0 before the first has started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Attempt(pub u32);

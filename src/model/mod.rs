@@ -1,8 +1,7 @@
-//! The vocabulary: ids, instants, units and run states that every room shares.
+//! The vocabulary shared by all rooms, as types: ids, instants, units, outcomes, the arithmetic of back-off.
 //!
-//! Nothing here does anything; these are the words of the design as types. Wall-clock and elapsed time are
-//! different types with no conversion between them, and a run's state carries exactly the data that the state has.
-//! Every room may import this one; it imports none.
+//! Wall-clock and elapsed time are different types without a conversion between them. Every room may import this one; it
+//! imports none.
 
 mod backoff;
 mod ids;

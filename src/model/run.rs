@@ -1,10 +1,10 @@
-//! A run's words: its state, how it ended, and the shape in which it is shown.
+//! A run's state and outcome, and its JSON form.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Attempt, RunId};
 
-/// How a process ended, as waitid(2) tells.
+/// How a process ended, as reported by waitid(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Exit {
     /// It called exit with this status, 0 to 255.
@@ -16,7 +16,7 @@ pub enum Exit {
 /// How a run ended. `Skipped` is a run that never started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The last attempt ended in the way the job calls success.
+    /// The last attempt ended with one of `success_exit_codes`.
     Succeeded,
     /// The last attempt ended otherwise, or could not be started.
     Failed,
@@ -24,9 +24,9 @@ pub enum Outcome {
     TimedOut,
     /// A person, or `concurrency: replace`, ended it.
     Cancelled,
-    /// It was not started; the reason says why.
+    /// It was not started, for a reason that is recorded.
     Skipped,
-    /// The daemon died and the outcome can't be known.
+    /// The daemon died and the outcome is unknown.
     Lost,
 }
 
@@ -37,7 +37,7 @@ impl Outcome {
         matches!(self, Outcome::Succeeded)
     }
 
-    /// The word of the design.
+    /// The state with the same name.
     #[must_use]
     pub const fn word(self) -> StateWord {
         match self {
@@ -58,10 +58,10 @@ macro_rules! words {
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {
-            /// Every word, in the order of the design.
+            /// All variants.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
 
-            /// The word as it stands in JSON, logs and the database.
+            /// The word in JSON, logs and the database.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $word),* }
@@ -101,13 +101,13 @@ words! {
         Skipped = "skipped",
         /// See [`Outcome::Lost`].
         Lost = "lost",
-        /// A deadline that no run was made for.
+        /// A deadline without a run.
         Missed = "missed",
     }
 }
 
 words! {
-    /// What made a run.
+    /// The kind of trigger that created a run.
     TriggerWord {
         /// A wall-clock deadline.
         Cron = "cron",
@@ -134,33 +134,33 @@ impl StateWord {
     }
 }
 
-/// A run as it is shown: the stable JSON shape of `history`, `ctl trigger` and `ctl status`. Instants are RFC 3339.
+/// The stable JSON form of a run in `history`, `ctl trigger` and `ctl status`. Times are RFC 3339.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunView {
-    /// The run's number; null for a missed deadline, which no run was made for.
+    /// The run's number; null for a missed deadline, which has no run.
     pub id: Option<RunId>,
     /// The job's name.
     pub job: String,
-    /// The state's word.
+    /// The state.
     pub state: StateWord,
-    /// What made it.
+    /// The kind of trigger.
     pub trigger: TriggerWord,
     /// The event's payload, if it has one.
     pub event: Option<serde_json::Value>,
-    /// When it was due, or when its event came.
+    /// When it was due, or when its event arrived.
     pub scheduled_at: String,
     /// When its first process started.
     pub started_at: Option<String>,
     /// When it ended.
     pub ended_at: Option<String>,
-    /// The number of processes so far.
+    /// The number of attempts so far.
     pub attempt: Attempt,
     /// The last process's exit status.
     pub exit_code: Option<i32>,
     /// The signal that ended the last process, by name (`SIGTERM`).
     pub signal: Option<String>,
-    /// Why it is in this state, where the state alone does not say.
+    /// Why it is in this state, unless the state explains itself.
     pub reason: Option<String>,
-    /// The file with its output, if there was any.
+    /// The path of its output, if there is any.
     pub log: Option<String>,
 }

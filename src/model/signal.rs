@@ -1,6 +1,6 @@
 //! Names of signals.
 
-/// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for none that has one.
+/// A signal's name: `SIGTERM`, `SIGRTMIN+3`, or `signal 99` for one without a name.
 #[must_use]
 pub fn signal_name(number: i32) -> String {
     if let Ok(signal) = nix::sys::signal::Signal::try_from(number) {
@@ -18,7 +18,7 @@ mod tests {
     use super::signal_name;
 
     #[test]
-    fn signals_are_named_as_people_know_them() {
+    fn signals_have_their_usual_names() {
         assert_eq!(signal_name(15), "SIGTERM");
         assert_eq!(signal_name(9), "SIGKILL");
         assert_eq!(signal_name(nix::libc::SIGRTMIN() + 3), "SIGRTMIN+3");

@@ -1,7 +1,7 @@
 //! The two clocks, as two types.
 //!
-//! Wall time is what a calendar shows (`CLOCK_REALTIME`) and may be set; elapsed time (`CLOCK_BOOTTIME`) only grows,
-//! through suspend too. There is no conversion: a value of one is never compared with the other.
+//! Wall time (`CLOCK_REALTIME`) may be set; elapsed time (`CLOCK_BOOTTIME`) only grows, also during suspend. There is no
+//! conversion: a value of one is never compared with the other.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct WallTime(i64);
 
 impl WallTime {
-    /// The last instant that can be told.
+    /// The last representable instant.
     pub const MAX: WallTime = WallTime(i64::MAX);
 
     /// From nanoseconds since the epoch.
@@ -93,7 +93,7 @@ impl Add<Duration> for Elapsed {
     }
 }
 
-/// One reading of both clocks, handed to everything that decides.
+/// One reading of both clocks, passed to everything that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     /// `CLOCK_REALTIME`.
@@ -103,7 +103,7 @@ pub struct Now {
 }
 
 impl fmt::Display for WallTime {
-    /// RFC 3339 in UTC, for logs and errors; a person's zone is the business of who prints.
+    /// RFC 3339 in UTC, for logs and errors.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let utc = chrono::DateTime::from_timestamp_nanos(self.0);
         f.write_str(&utc.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))

@@ -1,5 +1,5 @@
-//! Durations and sizes as people write them: `1h30m`, `250ms`, `10MiB`. A bare number is refused, because every
-//! scheduler reads it in another unit.
+//! Durations and sizes as text: `1h30m`, `250ms`, `10MiB`. A bare number is refused, because each scheduler has its own
+//! default unit.
 
 use std::fmt;
 use std::time::Duration;
@@ -19,12 +19,12 @@ const SIZE_UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-/// Why a duration or a size was refused: a sentence about what stands there.
+/// Why a duration or a size was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitError {
-    /// What is wrong, naming the text.
+    /// The error, with the text.
     pub message: String,
-    /// What may stand there.
+    /// The expected form.
     pub help: String,
 }
 
@@ -39,7 +39,7 @@ impl std::error::Error for UnitError {}
 /// Reads `250ms`, `10s`, `5m`, `1h30m`, `2d`: whole numbers with units, the larger unit first, each at most once.
 ///
 /// # Errors
-/// Names the text and the units when it is anything else, or longer than 100 years.
+/// Any other text, and a duration longer than 100 years.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     const HELP: &str = "write a duration with units, like `250ms`, `10s`, `5m`, `1h30m` or `2d`";
     const CENTURY: u64 = 100 * 365 * 86_400 * 1_000_000_000;
@@ -80,7 +80,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 /// Reads `64KiB`, `10MiB`, `1MB`, `512B` into bytes.
 ///
 /// # Errors
-/// Names the text and the units when it is anything else or does not fit 64 bits.
+/// Any other text, and a size that does not fit 64 bits.
 pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let bad = |message: String| UnitError { message, help: "write a size with its unit, like `64KiB`, `10MiB` or `1MB`".into() };
     let (digits, unit) = split_digits(text.trim());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_with_the_units() {
+    fn other_texts_are_refused_with_the_units() {
         for text in ["", "10", "10 s", "s", "1x", "5m1h", "1h1h", "-1s", "1.5h", "99999999999999999999s", "40000d", "1\u{0661}s"]
         {
             let error = parse_duration(text).expect_err(text);

@@ -22,7 +22,7 @@ use globset::GlobMatcher;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::config::{Calls, Hook, Tell};
+use crate::config::{NotifyKind, NotifyOn, NotifyTarget};
 use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::model::{Elapsed, StateWord, WallTime};
@@ -31,11 +31,11 @@ pub use delivery::Delivery;
 use http::Client;
 use outbox::Outbox;
 
-impl Hook {
+impl NotifyTarget {
     /// True if it subscribes to this kind of event, of whichever job.
     #[must_use]
-    pub fn subscribes_to(&self, what: Tell) -> bool {
-        matches!(&self.calls, Calls::Event { on, .. } if on.contains(&what))
+    pub fn subscribes_to(&self, what: NotifyOn) -> bool {
+        matches!(&self.kind, NotifyKind::Event { on, .. } if on.contains(&what))
     }
 }
 
@@ -66,17 +66,17 @@ impl Drop for Target {
 }
 
 impl Target {
-    fn new(hook: &Hook, now: Elapsed) -> Target {
-        let (jobs, next_ping) = match &hook.calls {
-            Calls::Event { jobs, .. } => (jobs.iter().map(globset::Glob::compile_matcher).collect(), None),
-            Calls::Ping { .. } => (Vec::new(), Some(now)),
+    fn new(hook: &NotifyTarget, now: Elapsed) -> Target {
+        let (jobs, next_ping) = match &hook.kind {
+            NotifyKind::Event { jobs, .. } => (jobs.iter().map(globset::Glob::compile_matcher).collect(), None),
+            NotifyKind::Ping { .. } => (Vec::new(), Some(now)),
         };
         Target { outbox: Arc::new(Outbox::new(hook.clone())), jobs, next_ping, task: None }
     }
 
     fn wants(&self, job: &str, state: StateWord, recovered: bool) -> bool {
         let hook = &self.outbox.target;
-        (hook.subscribes_to(Tell::State(state)) || recovered && hook.subscribes_to(Tell::Recovered))
+        (hook.subscribes_to(NotifyOn::State(state)) || recovered && hook.subscribes_to(NotifyOn::Recovered))
             && (self.jobs.is_empty() || self.jobs.iter().any(|glob| glob.is_match(job)))
     }
 }
@@ -89,7 +89,7 @@ impl Notifier {
     }
 
     /// Replaces the targets. A target that did not change keeps its queue.
-    pub fn set_targets(&mut self, hooks: &[Hook], now: Elapsed) {
+    pub fn set_targets(&mut self, hooks: &[NotifyTarget], now: Elapsed) {
         let mut old = std::mem::take(&mut self.targets);
         for hook in hooks {
             let same = old.iter().position(|target| target.outbox.target == *hook);
@@ -131,7 +131,7 @@ impl Notifier {
     pub fn ping_due(&mut self, now: Elapsed, healthy: bool, mut runtime: impl FnMut() -> io::Result<Handle>) {
         for index in 0..self.targets.len() {
             let target = &mut self.targets[index];
-            let Calls::Ping { every } = target.outbox.target.calls else { continue };
+            let NotifyKind::Ping { every } = target.outbox.target.kind else { continue };
             let Some(due) = target.next_ping.filter(|due| *due <= now) else { continue };
             // On the grid; pings that were missed, during a suspend, are skipped.
             let next = due + every;
@@ -181,7 +181,7 @@ impl Notifier {
 
     /// The state of each target, for `status`.
     #[must_use]
-    pub fn status(&self, zone: Zone) -> Vec<status::Hook> {
+    pub fn status(&self, zone: Zone) -> Vec<status::NotifyTarget> {
         self.targets.iter().map(|target| target.outbox.status(zone)).collect()
     }
 }

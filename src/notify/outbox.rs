@@ -8,7 +8,7 @@ use hyper::Uri;
 use tokio::sync::Notify;
 
 use super::Delivery;
-use crate::config::{Calls, Hook};
+use crate::config::{NotifyKind, NotifyTarget};
 use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::model::WallTime;
@@ -17,7 +17,7 @@ use crate::model::WallTime;
 const MAX_QUEUED: usize = 256;
 
 pub(super) struct Outbox {
-    pub target: Hook,
+    pub target: NotifyTarget,
     /// Its scheme and host: the rest of the URL is a secret.
     pub origin: String,
     inner: Mutex<Inner>,
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Outbox {
-    pub fn new(target: Hook) -> Outbox {
+    pub fn new(target: NotifyTarget) -> Outbox {
         let uri: Uri = target.url.parse().unwrap_or_default();
         let origin = format!("{}://{}", uri.scheme_str().unwrap_or_default(), uri.authority().map_or("", |host| host.as_str()));
         Outbox { target, origin, inner: Mutex::default(), changed: Notify::new(), end: Notify::new() }
@@ -54,7 +54,7 @@ impl Outbox {
     }
 
     pub fn is_ping(&self) -> bool {
-        matches!(self.target.calls, Calls::Ping { .. })
+        matches!(self.target.kind, NotifyKind::Ping { .. })
     }
 
     /// Queues a delivery; a full queue drops its oldest. A ping replaces the one before it.
@@ -156,9 +156,9 @@ impl Outbox {
         }
     }
 
-    pub fn status(&self, zone: Zone) -> status::Hook {
+    pub fn status(&self, zone: Zone) -> status::NotifyTarget {
         let inner = self.inner();
-        status::Hook {
+        status::NotifyTarget {
             to: self.origin.clone(),
             kind: if self.is_ping() { "ping" } else { "webhook" }.into(),
             last_ok_at: inner.last_ok.map(|at| zone.rfc3339(at)),

@@ -10,7 +10,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use super::delivery::{Delivery, signature};
 use super::http::{Answer, Client, Outgoing};
 use super::outbox::Outbox;
-use crate::config::Calls;
+use crate::config::NotifyKind;
 use crate::model::format_duration;
 use crate::triggers::Mailbox;
 
@@ -72,7 +72,7 @@ async fn call(outbox: &Outbox, client: &Client, host: &str, delivery: &Delivery,
         if let Ok(id) = HeaderValue::from_str(&delivery.id) {
             outgoing.headers.push((HeaderName::from_static("x-firelink-delivery"), id));
         }
-        if let Calls::Event { secret: Some(secret), .. } = &outbox.target.calls {
+        if let NotifyKind::Event { secret: Some(secret), .. } = &outbox.target.kind {
             // Never sent without its signature: the receiver could not tell it from a forgery.
             let Some(value) = signature(secret, &body).and_then(|text| HeaderValue::from_str(&text).ok()) else {
                 return Outcome::Failed("the body can't be signed".into());

@@ -7,22 +7,23 @@ use super::entry::Entry;
 use super::row::{StoredRun, integer};
 use crate::model::{Exit, WallTime};
 
-/// All of it or nothing. By statements that are kept, unlike rusqlite's own transactions: this is done each turn.
+/// Runs `work` in a transaction. By cached statements, unlike rusqlite's own transactions, because this is done each turn.
 pub(super) fn in_transaction(conn: &Connection, work: impl FnOnce(&Connection) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
-    let say = |word: &str| conn.prepare_cached(word)?.execute([]).map(drop);
+    let run = |sql: &str| conn.prepare_cached(sql)?.execute([]).map(drop);
     if !conn.is_autocommit() {
-        // One that could not be undone when it failed.
-        say("ROLLBACK")?;
+        // A transaction that could not be rolled back when it failed.
+        run("ROLLBACK")?;
     }
-    say("BEGIN IMMEDIATE")?;
-    let done = work(conn).and_then(|()| say("COMMIT"));
+    run("BEGIN IMMEDIATE")?;
+    let done = work(conn).and_then(|()| run("COMMIT"));
     if done.is_err() && !conn.is_autocommit() {
-        // SQLite may have done so itself.
-        let _ = say("ROLLBACK");
+        // SQLite rolls back by itself after some errors.
+        let _ = run("ROLLBACK");
     }
     done
 }
 
+/// Stores the number below which no run is active.
 pub(super) fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute(
         "INSERT INTO meta (key, value)
@@ -36,18 +37,18 @@ pub(super) fn move_bound(conn: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// A run as it stands now.
+/// Updates a run.
 const UPDATE_RUN: &str =
     "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
         not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12 WHERE id = ?1";
 
-/// The same, if it had not ended.
+/// Updates a run that had not ended.
 const END_RUN: &str =
     "UPDATE runs SET state = ?2, attempt = ?3, started_at = ?4, attempt_at = coalesce(?5, attempt_at), ended_at = ?6,
         not_before = ?7, pid = ?8, pid_start = ?9, exit_code = ?10, signal = ?11, reason = ?12
         WHERE id = ?1 AND state IN ('pending', 'running')";
 
-/// One entry, within a transaction.
+/// Applies one entry; the caller holds the transaction.
 pub(super) fn apply(tx: &Connection, entry: &Entry) -> rusqlite::Result<()> {
     match entry {
         Entry::Run { new, row } => put_run(tx, *new, row),
@@ -124,12 +125,12 @@ fn nanos_of(spans: &[(WallTime, WallTime)]) -> Vec<(i64, i64)> {
     spans.iter().map(|(from, to)| (from.as_nanos(), to.as_nanos())).collect()
 }
 
-/// Spans of time in a column; [`read_spans`] reads them.
+/// Spans of time as the text of a column; [`read_spans`] reads it.
 pub(super) fn spans_text(spans: &[(WallTime, WallTime)]) -> String {
     serde_json::json!(nanos_of(spans)).to_string()
 }
 
-/// What [`spans_text`] wrote; none if that is not what it is.
+/// Reads a text of [`spans_text`]; no spans if it is another text.
 pub(super) fn read_spans(text: &str) -> Vec<(WallTime, WallTime)> {
     let spans: Vec<(i64, i64)> = serde_json::from_str(text).unwrap_or_default();
     spans.into_iter().map(|(from, to)| (WallTime::from_nanos(from), WallTime::from_nanos(to))).collect()
@@ -160,7 +161,7 @@ fn put_run(tx: &Connection, new: bool, row: &StoredRun) -> rusqlite::Result<()> 
         Ok(updated > 0)
     };
     let mut known = false;
-    // A record may come twice, but the run's end counts once: when it takes a row that was alive, or makes one.
+    // A record may come twice, but a run's end is counted once: when it ends an active row, or inserts one.
     let mut ends = row.state.is_end() && !new && update(true)?;
     if ends {
         known = true;
@@ -173,7 +174,7 @@ fn put_run(tx: &Connection, new: bool, row: &StoredRun) -> rusqlite::Result<()> 
     if ends {
         tx.prepare_cached("UPDATE jobs SET ended = ended + 1 WHERE id = ?1")?.execute([job])?;
     }
-    // An update finds no row if the run's beginning was dropped from a full backlog: all of it is in the record.
+    // An update finds no row if the insertion was dropped from a full backlog; the record has all columns.
     if !known {
         tx.prepare_cached(
             "INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
@@ -199,7 +200,7 @@ fn put_run(tx: &Connection, new: bool, row: &StoredRun) -> rusqlite::Result<()> 
         ])?;
     }
     if !known {
-        blocks::note(tx, id, row.scheduled_at.as_nanos())?;
+        blocks::add(tx, id, row.scheduled_at.as_nanos())?;
         tx.prepare_cached("UPDATE jobs SET last_run = ?2 WHERE id = ?1 AND (last_run IS NULL OR last_run < ?2)")?
             .execute(params![job, id])?;
     }

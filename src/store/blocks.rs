@@ -1,34 +1,33 @@
-//! When the runs of each thousand numbers were due at the earliest, so that a search for old runs need not look at all newer
-//! ones.
+//! Blocks of run ids with the earliest scheduled time in each, so that a query for old runs need not read all newer ones.
 //!
-//! Runs are ordered by their numbers, and there is no index on time: it would cost each run more writes than its row. Numbers
-//! and instants mostly go together, but not where a clock was set back or deadlines were made up for, so a bound on the
-//! numbers would not do. A block that begins at or after the end of what is asked for is skipped, and any other is looked
-//! through. A block's row is written with its first run, and again when one comes that was due earlier.
+//! Runs are ordered by id, and there is no index on time: it would cost each run more writes than its row. Ids and times
+//! mostly increase together, but not where a clock was set back or missed deadlines were caught up, so a bound on ids would be
+//! wrong. A query skips the blocks whose earliest time is not before its end, and reads all others. A block's row is written
+//! with its first run, and again for a run with an earlier time.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-/// Numbers in a block.
+/// Ids in a block.
 const BLOCK: i64 = 1_024;
 
-/// `first` is the block's smallest number, whether there is a run of it or not.
+/// `first` is the block's smallest id, whether there is such a run or not.
 pub(super) const TABLE: &str = "CREATE TABLE blocks (first INTEGER PRIMARY KEY, earliest INTEGER NOT NULL);";
 
 fn first_of(run: i64) -> i64 {
     run - run.rem_euclid(BLOCK)
 }
 
-/// Notes a run that is new.
-pub(super) fn note(tx: &Connection, run: i64, due: i64) -> rusqlite::Result<()> {
-    let mut note = tx.prepare_cached(
+/// Adds a new run.
+pub(super) fn add(tx: &Connection, run: i64, due: i64) -> rusqlite::Result<()> {
+    let mut upsert = tx.prepare_cached(
         "INSERT INTO blocks VALUES (?1, ?2)
          ON CONFLICT (first) DO UPDATE SET earliest = excluded.earliest WHERE excluded.earliest < earliest",
     )?;
-    note.execute([first_of(run), due]).map(drop)
+    upsert.execute([first_of(run), due]).map(drop)
 }
 
-/// Forgets the blocks of these runs, which are gone, where nothing else is left in them.
-pub(super) fn forget(tx: &Connection, runs: &[i64]) -> rusqlite::Result<()> {
+/// Deletes the blocks of these deleted runs that have no run left.
+pub(super) fn delete_empty(tx: &Connection, runs: &[i64]) -> rusqlite::Result<()> {
     let mut firsts: Vec<i64> = runs.iter().copied().map(first_of).collect();
     firsts.dedup();
     for first in firsts {
@@ -38,7 +37,7 @@ pub(super) fn forget(tx: &Connection, runs: &[i64]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Notes all runs of a state that knows no blocks yet; one after the other, because SQLite would sort them all in memory.
+/// Adds all runs, for a migration. Block by block, because a `GROUP BY` would sort all runs in memory.
 pub(super) fn fill(tx: &Connection) -> rusqlite::Result<()> {
     let mut next = tx.prepare("SELECT id FROM runs WHERE id >= ?1 ORDER BY id LIMIT 1")?;
     let mut put = tx.prepare("INSERT INTO blocks SELECT ?1, min(scheduled_at) FROM runs WHERE id BETWEEN ?1 AND ?2")?;
@@ -51,12 +50,12 @@ pub(super) fn fill(tx: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What to select from, and a condition, for runs that were due before an instant. A state that no daemon of this version has
-/// opened yet has no blocks.
+/// The `FROM` clause and the condition for runs that were scheduled before an instant. `None` if the database is of a version
+/// without blocks.
 pub(super) fn before(conn: &Connection) -> rusqlite::Result<Option<(String, &'static str)>> {
     let known: bool =
         conn.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'blocks')", [], |row| row.get(0))?;
-    // A CROSS JOIN keeps its order (<https://www.sqlite.org/optoverview.html#manual_control_of_query_plans_using_cross_join>).
+    // SQLite does not reorder a CROSS JOIN (<https://www.sqlite.org/optoverview.html#manual_control_of_query_plans_using_cross_join>).
     let from = || format!("blocks CROSS JOIN runs ON id BETWEEN first AND first + {}", BLOCK - 1);
     Ok(known.then(|| (from(), "earliest < ?")))
 }

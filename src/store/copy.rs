@@ -1,4 +1,4 @@
-//! A copy of the state elsewhere: for a state directory in memory, whose card is spared all writes but these.
+//! A copy of the state in another directory: for a state directory in memory, so that the card is written only for copies.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,10 @@ use super::error::StoreError;
 use super::{DATABASE, Store};
 use crate::files::{self, Sync};
 
-/// Brings the copy in `from` back into `dir`, if there is one and no database in `dir` yet; true if it did.
+/// Restores the copy in `from` to `dir`, if there is a copy and no database in `dir`; true if it did.
 ///
 /// # Errors
-/// What the disk said.
+/// Those of the file system.
 pub fn bring_back(dir: &Path, from: &Path) -> io::Result<bool> {
     let (database, copy) = (dir.join(DATABASE), from.join(DATABASE));
     if database.exists() || !copy.exists() {
@@ -38,9 +38,9 @@ impl Store {
                 fs::set_permissions(temporary, fs::Permissions::from_mode(0o600))
             })
         });
-        copied.map_err(|error| StoreError::Refused {
-            tried: format!("copy the state to {}", dir.display()),
-            said: error.to_string(),
+        copied.map_err(|error| StoreError::Failed {
+            action: format!("copy the state to {}", dir.display()),
+            message: error.to_string(),
         })
     }
 }

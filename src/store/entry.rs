@@ -1,5 +1,5 @@
-//! A change in the database's own terms: it names rows where the engine names a job's place in the configuration, so that
-//! it still means the same to a daemon that reads it after a crash, with another configuration.
+//! A change by row ids: where the engine names a job by its index in the configuration, an entry names the job's row in the
+//! database, so that a daemon that reads it after a crash, with another configuration, applies it to the same job.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::row::StoredRun;
 use crate::engine::Change;
 use crate::model::{Attempt, Elapsed, Exit, JobId, RunId, StateWord, WallTime};
 
-/// See [`Change`], which has a variant for each.
+/// See [`Change`], which has a variant for each. The journal names variants and fields by serde: renaming one changes its format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Entry {
     Run {
@@ -66,12 +66,12 @@ pub(super) enum Entry {
     },
 }
 
-/// What turns a change into an entry.
+/// Turns changes into entries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RowIds<'a> {
     /// The row of each job of the configuration.
     pub job_rows: &'a [i64],
-    /// The boot by whose clock elapsed instants are meant.
+    /// The boot that elapsed instants are counted from.
     pub boot: &'a str,
 }
 
@@ -117,25 +117,25 @@ impl RowIds<'_> {
     }
 }
 
-/// What of several turns need be written: about one run, one dependency or one job's deadlines the last word holds.
+/// Merges the entries of several turns: of one run, one dependency or one job's deadlines only the last entry is written.
 pub(super) fn coalesce(entries: Vec<Entry>) -> Vec<Entry> {
     #[derive(PartialEq, Eq, Hash)]
-    enum About {
+    enum Key {
         Run(RunId),
         Credit(i64, i64),
         Cursor(i64),
         Anchor(i64),
     }
-    let mut places: HashMap<About, usize> = HashMap::new();
+    let mut places: HashMap<Key, usize> = HashMap::new();
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
     for entry in entries {
-        let about = match &entry {
-            Entry::Run { row, .. } => About::Run(row.id),
-            Entry::Credit { job, upstream, .. } => About::Credit(*job, *upstream),
-            Entry::Cursor { job, .. } => About::Cursor(*job),
-            Entry::Anchor { job, .. } => About::Anchor(*job),
+        let key = match &entry {
+            Entry::Run { row, .. } => Key::Run(row.id),
+            Entry::Credit { job, upstream, .. } => Key::Credit(*job, *upstream),
+            Entry::Cursor { job, .. } => Key::Cursor(*job),
+            Entry::Anchor { job, .. } => Key::Anchor(*job),
             Entry::SkipStored { .. } => {
-                // It changes rows that the runs' own entries do not tell of.
+                // It changes rows whose runs have no entries, so nothing is merged across it.
                 places.clear();
                 kept.push(entry);
                 continue;
@@ -145,10 +145,10 @@ pub(super) fn coalesce(entries: Vec<Entry>) -> Vec<Entry> {
                 continue;
             }
         };
-        match places.get(&about).and_then(|place| kept.get_mut(*place)) {
+        match places.get(&key).and_then(|place| kept.get_mut(*place)) {
             Some(earlier) => supersede(earlier, entry),
             None => {
-                places.insert(about, kept.len());
+                places.insert(key, kept.len());
                 kept.push(entry);
             }
         }
@@ -156,7 +156,7 @@ pub(super) fn coalesce(entries: Vec<Entry>) -> Vec<Entry> {
     kept
 }
 
-/// A later entry about the same takes the place of an earlier one.
+/// Replaces an entry by a later one with the same key.
 pub(super) fn supersede(earlier: &mut Entry, mut later: Entry) {
     if let (Entry::Run { new: was_new, row: was }, Entry::Run { new, row }) = (&*earlier, &mut later) {
         *new |= *was_new;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_holds_and_what_it_does_not_tell_stays() {
+    fn the_last_entry_of_a_key_is_kept_with_the_columns_that_only_earlier_ones_have() {
         let credit = |outcome| Entry::Credit { job: 2, upstream: 1, outcome };
         let entries = vec![
             Entry::Run { new: true, row: run(1, StateWord::Running, Some(5)) },
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_early_across_what_skips_stored_runs() {
+    fn entries_are_not_merged_across_one_that_skips_stored_runs() {
         let skip = Entry::SkipStored { job: 1, from: RunId(1), at: WallTime::from_secs(2), reason: "why".into() };
         let entries = vec![
             Entry::Run { new: true, row: run(1, StateWord::Pending, None) },

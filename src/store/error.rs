@@ -7,28 +7,28 @@ use rusqlite::ErrorCode;
 
 use super::VERSION;
 
-/// Why the state can't be used.
+/// An error of the state directory.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Written by a firelink that knows more.
+    /// The database was written by a newer firelink.
     Newer {
-        /// The file.
+        /// The database.
         path: PathBuf,
-        /// Its version.
+        /// Its schema's version.
         version: i64,
     },
-    /// SQLite says that the file is no database or a broken one.
+    /// SQLite reports corruption, or that the file is not a database.
     Damaged {
-        /// SQLite's words.
-        said: String,
+        /// SQLite's message.
+        message: String,
     },
-    /// The disk or SQLite refused.
-    Refused {
-        /// What was tried.
-        tried: String,
-        /// What it said.
-        said: String,
+    /// Any other error of SQLite or of the file system.
+    Failed {
+        /// The operation, as in `can't {action}`.
+        action: String,
+        /// The error's message.
+        message: String,
     },
 }
 
@@ -41,8 +41,8 @@ impl fmt::Display for StoreError {
                  use that firelink, or another state_dir",
                 path.display()
             ),
-            StoreError::Damaged { said } => write!(f, "the state database is damaged: {said}"),
-            StoreError::Refused { tried, said } => write!(f, "can't {tried}: {said}"),
+            StoreError::Damaged { message } => write!(f, "the state database is damaged: {message}"),
+            StoreError::Failed { action, message } => write!(f, "can't {action}: {message}"),
         }
     }
 }
@@ -50,11 +50,11 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
-    /// Tells damage from refusal by SQLite's code.
-    pub(super) fn from_sqlite(tried: impl Into<String>, error: &rusqlite::Error) -> StoreError {
+    /// Distinguishes damage from other errors by SQLite's code.
+    pub(super) fn from_sqlite(action: impl Into<String>, error: &rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { said: error.to_string() },
-            _ => StoreError::Refused { tried: tried.into(), said: error.to_string() },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Damaged { message: error.to_string() },
+            _ => StoreError::Failed { action: action.into(), message: error.to_string() },
         }
     }
 }

@@ -7,42 +7,42 @@ use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, params_from_it
 
 use super::entry::{Entry, coalesce};
 use super::error::StoreError;
-use super::journal::{self, read_mark};
+use super::journal::{self, applied_sequence};
 use super::row::{COLUMNS, StoredRun, integer};
 use super::{DATABASE, Store, blocks, open_read_only};
 use crate::model::{Attempt, Exit, JobId, RunId, StateWord, WallTime};
 
-/// Which runs are asked for.
+/// Selects runs; `None` in a field selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Of this job only.
+    /// The job's name.
     pub job: Option<String>,
-    /// In this state only.
+    /// The run's state.
     pub state: Option<StateWord>,
-    /// Due at this instant or later.
+    /// Scheduled at this instant or later.
     pub since: Option<WallTime>,
-    /// Due before this instant.
+    /// Scheduled before this instant.
     pub until: Option<WallTime>,
-    /// With a smaller number than this only: where an earlier answer ended.
+    /// With a smaller id, for paging: the last one of the page before.
     pub before: Option<RunId>,
-    /// This many at most.
+    /// The largest number of results.
     pub limit: usize,
 }
 
-/// A deadline that no run was made for.
+/// A missed deadline, which no run was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissedRow {
-    /// The database's id of its job.
+    /// The row id of its job.
     pub job_row: i64,
     /// The deadline.
     pub at: WallTime,
-    /// The newest run when it was noted: where it stands among the runs.
+    /// The newest run when it was recorded, which orders it among the runs.
     pub after_run: RunId,
-    /// Why.
+    /// Why no run was made.
     pub reason: String,
 }
 
-/// A read-only look at a state.
+/// Read-only access to a state directory.
 #[derive(Debug)]
 pub struct History {
     dir: PathBuf,
@@ -50,54 +50,54 @@ pub struct History {
     names: HashMap<i64, String>,
 }
 
-/// How often the database and the journal are read again if the daemon has brought the one into the other meanwhile. It does
-/// so a few times a second at most.
-const LOOKS: usize = 4;
+/// How often the database and the journal are read again if the daemon made a checkpoint between the two. It makes a few in a
+/// second at most.
+const READS: usize = 4;
 
-/// What the journal says that the database does not.
+/// Runs and attempts of the journal that are not in the database yet.
 #[derive(Debug, Default)]
-struct Newer {
+struct Journaled {
     runs: BTreeMap<RunId, StoredRun>,
     attempts: Vec<(RunId, AttemptRow)>,
 }
 
-impl Newer {
-    /// Together with the transaction in which the rest is to be read.
-    fn read<'a>(dir: &Path, conn: &'a Connection) -> Result<(Newer, Transaction<'a>), StoreError> {
+impl Journaled {
+    /// Reads the journal; returns it with the transaction in which the database has to be read.
+    fn read<'a>(dir: &Path, conn: &'a Connection) -> Result<(Journaled, Transaction<'a>), StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read the state", &error);
-        let mut looks = 0;
+        let mut reads = 0;
         let (found, tx) = loop {
-            looks += 1;
+            reads += 1;
             let tx = conn.unchecked_transaction().map_err(wrap)?;
-            let Some(mark) = read_mark(&tx).map_err(wrap)? else { return Ok((Newer::default(), tx)) };
-            let found = journal::read(dir, mark).map_err(|error| journal::unreadable(dir, &error))?;
-            if !found.is_ahead || looks == LOOKS {
+            let Some(applied) = applied_sequence(&tx).map_err(wrap)? else { return Ok((Journaled::default(), tx)) };
+            let found = journal::read(dir, applied).map_err(|error| journal::unreadable(dir, &error))?;
+            if !found.is_ahead || reads == READS {
                 break (found, tx);
             }
         };
-        let mut newer = Newer::default();
+        let mut journaled = Journaled::default();
         for entry in coalesce(found.entries) {
             match entry {
                 Entry::Run { new, mut row } => {
                     if !new && let Some(stored) = run(&tx, row.id)? {
                         row.merge_missing_from(&stored);
                     }
-                    newer.runs.insert(row.id, row);
+                    journaled.runs.insert(row.id, row);
                 }
                 Entry::AttemptFailed { run, attempt, started_at, ended_at, exit, reason } => {
-                    newer.attempts.push((run, AttemptRow { attempt, started_at, ended_at, exit, reason }));
+                    journaled.attempts.push((run, AttemptRow { attempt, started_at, ended_at, exit, reason }));
                 }
-                // What else the journal has is nobody's history.
+                // The other entries are not part of the history.
                 _ => {}
             }
         }
-        Ok((newer, tx))
+        Ok((journaled, tx))
     }
 }
 
 impl Filter {
-    /// What the query asks of a row.
-    fn takes(&self, job: Option<i64>, run: &StoredRun) -> bool {
+    /// The same conditions as in the SQL of [`runs`].
+    fn matches(&self, job: Option<i64>, run: &StoredRun) -> bool {
         job.is_none_or(|job| run.job_row == job)
             && self.state.is_none_or(|state| run.state == state)
             && self.since.is_none_or(|since| run.scheduled_at >= since)
@@ -110,7 +110,7 @@ impl History {
     /// Opens the database in `dir` for reading; `None` if there is none yet.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn open(dir: &Path) -> Result<Option<History>, StoreError> {
         let path = dir.join(DATABASE);
         if !path.exists() {
@@ -123,13 +123,13 @@ impl History {
         Ok(Some(History { dir: dir.into(), conn, names }))
     }
 
-    /// The name of a row's job.
+    /// The name of the job with this row id.
     #[must_use]
     pub fn job_name(&self, row: i64) -> &str {
         self.names.get(&row).map_or("?", String::as_str)
     }
 
-    /// The names of all jobs that were ever loaded.
+    /// The names of all jobs with a row, configured or not.
     pub fn job_names(&self) -> impl Iterator<Item = &str> {
         self.names.values().map(String::as_str)
     }
@@ -137,7 +137,7 @@ impl History {
     /// Runs and missed deadlines, newest first.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn query(&self, filter: &Filter) -> Result<Vec<Result<StoredRun, MissedRow>>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read the history", &error);
         let job = match &filter.job {
@@ -147,18 +147,18 @@ impl History {
             },
             None => None,
         };
-        let (newer, tx) = Newer::read(&self.dir, &self.conn)?;
+        let (journaled, tx) = Journaled::read(&self.dir, &self.conn)?;
         let mut entries = Vec::new();
         if filter.state != Some(StateWord::Missed) {
-            let enough = Filter { limit: filter.limit.saturating_add(newer.runs.len()), ..filter.clone() };
-            let stored = runs(&tx, job, &enough).map_err(wrap)?.into_iter().filter(|run| !newer.runs.contains_key(&run.id));
+            let enough = Filter { limit: filter.limit.saturating_add(journaled.runs.len()), ..filter.clone() };
+            let stored = runs(&tx, job, &enough).map_err(wrap)?.into_iter().filter(|run| !journaled.runs.contains_key(&run.id));
             entries.extend(stored.map(Ok));
-            entries.extend(newer.runs.into_values().filter(|run| filter.takes(job, run)).map(Ok));
+            entries.extend(journaled.runs.into_values().filter(|run| filter.matches(job, run)).map(Ok));
         }
         if filter.state.is_none_or(|state| state == StateWord::Missed) {
             entries.extend(missed(&tx, job, filter).map_err(wrap)?.into_iter().map(Err));
         }
-        // A missed deadline was noted after the run that it names.
+        // A missed deadline was recorded after the run that it names.
         entries.sort_by_key(|entry| match entry {
             Ok(run) => std::cmp::Reverse((run.id.0, 0)),
             Err(missed) => std::cmp::Reverse((missed.after_run.0, 1)),
@@ -170,20 +170,20 @@ impl History {
     /// One run, by number.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
-        let (mut newer, tx) = Newer::read(&self.dir, &self.conn)?;
-        newer.runs.remove(&id).map_or_else(|| run(&tx, id), |row| Ok(Some(row)))
+        let (mut journaled, tx) = Journaled::read(&self.dir, &self.conn)?;
+        journaled.runs.remove(&id).map_or_else(|| run(&tx, id), |row| Ok(Some(row)))
     }
 
     /// The attempts of a run that failed and were followed by another, oldest first; the last one is the run's own row.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn attempts(&self, id: RunId) -> Result<Vec<AttemptRow>, StoreError> {
-        let (newer, tx) = Newer::read(&self.dir, &self.conn)?;
+        let (journaled, tx) = Journaled::read(&self.dir, &self.conn)?;
         let mut rows = attempts(&tx, id).map_err(|error| StoreError::from_sqlite("read the attempts of a run", &error))?;
-        rows.extend(newer.attempts.into_iter().filter(|(of, _)| *of == id).map(|(_, row)| row));
+        rows.extend(journaled.attempts.into_iter().filter(|(of, _)| *of == id).map(|(_, row)| row));
         Ok(rows)
     }
 }
@@ -191,7 +191,7 @@ impl History {
 /// An attempt that failed and was followed by another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptRow {
-    /// Which.
+    /// Its number, from 1.
     pub attempt: Attempt,
     /// When it started.
     pub started_at: Option<WallTime>,
@@ -231,15 +231,15 @@ impl Store {
     /// One run, by number.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn run(&mut self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
         run(self.caught_up(), id)
     }
 
-    /// The state of the latest run that was made of this event.
+    /// The state of the newest run with this event.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn state_of_event(&mut self, job: JobId, event: &str) -> Result<Option<StateWord>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND event = ?2 ORDER BY id DESC LIMIT 1");
         let row = self.row_of(job);
@@ -250,10 +250,10 @@ impl Store {
             .map_err(|error| StoreError::from_sqlite("look for the run of an event", &error))
     }
 
-    /// The runs that were skipped at this instant for this reason, or because of one that was.
+    /// The runs that were skipped at this instant for this reason, or because an upstream job was.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn skipped_because(&mut self, at: WallTime, reason: &str) -> Result<Vec<StoredRun>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read skipped runs", &error);
         let sql = format!(
@@ -268,7 +268,7 @@ impl Store {
     /// The newest run of each job that has one.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn last_runs(&mut self) -> Result<HashMap<JobId, StoredRun>, StoreError> {
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite("read the last runs", &error);
         let index_of: HashMap<i64, JobId> = (0..).zip(&self.job_rows).map(|(index, row)| (*row, JobId(index))).collect();
@@ -289,7 +289,7 @@ impl Store {
     /// The newest run of one job.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn last_run(&mut self, job: JobId) -> Result<Option<StoredRun>, StoreError> {
         let row = self.row_of(job);
         let found = runs(self.caught_up(), Some(row), &Filter { limit: 1, ..Filter::default() });
@@ -299,7 +299,7 @@ impl Store {
     /// The newest run of one job that is in one of these states.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn last_run_in(&mut self, job: JobId, states: &[StateWord]) -> Result<Option<StoredRun>, StoreError> {
         let words = states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(", ");
         let sql = format!("SELECT {COLUMNS} FROM runs WHERE job = ?1 AND state IN ({words}) ORDER BY id DESC LIMIT 1");
@@ -316,7 +316,7 @@ fn job_names(conn: &Connection) -> rusqlite::Result<HashMap<i64, String>> {
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-/// Adds `AND column op ?` for what is asked for.
+/// Adds `AND column op ?` for each condition of a filter.
 struct Where {
     sql: String,
     params: Vec<Box<dyn ToSql>>,
@@ -351,7 +351,7 @@ fn runs(conn: &Connection, job: Option<i64>, filter: &Filter) -> rusqlite::Resul
     asked.and("job = ?", job);
     asked.and("state = ?", filter.state.map(StateWord::as_str));
     match filter.state {
-        // In the words of the index `runs_troubled`, or SQLite does not see that it fits.
+        // The same expression as in the index `runs_troubled`, or SQLite does not use it.
         Some(state) if state.is_end() && state != StateWord::Succeeded => {
             asked.sql.push_str(" AND state <> 'pending' AND state <> 'running' AND state <> 'succeeded'");
         }

@@ -1,4 +1,4 @@
-//! Whether a state is sound, on demand: what SQLite can tell of the file, and what must hold of its content.
+//! A check of the state, on demand: SQLite's integrity check, and the invariants of the content.
 
 use std::path::Path;
 
@@ -7,46 +7,45 @@ use rusqlite::{Connection, OptionalExtension};
 use super::error::StoreError;
 use super::{DATABASE, VERSION, open_read_only};
 
-/// Faults told at most: a broken file has thousands.
-const TOLD: usize = 20;
+/// Faults reported at most: a damaged file has thousands.
+const MAX_FAULTS: usize = 20;
 
-/// What must hold of the content, as a query that finds an instance of what must not, and the words for it.
-const LAWS: [(&str, &str); 8] = [
+/// The invariants of the content: a query that finds a violation, and the message behind its name.
+const INVARIANTS: [(&str, &str); 8] = [
     ("SELECT 'run ' || id FROM runs WHERE job NOT IN (SELECT id FROM jobs)", "belongs to a job that is not known"),
     (
         "SELECT 'run ' || id || ', state `' || state || '`' FROM runs WHERE state NOT IN \
          ('pending', 'running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'skipped', 'lost')",
-        "has a state that is none",
+        "has an unknown state",
     ),
     (
         "SELECT 'run ' || id FROM runs WHERE (ended_at IS NULL) <> (state IN ('pending', 'running'))",
-        "has an end without an instant, or an instant without an end",
+        "has ended without a time, or has an end time and has not ended",
     ),
     ("SELECT 'an attempt of run ' || run FROM attempts WHERE run NOT IN (SELECT id FROM runs)", "belongs to no run"),
     (
         "SELECT 'job ' || name FROM jobs WHERE ended <> \
          (SELECT count(*) FROM runs WHERE job = jobs.id AND state NOT IN ('pending', 'running'))",
-        "has another number of ended runs than is counted",
+        "has a wrong count of ended runs",
     ),
     (
         "SELECT 'job ' || name FROM jobs WHERE missed <> (SELECT count(*) FROM missed WHERE job = jobs.id)",
-        "has another number of missed deadlines than is counted",
+        "has a wrong count of missed deadlines",
     ),
     (
         "SELECT 'run ' || id FROM runs LEFT JOIN blocks ON first = id - id % 1024 WHERE earliest IS NULL OR earliest > scheduled_at",
-        "is not found by when it was due",
+        "has a block that starts later than its scheduled time",
     ),
     (
-        "SELECT 'what job ' || job || ' has seen, part ' || seq FROM seen_log WHERE length(records) % 24 <> 0",
-        "is no whole number of records",
+        "SELECT 'the seen log of job ' || job || ', row ' || seq FROM seen_log WHERE length(records) % 24 <> 0",
+        "has a length that is not a multiple of a record",
     ),
 ];
 
-/// Looks at the state in `dir`, without changing anything, also while a daemon runs. Answers with what is wrong, nothing
-/// if all is well; `None` if there is no state.
+/// Checks the state in `dir`, read-only, also while a daemon runs. Returns the faults; `None` if there is no state.
 ///
 /// # Errors
-/// When it can't be read at all, or is of another version of firelink.
+/// When it can't be read at all, or has the schema of another version of firelink.
 pub fn inspect(dir: &Path) -> Result<Option<Vec<String>>, StoreError> {
     let path = dir.join(DATABASE);
     if !path.exists() {
@@ -58,39 +57,39 @@ pub fn inspect(dir: &Path) -> Result<Option<Vec<String>>, StoreError> {
         VERSION => {}
         version if version > VERSION => return Err(StoreError::Newer { path, version }),
         version => {
-            let said = format!("it is of version {version}, which the next start of a daemon brings to {VERSION}");
-            return Err(StoreError::Refused { tried: format!("inspect {}", path.display()), said });
+            let message = format!("it has schema version {version}, which the next start of a daemon migrates to {VERSION}");
+            return Err(StoreError::Failed { action: format!("inspect {}", path.display()), message });
         }
     }
-    // One transaction: a daemon that writes meanwhile must not look like a fault.
+    // One transaction: writes of a daemon between two queries would look like faults.
     let found = conn.unchecked_transaction().and_then(|tx| faults(&tx)).map_err(wrap);
     match found {
-        // Too broken to be looked at any further.
-        Err(StoreError::Damaged { said }) => Ok(Some(vec![said])),
+        // Too damaged for the other checks.
+        Err(StoreError::Damaged { message }) => Ok(Some(vec![message])),
         found => found.map(Some),
     }
 }
 
 fn faults(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut said: Vec<String> = Vec::new();
-    let mut check = conn.prepare(&format!("PRAGMA integrity_check({TOLD})"))?;
+    let mut faults: Vec<String> = Vec::new();
+    let mut check = conn.prepare(&format!("PRAGMA integrity_check({MAX_FAULTS})"))?;
     let rows = check.query_map([], |row| row.get::<_, String>(0))?;
     for row in rows {
         match row {
             Ok(text) if text == "ok" => {}
-            Ok(text) => said.push(text),
-            // A fault of the file may stop the search for others: it is then the last thing told.
-            Err(_) if !said.is_empty() => break,
+            Ok(text) => faults.push(text),
+            // A fault may end the check with an error: the faults found so far are reported.
+            Err(_) if !faults.is_empty() => break,
             Err(error) => return Err(error),
         }
     }
-    if !said.is_empty() {
-        return Ok(said);
+    if !faults.is_empty() {
+        return Ok(faults);
     }
-    for (query, words) in LAWS {
+    for (query, message) in INVARIANTS {
         if let Some(found) = conn.prepare(query)?.query_row([], |row| row.get::<_, String>(0)).optional()? {
-            said.push(format!("{found} {words}"));
+            faults.push(format!("{found} {message}"));
         }
     }
-    Ok(said)
+    Ok(faults)
 }

@@ -1,7 +1,8 @@
-//! One daemon a state: an flock(2) on `state_dir/lock`, which holds the pid and goes away with the process.
+//! One daemon per state directory: an flock(2) on `state_dir/lock`, which contains the pid. The kernel releases it when the
+//! last descriptor is closed.
 //!
-//! Not quite with it: a child that the daemon was starting when it was killed has the descriptor until its exec closes
-//! it. So a lock whose holder is gone is waited for, for a moment.
+//! That may be after the daemon's death: a child that it was starting when it was killed holds the descriptor until its exec.
+//! So if the lock is held and the pid's process is gone, the lock is retried for up to two seconds.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -15,9 +16,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-/// From fork to exec is a matter of milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Far more than the time from fork to exec.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Held for the daemon's life.
 #[derive(Debug)]
@@ -25,22 +26,22 @@ pub struct Lock {
     _file: Flock<File>,
 }
 
-/// Why the state can't be had.
+/// Why the lock was not taken.
 #[derive(Debug)]
 pub enum LockError {
-    /// Another daemon has it.
+    /// Another daemon holds it.
     Held {
         /// The state's directory.
         dir: PathBuf,
-        /// The other daemon's pid, if the file tells.
+        /// The other daemon's pid, if the file has one.
         pid: Option<u32>,
     },
-    /// The directory or the file can't be used.
-    Refused {
-        /// What was tried, on what.
-        tried: String,
-        /// The OS's word.
-        said: String,
+    /// A system call failed.
+    Failed {
+        /// The operation, as in `can't {action}`.
+        action: String,
+        /// The error's message.
+        message: String,
     },
 }
 
@@ -55,7 +56,7 @@ impl fmt::Display for LockError {
                     dir.display()
                 )
             }
-            LockError::Refused { tried, said } => write!(f, "can't {tried}: {said}"),
+            LockError::Failed { action, message } => write!(f, "can't {action}: {message}"),
         }
     }
 }
@@ -63,40 +64,40 @@ impl fmt::Display for LockError {
 impl std::error::Error for LockError {}
 
 impl Lock {
-    /// Makes the directory if need be (mode 0700) and takes the lock.
+    /// Creates the directory if it is missing (mode 0700) and takes the lock.
     ///
     /// # Errors
     /// When another daemon holds it, or the directory can't be written.
     pub fn take(dir: &Path) -> Result<Lock, LockError> {
-        let refused = |tried: String| move |error: std::io::Error| LockError::Refused { tried, said: error.to_string() };
+        let failed = |action: String| move |error: std::io::Error| LockError::Failed { action, message: error.to_string() };
         let mut builder = std::fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(dir).map_err(refused(format!("make the state directory {}", dir.display())))?;
+        builder.recursive(true).create(dir).map_err(failed(format!("create the state directory {}", dir.display())))?;
         let path = dir.join("lock");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).map_err(refused(format!("open {}", path.display())))?;
-        let patience = Instant::now() + PATIENCE;
+        let mut file = options.open(&path).map_err(failed(format!("open {}", path.display())))?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut file) => {
                     let written =
                         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-                    written.map_err(refused(format!("write {}", path.display())))?;
+                    written.map_err(failed(format!("write {}", path.display())))?;
                     return Ok(Lock { _file: file });
                 }
                 Err((mut held, Errno::EWOULDBLOCK)) => {
                     let mut text = String::new();
                     let read = held.rewind().and_then(|()| held.read_to_string(&mut text));
                     let pid = read.ok().and_then(|_| text.trim().parse().ok());
-                    if pid.is_none_or(is_alive) || Instant::now() >= patience {
+                    if pid.is_none_or(is_alive) || Instant::now() >= deadline {
                         return Err(LockError::Held { dir: dir.into(), pid });
                     }
-                    std::thread::sleep(LOOK_EVERY);
+                    std::thread::sleep(RETRY_INTERVAL);
                     file = held;
                 }
                 Err((_, errno)) => {
-                    return Err(LockError::Refused { tried: format!("lock {}", path.display()), said: errno.desc().into() });
+                    return Err(LockError::Failed { action: format!("lock {}", path.display()), message: errno.desc().into() });
                 }
             }
         }
@@ -125,9 +126,9 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_of_a_daemon_that_is_gone_is_waited_for_while_a_child_that_never_came_to_its_exec_holds_it() {
+    fn the_lock_of_a_dead_daemon_is_awaited_while_a_child_before_its_exec_holds_it() {
         let dir = tempfile::tempdir().unwrap();
-        // What is left of such a daemon: its pid in the file, and somebody else with the descriptor.
+        // A dead pid in the file, and another holder of the descriptor.
         let mut gone = std::process::Command::new("true").spawn().unwrap();
         let pid = gone.id();
         gone.wait().unwrap();
@@ -136,9 +137,9 @@ mod tests {
         let (taken, state) = std::sync::mpsc::channel();
         let dir_of_the_other = dir.path().to_owned();
         let other = std::thread::spawn(move || taken.send(Lock::take(&dir_of_the_other).is_ok()));
-        assert!(state.recv_timeout(LOOK_EVERY * 4).is_err(), "it waits");
+        assert!(state.recv_timeout(RETRY_INTERVAL * 4).is_err(), "taken while it is held");
         drop(holder);
-        assert_eq!(state.recv_timeout(PATIENCE * 10), Ok(true));
+        assert_eq!(state.recv_timeout(LOCK_TIMEOUT * 10), Ok(true));
         other.join().unwrap().unwrap();
     }
 }

@@ -1,13 +1,13 @@
 //! State: one SQLite database in `state_dir`, written by the daemon alone, at most once per turn of its loop.
 //!
-//! [`Store`] is the daemon's side: it takes the engine's [`Change`](crate::engine::Change)s and commits them in one transaction, and at a start
-//! gives back what an earlier daemon left. [`History`] is everybody's side: it reads past runs, with or without a
-//! daemon. What the engine decided is in the database, or while turns follow each other closely in a journal beside it,
-//! before any process acts on it, so that a crash at any point leaves each event with exactly one run.
+//! [`Store`] is the daemon's handle: it commits the engine's [`Change`](crate::engine::Change)s in one transaction, and at a
+//! start restores the state of an earlier daemon. [`History`] reads past runs, with or without a daemon. The engine's
+//! decisions are in the database, or while turns follow each other closely in a journal beside it (a write-ahead log of
+//! turns, see [`Store::append`]), before any process acts on them, so that a crash at any point leaves each event with exactly
+//! one run.
 //!
 //! The database is in WAL mode with small pages, because flash wears: an uneventful run touches a handful of
-//! kilobyte-sized pages. This room imports `model`, `engine` and `triggers` (the seen-set's records); `reactor` and the
-//! command line import it.
+//! kilobyte-sized pages. This room imports `model`, `cron` (instants as text), `engine` and `files`.
 
 mod apply;
 mod blocks;
@@ -55,15 +55,15 @@ pub const JOURNAL: &str = "journal";
 /// Counts up with every change of the shape; kept in `PRAGMA user_version`.
 const VERSION: i64 = 8;
 
-/// Changes kept in memory while the disk refuses them: some MB at most, and enough for hours of a small box's runs.
+/// Changes kept in memory while writes fail: some MB at most, and enough for hours of a small box's runs.
 const BACKLOG: usize = 20_000;
 
-/// What is to be committed together with a turn's changes for one watch.
+/// The part of a watch's seen-set that is committed together with a turn's changes.
 #[derive(Clone, Debug)]
 pub struct WatchRecord {
-    /// Whose watch.
+    /// The watch's job.
     pub job: JobId,
-    /// What it found; the events are runs among the changes.
+    /// Objects seen and gone; its events are runs among the changes.
     pub batch: Batch,
 }
 
@@ -77,10 +77,10 @@ pub enum Durability {
     Full,
 }
 
-/// What tells a job's rows from those of others.
+/// Identifies a job's row: the name, and a hash that changes with its schedule.
 #[derive(Clone, Debug)]
 pub struct JobKey {
-    /// Its name.
+    /// The job's name.
     pub name: Arc<str>,
     /// [`Timing::mark`](crate::engine::timing::Timing::mark) of its wall deadlines.
     pub timing: i64,
@@ -92,70 +92,68 @@ impl From<&JobRules> for JobKey {
     }
 }
 
-/// The daemon's hold on the database.
+/// The daemon's handle of the database.
 #[derive(Debug)]
 pub struct Store {
     conn: Connection,
     path: PathBuf,
     durability: Durability,
-    /// The database's id of each job of the configuration.
+    /// The row id of each job of the configuration.
     job_rows: Vec<i64>,
     boot_id: String,
-    /// Turns that survive a crash of the daemon and are not in the database yet.
     journal: journal::Journal,
-    /// What it says.
-    jotted: Vec<entry::Entry>,
-    /// Changes that a failing disk has refused so far, oldest first.
+    /// The entries in the journal, oldest first: not in the database yet.
+    journaled: Vec<entry::Entry>,
+    /// The entries of transactions that failed, oldest first.
     backlog: Vec<entry::Entry>,
     watch_backlog: Vec<WatchRecord>,
-    /// The disk's last word, while it refuses.
+    /// The error of the last transaction, if it failed.
     trouble: Option<String>,
-    /// How long the logs of what was seen are.
+    /// The length of each watch's seen log.
     seen_lengths: seen::Lengths,
-    /// The one that is being folded.
-    folding: Option<compact::Folding>,
-    /// Runs written since the bound on active ones was moved.
+    compaction: Option<compact::Compaction>,
+    /// New runs since the bound on active ones was stored.
     since_bound: u32,
-    /// Something was written since the log of the database was last emptied.
+    /// Something was written since the last complete checkpoint of SQLite's WAL.
     checkpoint_due: bool,
-    /// What a person should hear and has not been handed over.
+    /// Not taken yet by [`Store::take_warnings`].
     warnings: Vec<String>,
 }
 
-/// An opened store and what a person should hear about the opening.
+/// An opened store.
 #[derive(Debug)]
 pub struct Opened {
     /// The store.
     pub store: Store,
-    /// For example that a damaged database was set aside.
+    /// To be logged: for example that a damaged database was set aside.
     pub warnings: Vec<String>,
 }
 
 impl Store {
-    /// Gives back what the start has read and asked, which SQLite would keep for another time.
+    /// Frees SQLite's page cache and prepared statements, and the journal's buffer, which grow during a start.
     pub fn trim(&mut self) {
-        self.journal.forget();
+        self.journal.trim();
         self.conn.flush_prepared_statement_cache();
         if let Err(error) = self.conn.release_memory() {
             log::debug!("SQLite keeps its memory: {error}");
         }
     }
 
-    /// Opens or creates the database in `dir`, which exists, and brings into it what a daemon that crashed had jotted down.
-    /// `boot_id` tells one boot of the machine from another.
+    /// Opens or creates the database in `dir`, which exists, and replays the journal of a daemon that crashed.
+    /// `boot_id` identifies the boot of the machine.
     ///
-    /// A damaged database is renamed to `state.db.damaged-` and the time, and a fresh one begun. Damage that the opening
-    /// does not meet is found by [`Store::restore`].
+    /// A damaged database is renamed to `state.db.damaged-` and the time, and a new one created. [`Store::restore`] does the
+    /// same when it finds damage that opening does not touch.
     ///
     /// # Errors
-    /// When it was written by a newer firelink, or the disk refuses.
+    /// When it was written by a newer firelink, and those of the file system and of SQLite.
     pub fn open(dir: &Path, durability: Durability, boot_id: String) -> Result<Opened, StoreError> {
         let path = dir.join(DATABASE);
         let mut warnings = Vec::new();
         let open = || schema::open(&path, durability).and_then(|conn| journal::replay(&conn, dir).map(|()| conn));
         let conn = match open() {
-            Err(StoreError::Damaged { said }) => {
-                warnings.push(damage(&said, &schema::set_aside(&path)?));
+            Err(StoreError::Damaged { message }) => {
+                warnings.push(damage_warning(&message, &schema::set_aside(&path)?));
                 open()?
             }
             opened => opened?,
@@ -167,12 +165,12 @@ impl Store {
             job_rows: Vec::new(),
             boot_id,
             journal: journal::Journal::new(dir),
-            jotted: Vec::new(),
+            journaled: Vec::new(),
             backlog: Vec::new(),
             watch_backlog: Vec::new(),
             trouble: None,
             seen_lengths: seen::Lengths::new(),
-            folding: None,
+            compaction: None,
             since_bound: 0,
             checkpoint_due: true,
             warnings: Vec::new(),
@@ -180,47 +178,47 @@ impl Store {
         Ok(Opened { store, warnings })
     }
 
-    /// Ends well: nothing is left beside the database. What the disk refuses stays jotted down.
+    /// For an orderly stop: checkpoints and removes the journal. If the checkpoint fails, the journal stays for recovery.
     pub fn close(&mut self) {
         if self.catch_up().is_ok() {
             self.journal.close();
         }
     }
 
-    /// The file.
+    /// The database's file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What a person should hear since the opening, once: that [`Store::restore`] found damage, for example.
+    /// Warnings since the last call, to be logged: for example that [`Store::restore`] found damage.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
     }
 
-    /// Sets the database aside and begins a fresh one in its place.
-    fn begin_afresh(&mut self, said: &str) -> Result<(), StoreError> {
-        // Closed first, or its last checkpoint would go into the file that is new by then.
+    /// Renames the damaged database and creates a new one in its place.
+    fn replace_damaged(&mut self, message: &str) -> Result<(), StoreError> {
+        // Closed first, or its last checkpoint would go into the new file.
         let placeholder = Connection::open_in_memory().map_err(|error| StoreError::from_sqlite("use memory", &error))?;
         drop(std::mem::replace(&mut self.conn, placeholder));
-        self.folding = None;
+        self.compaction = None;
         let aside = schema::set_aside(&self.path)?;
         self.conn = schema::open(&self.path, self.durability)?;
-        self.warnings.push(damage(said, &aside));
+        self.warnings.push(damage_warning(message, &aside));
         Ok(())
     }
 
-    /// Changes how hard commits are pressed onto the disk.
+    /// Changes which transactions are fsynced.
     ///
     /// # Errors
-    /// What SQLite said.
+    /// Those of SQLite.
     pub fn set_durability(&mut self, durability: Durability) -> Result<(), StoreError> {
         self.catch_up()?;
         self.durability = durability;
         schema::set_durability(&self.conn, durability).map_err(|error| StoreError::from_sqlite("set the durability", &error))
     }
 
-    /// What the disk says, while it refuses what is to be written. Runs go on in memory meanwhile.
+    /// The error of the last transaction, if it failed, and the number of changes that wait. Jobs run meanwhile.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -230,19 +228,19 @@ impl Store {
         self.job_rows.get(job.index()).copied().unwrap_or_default()
     }
 
-    /// The job of a row, if the configuration has it.
+    /// The job of a row, if it is configured.
     #[must_use]
     pub fn job_of(&self, row: i64) -> Option<JobId> {
-        // Rows are looked up a few times at a start; a map would be kept for ever.
+        // Called a few times at a start only: not worth the memory of a map.
         let index = self.job_rows.iter().position(|known| *known == row)?;
         u32::try_from(index).ok().map(JobId)
     }
 }
 
-fn damage(said: &str, aside: &Path) -> String {
+fn damage_warning(message: &str, aside: &Path) -> String {
     format!(
-        "the state database was damaged ({said}); it was set aside as {} and a fresh one begun: past runs and what was seen of \
-         each watch are not known any more",
+        "the state database was damaged ({message}); it was set aside as {} and a new one created: the history and the objects \
+         seen by watches are lost",
         aside.display()
     )
 }

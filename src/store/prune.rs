@@ -1,6 +1,6 @@
-//! Old runs and missed deadlines go, bounded work at a time: those of jobs that are configured, and of those that once
-//! were. A deadline goes with the runs that it stands among, and by the same bounds of its own, because a job that only ever
-//! misses them has no runs.
+//! Pruning: deletes old runs and missed deadlines, a bounded number at a time, of jobs that are configured and of jobs that no
+//! longer are. A missed deadline is deleted with the runs around it, and by the same limits counted for deadlines alone,
+//! because a job that only ever misses them has no runs.
 
 use std::collections::HashSet;
 
@@ -11,70 +11,69 @@ use super::row::number;
 use super::{Store, blocks};
 use crate::model::{JobId, WallTime};
 
-/// Runs and missed deadlines removed in one pruning: bounded work in a turn, a fifth of the five milliseconds by which it may hold up a firing.
+/// Runs and missed deadlines deleted in one step: about a millisecond, a fifth of the time by which a turn may delay a firing.
 pub const PRUNE_AT_ONCE: usize = 64;
 
-/// A job that is in the state and not in the configuration.
+/// A job that is in the database and not in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoneJob(i64);
 
-/// What was removed of such a job.
+/// What was deleted of such a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
-    /// Its name.
+    /// The job's name.
     pub name: String,
-    /// What went.
+    /// Deleted runs and missed deadlines.
     pub pruned: Pruned,
-    /// Nothing is left of it, not even its name.
+    /// The job's row was deleted, too: nothing is left of it.
     pub forgotten: bool,
 }
 
-/// What a pruning removed.
+/// What a step of pruning deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// The numbers of the runs, so that their logs can go too.
+    /// The ids of the runs, whose logs the caller deletes.
     pub runs: Vec<u64>,
-    /// How many missed deadlines.
+    /// The number of missed deadlines.
     pub missed: usize,
 }
 
 impl Pruned {
-    /// Both together, which is what the limit of a pruning bounds.
+    /// The sum of both, which a step limits.
     #[must_use]
     pub fn count(&self) -> usize {
         self.runs.len() + self.missed
     }
 }
 
-/// Which ended runs are kept: so many of the newest, and of those no one that ended before the instant. As many missed
-/// deadlines are kept, and none before the instant.
+/// Retention: the newest `runs` ended runs are kept, except those that ended before `since`; the same for missed deadlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// The newest.
+    /// The number of runs.
     pub runs: u32,
-    /// An older end is too old.
+    /// Runs that ended earlier are deleted.
     pub since: Option<WallTime>,
 }
 
 impl Store {
-    /// Removes ended runs and missed deadlines of a job that are not to be kept, `limit` of them at most. The newest run of
-    /// all stays, whatever its age, because the next number counts on from it.
+    /// Deletes ended runs and missed deadlines of a job that are not kept, `limit` at most. The newest run in the database
+    /// stays, whatever its age, because the next run's id follows on it.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn prune(&mut self, job: JobId, keep: Keep, limit: usize) -> Result<Pruned, StoreError> {
         let row = self.row_of(job);
-        self.pruned(|tx| remove(tx, row, keep, limit))
+        self.delete(|tx| remove(tx, row, keep, limit))
     }
 
-    /// The jobs that are not configured any more and of which something is left. What they gave to others, or others to
-    /// them, is forgotten at once: should one come back, it is another job of that name.
+    /// The jobs that are in the database and no longer configured. Their dependencies' stored ends, and their own ends stored
+    /// for others, are deleted at once: a job of the same name that is added later is a new one.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn gone(&mut self) -> Result<Vec<GoneJob>, StoreError> {
         let configured: HashSet<i64> = self.job_rows.iter().copied().collect();
-        self.pruned(|tx| {
+        self.delete(|tx| {
             let known: i64 = tx.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0))?;
             if usize::try_from(known).is_ok_and(|known| known <= configured.len()) {
                 return Ok(Vec::new());
@@ -83,9 +82,9 @@ impl Store {
                 .prepare("SELECT job, upstream FROM credits")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect::<Result<_, _>>()?;
-            let mut forget = tx.prepare("DELETE FROM credits WHERE job = ?1 AND upstream = ?2")?;
+            let mut delete = tx.prepare("DELETE FROM credits WHERE job = ?1 AND upstream = ?2")?;
             for credit in credits.iter().filter(|(job, up)| !configured.contains(job) || !configured.contains(up)) {
-                forget.execute(*credit)?;
+                delete.execute(*credit)?;
             }
             let mut all = tx.prepare("SELECT id FROM jobs")?;
             let rows = all.query_map([], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
@@ -93,15 +92,15 @@ impl Store {
         })
     }
 
-    /// As [`Store::prune`] does it, for a job that is gone. With the last of it goes all that is known of it, unless it was a
-    /// watch: what that has seen stays, so that it goes on where it was should it come back.
+    /// [`Store::prune`] for a job that is no longer configured. When no run is left, its row is deleted, too, unless it was a
+    /// watch: the seen-set stays, so that the watch continues where it was if it is configured again.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of the file system and of SQLite.
     pub fn prune_gone(&mut self, job: GoneJob, keep: Keep, limit: usize) -> Result<Gone, StoreError> {
         debug_assert!(!self.job_rows.contains(&job.0), "it is configured");
-        self.pruned(|tx| {
-            let (name, forgettable): (String, bool) = tx
+        self.delete(|tx| {
+            let (name, is_deletable): (String, bool) = tx
                 .prepare_cached("SELECT name, watch IS NULL FROM jobs WHERE id = ?1")?
                 .query_row([job.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let pruned = remove(tx, job.0, keep, limit)?;
@@ -110,7 +109,7 @@ impl Store {
                     "SELECT EXISTS (SELECT 1 FROM runs WHERE job = ?1) OR EXISTS (SELECT 1 FROM missed WHERE job = ?1)",
                 )?
                 .query_row([job.0], |row| row.get(0))?;
-            let forgotten = !is_left && forgettable;
+            let forgotten = !is_left && is_deletable;
             if forgotten {
                 tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([job.0])?;
             }
@@ -118,7 +117,7 @@ impl Store {
         })
     }
 
-    fn pruned<T>(&mut self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn delete<T>(&mut self, act: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         self.catch_up()?;
         let path = &self.path;
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("prune {}", path.display()), &error);
@@ -130,7 +129,7 @@ impl Store {
     }
 }
 
-/// Removes ended runs and what is of them, and missed deadlines.
+/// Deletes ended runs with their attempts, and missed deadlines.
 fn remove(tx: &Transaction<'_>, job: i64, keep: Keep, limit: usize) -> rusqlite::Result<Pruned> {
     let (ended, missed): (i64, i64) = tx
         .prepare_cached("SELECT ended, missed FROM jobs WHERE id = ?1")?
@@ -142,7 +141,7 @@ fn remove(tx: &Transaction<'_>, job: i64, keep: Keep, limit: usize) -> rusqlite:
         tx.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([*id])?;
         tx.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute([*id])?;
     }
-    blocks::forget(tx, &runs)?;
+    blocks::delete_empty(tx, &runs)?;
     let behind = runs.iter().max().copied();
     let deadlines = prunable_missed(tx, job, keep, surplus(missed, keep), behind, limit - runs.len().min(limit))?;
     for id in &deadlines {
@@ -159,13 +158,12 @@ fn remove(tx: &Transaction<'_>, job: i64, keep: Keep, limit: usize) -> rusqlite:
     Ok(Pruned { runs: runs.into_iter().map(number).collect(), missed: deadlines.len() })
 }
 
-/// How many are more than are kept: one is, whatever is asked for, because it says how the job fared last.
+/// How many are more than are kept. At least one is kept, which has the job's last result.
 fn surplus(count: i64, keep: Keep) -> usize {
     usize::try_from(count - i64::from(keep.runs.max(1))).unwrap_or(0)
 }
 
-/// The oldest runs are looked at alone, `limit` of them and those that are still active: what a pruning costs does not
-/// depend on how much is kept.
+/// Runs to delete. Only the `limit` oldest ended runs are read, so that the cost does not depend on how many are kept.
 fn prunable(tx: &Transaction<'_>, job: i64, keep: Keep, surplus: usize, limit: usize) -> rusqlite::Result<Vec<i64>> {
     let Some(before) = keep.since.map(WallTime::as_nanos).or((surplus > 0).then_some(i64::MIN)) else {
         return Ok(Vec::new());
@@ -186,7 +184,7 @@ fn prunable(tx: &Transaction<'_>, job: i64, keep: Keep, surplus: usize, limit: u
     Ok(found)
 }
 
-/// The same for missed deadlines; those before the run `behind` stood among runs that are gone.
+/// Missed deadlines to delete, also those that were recorded before the run `behind`, the newest deleted one.
 fn prunable_missed(
     tx: &Transaction<'_>,
     job: i64,

@@ -1,4 +1,4 @@
-//! What an earlier daemon left, in the terms of the present configuration.
+//! Restoring the state of an earlier daemon for the current configuration.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -13,28 +13,28 @@ use crate::engine::order_of_names;
 use crate::engine::{CaughtUp, MAX_IN_MEMORY, Restored, RestoredJob, RestoredProcess, RunRecord, Timeline};
 use crate::model::{Attempt, JobId, Now, Outcome, RunId, StateWord, WallTime};
 
-/// How many jobs are added by one statement.
+/// Jobs inserted by one statement.
 const AT_ONCE: usize = 64;
 
 impl Store {
-    /// Gives each job of the configuration its row, by name, and reads what is known of it. The runs that were running
-    /// come with [`RestoredProcess::Gone`]; whether their processes live is for the caller to find out, who knows
-    /// whether this is the same boot: the answer's second part says so.
+    /// Finds or inserts the row of each job of the configuration, by name, and reads its state. Runs that were running have
+    /// [`RestoredProcess::Gone`]; the caller finds out which of their processes are alive, if this is the same boot, which is
+    /// the second part of the result.
     ///
-    /// A database that turns out to be damaged is set aside as [`Store::open`] does it, and what is given back is that of
-    /// a fresh one; [`Store::take_warnings`] tells.
+    /// A database that turns out to be damaged is set aside as by [`Store::open`], and the result is that of a new one;
+    /// [`Store::take_warnings`] has the warning then.
     ///
-    /// A job that is new, or whose schedule is another by now, gets `cursor` for the wall deadlines that count as dealt with, if the clock can be trusted that
-    /// far; it is written with the job's row instead of once more by the engine.
+    /// A job that is new, or whose schedule has changed, gets `cursor`: wall deadlines up to there count as handled. It is
+    /// `None` while the clock can't be trusted. It is written with the job's row, which saves the engine a record.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of SQLite.
     pub fn restore(&mut self, now: Now, jobs: &[JobKey], cursor: Option<WallTime>) -> Result<(Restored, bool), StoreError> {
-        let tried = format!("read {}", self.path.display());
-        match self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(&*tried, &error)) {
-            Err(StoreError::Damaged { said }) => {
-                self.begin_afresh(&said)?;
-                self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(tried, &error))
+        let action = format!("read {}", self.path.display());
+        match self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(&*action, &error)) {
+            Err(StoreError::Damaged { message }) => {
+                self.replace_damaged(&message)?;
+                self.restore_inner(now, jobs, cursor).map_err(|error| StoreError::from_sqlite(action, &error))
             }
             restored => restored,
         }
@@ -47,7 +47,7 @@ impl Store {
         let mut names = Names::of(keys);
         {
             let mut retimed = Vec::new();
-            // Most jobs have no more than a cursor, and each column that is asked for takes its time.
+            // Most jobs have no more than a cursor, and each column that is read takes time.
             let mut known = tx.prepare(
                 "SELECT id, name, cursor, timing, coalesce(nullif(paused, 0), made_up, anchor_wall, anchor_elapsed) IS NOT NULL,
                         paused, made_up, anchor_wall, anchor_elapsed, anchor_boot FROM jobs",
@@ -70,7 +70,7 @@ impl Store {
                 }
                 let timing: Option<i64> = row.get(3)?;
                 if timing != Some(keys[index].timing) {
-                    // A database of version 1 does not know: what was missed counts.
+                    // A database of version 1 has no timing: its deadlines count as missed.
                     if timing.is_some() {
                         job.cursor = cursor;
                         job.caught_up = CaughtUp::default();
@@ -125,11 +125,11 @@ impl Store {
         Ok((Restored { next_run, timeline, jobs, running }, same_boot))
     }
 
-    /// Goes on with another list of jobs, and forgets what an earlier job of a new one's name had left: its pause, its
-    /// deadlines, its dependencies' ends. What its watch has seen stays.
+    /// Changes the list of jobs, after a reload. A new job does not inherit the state of an earlier one with its name: the
+    /// pause, the deadlines and the stored ends of dependencies are deleted. The seen-set of its watch stays.
     ///
     /// # Errors
-    /// What the disk or SQLite said; the list is the old one then.
+    /// Those of SQLite; the list is unchanged then.
     pub fn set_jobs(&mut self, keys: &[JobKey]) -> Result<(), StoreError> {
         self.catch_up()?;
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("write {}", self.path.display()), &error);
@@ -140,10 +140,10 @@ impl Store {
         Ok(())
     }
 
-    /// Waiting runs of a job from `from` on, oldest first.
+    /// Pending runs of a job with an id of `from` or more, oldest first.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of SQLite.
     pub fn load_pending(&mut self, job: JobId, from: RunId, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let path = self.path.clone();
         let wrap = |error: rusqlite::Error| StoreError::from_sqlite(format!("read {}", path.display()), &error);
@@ -159,8 +159,8 @@ impl Store {
     }
 }
 
-/// The jobs of a configuration in the order of their names, which is also the order of the rows of those that were added
-/// together: so the next row is likely the next name's.
+/// The jobs of a configuration ordered by name. Jobs that were inserted together have rows in the same order, so the next row
+/// is likely that of the next name.
 struct Names<'k> {
     keys: &'k [JobKey],
     order: Vec<u32>,
@@ -187,7 +187,7 @@ impl<'k> Names<'k> {
     }
 }
 
-/// From rows to jobs. Few starts find anything to ask it for.
+/// Maps row ids to jobs. Built on first use: most starts don't need it.
 struct IndexOf<'a> {
     rows: &'a [i64],
     map: OnceCell<HashMap<i64, usize>>,
@@ -200,8 +200,8 @@ impl IndexOf<'_> {
     }
 }
 
-/// Gives jobs rows, some dozens by one statement: SQLite goes on where it has put the one before, and in the order of names
-/// that is the end of the table and of its index.
+/// Inserts the rows of new jobs, some dozens by one statement and in the order of names: SQLite then appends to the table and
+/// to its index.
 fn add(
     tx: &Transaction<'_>,
     missing: &[usize],
@@ -218,7 +218,7 @@ fn add(
             add.raw_bind_parameter(3 * place + 3, keys[*index].timing)?;
         }
         add.raw_execute()?;
-        // Each row gets the number after the largest one.
+        // SQLite gives each row the id after the largest one.
         let last = tx.last_insert_rowid();
         for (index, row) in some.iter().rev().zip((1..=last).rev()) {
             job_rows[*index] = row;
@@ -227,8 +227,7 @@ fn add(
     Ok(())
 }
 
-/// Reads the pending and running runs. Those of jobs that the configuration no longer has end as cancelled: nobody
-/// could run them.
+/// Reads the pending and running runs. Those of jobs that are no longer configured end as cancelled.
 fn read_active(
     tx: &Transaction<'_>,
     now: WallTime,
@@ -253,7 +252,7 @@ fn read_active(
             if run.state == StateWord::Running {
                 running.push((run.into_record(job_id(index)), RestoredProcess::Gone));
             } else if run.forced || run.attempt != Attempt::default() {
-                // Those have their turn; the window is for those that wait for it.
+                // Those have had their turn; the limit of MAX_IN_MEMORY is for runs that wait for theirs.
                 jobs[index].pending.push(run.into_record(job_id(index)));
             } else if waiting[index] < MAX_IN_MEMORY {
                 waiting[index] += 1;
@@ -276,7 +275,8 @@ fn read_active(
     Ok(running)
 }
 
-/// The row of each job: its own one if that is among `rows`, else a fresh one, or that of an earlier job of its name.
+/// The row of each job: its current one if that is among `rows`, else a new one, or the reset row of an earlier job with its
+/// name.
 fn rows_of(tx: &Transaction<'_>, rows: &[i64], keys: &[JobKey]) -> rusqlite::Result<Vec<i64>> {
     let rows: HashSet<i64> = rows.iter().copied().collect();
     let mut known: HashMap<String, i64> = HashMap::new();
@@ -294,13 +294,13 @@ fn rows_of(tx: &Transaction<'_>, rows: &[i64], keys: &[JobKey]) -> rusqlite::Res
             SET timing = excluded.timing, paused = 0, cursor = NULL, made_up = NULL, anchor_wall = NULL, anchor_elapsed = NULL, anchor_boot = NULL
          RETURNING id",
     )?;
-    let mut forget = tx.prepare("DELETE FROM credits WHERE job = ?1 OR upstream = ?1")?;
+    let mut delete = tx.prepare("DELETE FROM credits WHERE job = ?1 OR upstream = ?1")?;
     keys.iter()
         .map(|key| match known.get(&*key.name) {
             Some(row) => timed.execute([*row, key.timing]).map(|_| *row),
             None => {
                 let row: i64 = add.query_row(params![&*key.name, key.timing], |row| row.get(0))?;
-                forget.execute([row])?;
+                delete.execute([row])?;
                 Ok(row)
             }
         })

@@ -1,4 +1,4 @@
-//! A run as a row, both ways.
+//! Conversion between the engine's runs and rows of the table `runs`.
 
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
@@ -10,42 +10,42 @@ use crate::model::{Attempt, Elapsed, Exit, JobId, Outcome, Pid, RunId, StateWord
 pub(super) const COLUMNS: &str = "id, job, state, trigger, forced, scheduled_at, attempt, started_at, attempt_at, ended_at, not_before, \
      pid, pid_start, exit_code, signal, reason, event";
 
-/// A run as the database has it.
+/// A row of the table `runs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredRun {
-    /// Its number.
+    /// The run's id.
     pub id: RunId,
-    /// The database's id of its job.
+    /// The row id of its job.
     pub job_row: i64,
-    /// Its state.
+    /// The run's state.
     pub state: StateWord,
-    /// What made it.
+    /// The trigger that made the run.
     pub trigger: TriggerWord,
-    /// Whether neither dependencies nor a pause hold it.
+    /// It starts whatever its dependencies are, and while its job is paused.
     pub forced: bool,
-    /// When it was due.
+    /// The deadline, or when the trigger fired.
     pub scheduled_at: WallTime,
-    /// Processes so far.
+    /// The number of attempts so far.
     pub attempt: Attempt,
-    /// When the first one started.
+    /// When the first attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<WallTime>,
-    /// When the last one started.
+    /// When the last attempt started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_at: Option<WallTime>,
-    /// When it ended.
+    /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<WallTime>,
-    /// Before when no retry starts.
+    /// The earliest start of a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<WallTime>,
-    /// The process of a running run, once known.
+    /// The process of a running run, once it has started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<Pid>,
-    /// The last process's end.
+    /// How the last process ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
-    /// Why, where the state alone does not say.
+    /// Why the run has this state, where that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The event's payload.
@@ -53,7 +53,7 @@ pub struct StoredRun {
     pub event: Option<Payload>,
 }
 
-/// Text that is shared in memory, in the journal.
+/// Serde of a payload, which is shared in memory and a string in the journal.
 mod payload {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -70,7 +70,7 @@ mod payload {
 }
 
 impl StoredRun {
-    /// Takes over what this later record of a run does not tell and the database keeps.
+    /// Copies the columns that this later record of the run does not have and an update keeps.
     pub(super) fn merge_missing_from(&mut self, earlier: &StoredRun) {
         self.attempt_at = self.attempt_at.or(earlier.attempt_at);
     }
@@ -100,7 +100,7 @@ impl StoredRun {
         })
     }
 
-    /// The engine's form, for a job of the present configuration. Elapsed instants are the engine's business.
+    /// The engine's record, for a job of the current configuration. The engine fills in elapsed instants.
     pub(super) fn into_record(self, job: JobId) -> RunRecord {
         let state = match self.state {
             StateWord::Running => {
@@ -133,7 +133,7 @@ impl StoredRun {
 }
 
 impl From<&RunRecord> for StoredRun {
-    /// The row of a record; `job_row` is for the writer to fill in.
+    /// The row of a record, with a `job_row` of 0.
     fn from(record: &RunRecord) -> StoredRun {
         let (mut attempt_at, mut ended_at, mut not_before, mut pid) = (None, None, None, None);
         let (mut exit, mut reason) = (None, None);
@@ -166,17 +166,17 @@ impl From<&RunRecord> for StoredRun {
     }
 }
 
-/// SQLite's integers are signed; run numbers and ticks never come near the sign.
+/// From SQLite's signed integers; ids and ticks are far below the limit.
 pub(super) fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// The other way.
+/// To SQLite's signed integers.
 pub(super) fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The outcome that a state's word names, if it is an end.
+/// The outcome of a state, if it is final.
 pub(super) fn outcome(word: StateWord) -> Option<Outcome> {
     Some(match word {
         StateWord::Succeeded => Outcome::Succeeded,
@@ -192,7 +192,7 @@ pub(super) fn outcome(word: StateWord) -> Option<Outcome> {
 fn word<T>(row: &Row<'_>, index: usize, read: impl FnOnce(&str) -> Option<T>) -> rusqlite::Result<T> {
     let text = row.get_ref(index)?.as_str()?;
     read(text).ok_or_else(|| {
-        let said = format!("`{text}` is no word that this firelink knows");
-        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, said.into())
+        let message = format!("unknown value `{text}`");
+        rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, message.into())
     })
 }

@@ -1,4 +1,4 @@
-//! The database's shape, its version, and how it is opened.
+//! The database's schema, its migrations, and opening it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,22 +11,23 @@ use super::seen;
 use super::{Durability, JOURNAL, VERSION};
 use crate::model::{ObjectKey, ObjectVersion, SeenObject};
 
-/// A kilobyte: WAL writes whole pages, so small ones are what makes a small change a small write.
+/// A kilobyte: the WAL has whole pages, so a small change is a small write only with small pages.
 const PAGE_SIZE: u32 = 1024;
 
 /// SQLite's page cache, in KiB.
 const CACHE_KIB: i64 = 256;
 
-/// Pages with which SQLite makes a checkpoint by itself, within a commit.
+/// Pages in the WAL from which on SQLite makes a checkpoint within a commit, for a loop that is never idle.
 const AUTOCHECKPOINT_PAGES: u32 = 4_000;
 
-/// How long a reader's lock may hold up a write, or a checkpoint.
+/// How long a reader's lock may delay a write or a checkpoint.
 const BUSY: Duration = Duration::from_millis(200);
 
-/// Instants are nanoseconds since the epoch; states and triggers are the words of the design; `not_before` is set on a
-/// pending run that waits for a retry. `jobs.ended` counts a job's ended runs and `jobs.missed` its missed deadlines, so that
-/// pruning knows without looking how many there are. `runs_by_job` serves `history --job` and pruning.
-const SHAPE: &str = "
+/// Instants are nanoseconds since the epoch; states and triggers are the words of [`StateWord`](crate::model::StateWord) and
+/// [`TriggerWord`](crate::model::TriggerWord); `not_before` is set on a pending run that waits for a retry. `jobs.ended` and
+/// `jobs.missed` count a job's ended runs and missed deadlines, so that pruning need not count rows. `runs_by_job` is for
+/// `history --job` and pruning.
+const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, cursor INTEGER, timing INTEGER,
@@ -48,17 +49,17 @@ CREATE TABLE missed (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, at INTEGER NO
 CREATE TABLE credits (job INTEGER NOT NULL, upstream INTEGER NOT NULL, outcome TEXT NOT NULL, PRIMARY KEY (job, upstream)) WITHOUT ROWID;
 ";
 
-/// For `history --state failed` among a million that succeeded. A run without trouble never touches it. Not `NOT IN`, for
-/// which SQLite makes a table of the three words each time a run is written.
+/// For `history --state failed` among a million that succeeded. A run that succeeds never changes it. Not `NOT IN`, for which
+/// SQLite builds a table of the three words each time a run is written.
 const TROUBLED: &str = "DROP INDEX IF EXISTS runs_troubled;
 CREATE INDEX runs_troubled ON runs (id) WHERE state <> 'pending' AND state <> 'running' AND state <> 'succeeded';";
 
-/// As `runs_by_job`. A run touches it as little as it touches its table.
+/// As `runs_by_job`, for missed deadlines.
 const MISSED_BY_JOB: &str = "CREATE INDEX missed_by_job ON missed (job, id);";
 
 const SEEN_LOG: &str = "CREATE TABLE seen_log (job INTEGER NOT NULL, seq INTEGER NOT NULL, records BLOB NOT NULL, PRIMARY KEY (job, seq)) WITHOUT ROWID;";
 
-/// Makes a database of one of the versions before this one.
+/// Migrates a database of version `from`.
 fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if from < 2 {
@@ -101,7 +102,7 @@ fn migrate(conn: &mut Connection, from: i64) -> rusqlite::Result<()> {
     tx.commit()
 }
 
-/// Up to version 2 what was seen had a row each.
+/// Up to version 2 each object seen had a row.
 fn seen_into_log(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let jobs: Vec<i64> =
         tx.prepare("SELECT DISTINCT job FROM seen")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -116,7 +117,7 @@ fn seen_into_log(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// How hard a commit is pressed onto the disk.
+/// Sets which transactions are fsynced.
 pub(super) fn set_durability(conn: &Connection, durability: Durability) -> rusqlite::Result<()> {
     let synchronous = match durability {
         Durability::Normal => "NORMAL",
@@ -127,8 +128,8 @@ pub(super) fn set_durability(conn: &Connection, durability: Durability) -> rusql
 
 /// Opens or creates the database.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
-    let tried = || format!("open the state database {}", path.display());
-    let wrap = |error: rusqlite::Error| StoreError::from_sqlite(tried(), &error);
+    let action = || format!("open the state database {}", path.display());
+    let wrap = |error: rusqlite::Error| StoreError::from_sqlite(action(), &error);
     let mut conn = Connection::open(path).map_err(wrap)?;
     conn.busy_timeout(BUSY).map_err(wrap)?;
     conn.set_prepared_statement_cache_capacity(32);
@@ -143,7 +144,7 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     match version {
         VERSION => {}
         0 => {
-            let tables = [SHAPE, TROUBLED, MISSED_BY_JOB, SEEN_LOG, blocks::TABLE].concat();
+            let tables = [TABLES, TROUBLED, MISSED_BY_JOB, SEEN_LOG, blocks::TABLE].concat();
             let create = format!("BEGIN IMMEDIATE; {tables} PRAGMA user_version = {VERSION}; COMMIT;");
             conn.execute_batch(&create).map_err(wrap)?;
         }
@@ -153,22 +154,22 @@ pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, St
     Ok(conn)
 }
 
-/// Moves a damaged database and what belongs to it out of the way; returns its new name.
+/// Renames a damaged database, its WAL and the journal; returns the database's new name.
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%SZ");
     let aside = with_suffix(path, &format!(".damaged-{stamp}"));
-    std::fs::rename(path, &aside).map_err(|error| StoreError::Refused {
-        tried: format!("set the damaged database {} aside", path.display()),
-        said: error.to_string(),
+    std::fs::rename(path, &aside).map_err(|error| StoreError::Failed {
+        action: format!("set the damaged database {} aside", path.display()),
+        message: error.to_string(),
     })?;
     for suffix in ["-wal", "-shm"] {
-        // They may be absent; a stale WAL beside a fresh database would be worse than a failed rename is.
+        // They may be absent. A file that can't be renamed is removed: a stale WAL would damage the new database.
         let from = with_suffix(path, suffix);
         if std::fs::rename(&from, with_suffix(&aside, suffix)).is_err() {
             let _ = std::fs::remove_file(&from);
         }
     }
-    // Not by a name that SQLite would take for a rollback journal of its own.
+    // Not with the suffix `-journal`, which SQLite would take for its own rollback journal.
     let journal = path.with_file_name(JOURNAL);
     if std::fs::rename(&journal, with_suffix(&aside, ".turns")).is_err() {
         let _ = std::fs::remove_file(&journal);

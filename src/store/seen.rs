@@ -1,8 +1,8 @@
-//! What each watch has seen: an append-only log of fixed-size records, folded when it is read.
+//! The seen log: the objects that a watch has seen, as an append-only log of fixed-size records.
 //!
 //! Keys are hashes, so in a table ordered by key each page of a listing would touch as many pages of the file as it has
-//! keys: a first scan of a million keys would write gigabytes to a card that wears. A log takes each batch as one row of 24
-//! bytes a record. The latest record of a key counts; what is overtaken by later ones is dropped now and then (`fold.rs`).
+//! keys: a first scan of a million keys would write gigabytes to a card that wears. In a log each batch is one row, of 24
+//! bytes a record. The last record of a key counts; `compact.rs` drops the others.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -17,41 +17,42 @@ use crate::model::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
 /// A key of 16 bytes and a version of 8, both big-endian.
 const RECORD: usize = 24;
 
-/// The version of a record that says its key is gone; a real one never has its highest bit set.
+/// The version of a tombstone: the object is gone. A real version never has its highest bit set.
 pub(super) const GONE: u64 = u64::MAX;
 
-/// Records in a row of a log that was written anew.
+/// Records in a row of a compacted log.
 pub(super) const ROW: usize = 1_024;
 
-/// A log is folded once it has grown by an eighth and this many records since it was last.
+/// A log is compacted once it has grown by an eighth and this many records since the last time.
 const SLACK: usize = 8_192;
 
-/// How long the logs are, by the job's row.
+/// The lengths of the logs, by the job's row.
 pub(super) type Lengths = HashMap<i64, Length>;
 
-/// How long one is, and was after it was last folded.
+/// The number of records in a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Length {
     pub now: usize,
-    pub folded: usize,
-    /// The first scan goes on: each record is of a new key, but where the scan failed and has begun again.
+    /// After the last compaction.
+    pub compacted: usize,
+    /// The first scan is not complete: each record has a new key, except where the scan failed and was restarted.
     first_scan: bool,
 }
 
 impl Length {
-    /// Whether it has grown so many times as much as makes a fold worth it.
+    /// Whether it has grown by `times` times the slack that makes a compaction worthwhile.
     pub fn is_overgrown(&self, times: usize) -> bool {
-        let share = if self.first_scan { self.folded } else { self.folded / 8 };
-        self.now > self.folded + times * (share + SLACK)
+        let share = if self.first_scan { self.compacted } else { self.compacted / 8 };
+        self.now > self.compacted + times * (share + SLACK)
     }
 }
 
 impl Store {
-    /// What is known of a job's watch. When `identity` is not the one stored, the watch is another one: what the old
-    /// one saw is forgotten.
+    /// Loads the seen-set of a job's watch. If `identity` is not the stored one, the job watches something else now, and the
+    /// old log is deleted.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of SQLite.
     pub fn load_seen(&mut self, job: JobId, identity: &str) -> Result<SeenSnapshot, StoreError> {
         let row = self.row_of(job);
         let path = self.path.clone();
@@ -61,7 +62,7 @@ impl Store {
             .query_row("SELECT watch, baseline FROM jobs WHERE id = ?1", [row], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(wrap)?;
         self.seen_lengths.remove(&row);
-        self.folding.take_if(|folding| folding.job == row);
+        self.compaction.take_if(|compaction| compaction.job == row);
         if known.0.as_deref() != Some(identity) {
             let tx = self.conn.transaction().map_err(wrap)?;
             tx.execute("DELETE FROM seen_log WHERE job = ?1", [row]).map_err(wrap)?;
@@ -69,24 +70,24 @@ impl Store {
             tx.commit().map_err(wrap)?;
             return Ok(SeenSnapshot::default());
         }
-        let (objects, now) = fold(&self.conn, row).map_err(wrap)?;
-        self.seen_lengths.insert(row, Length { now, folded: objects.len(), first_scan: !known.1 });
+        let (objects, now) = load(&self.conn, row).map_err(wrap)?;
+        self.seen_lengths.insert(row, Length { now, compacted: objects.len(), first_scan: !known.1 });
         Ok(SeenSnapshot { baseline_done: known.1, objects })
     }
 }
 
-/// Reads a log; returns what it holds, ordered by key, and how many records it has.
-fn fold(conn: &Connection, job: i64) -> rusqlite::Result<(Vec<SeenObject>, usize)> {
+/// Loads a log; returns its objects, ordered by key, and its number of records.
+fn load(conn: &Connection, job: i64) -> rusqlite::Result<(Vec<SeenObject>, usize)> {
     let bytes: i64 =
         conn.query_row("SELECT coalesce(sum(length(records)), 0) FROM seen_log WHERE job = ?1", [job], |r| r.get(0))?;
-    // Counted first: an array that doubles as it grows needs up to three times the room, for a moment.
+    // Counted first: a vector that doubles as it grows needs up to three times the memory for a moment.
     let mut objects: Vec<SeenObject> = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0) / RECORD);
     each_record(conn, job, |object| objects.push(object))?;
     let count = objects.len();
     objects.sort_unstable_by_key(|object| object.key.0);
-    // Which of several records of a key is the latest, the sorted array has forgotten: the log tells, of those few.
-    let twice = |pair: &[SeenObject]| ({ pair[0].key.0 } == { pair[1].key.0 }).then_some(pair[0].key.0);
-    let mut latest: HashMap<u128, u64> = objects.windows(2).filter_map(twice).map(|key| (key, GONE)).collect();
+    // The unstable sort loses which record of a key is the last one; a second pass over the log finds it for these keys.
+    let duplicate = |pair: &[SeenObject]| ({ pair[0].key.0 } == { pair[1].key.0 }).then_some(pair[0].key.0);
+    let mut latest: HashMap<u128, u64> = objects.windows(2).filter_map(duplicate).map(|key| (key, GONE)).collect();
     if !latest.is_empty() {
         each_record(conn, job, |object| {
             if let Some(version) = latest.get_mut(&{ object.key.0 }) {
@@ -108,7 +109,7 @@ fn each_record(conn: &Connection, job: i64, mut take: impl FnMut(SeenObject)) ->
     each_row(conn, job, i64::MIN..=i64::MAX, usize::MAX, |_, records| records.for_each(&mut take))
 }
 
-/// The records of rows, from the first of the range on, until there were so many.
+/// Calls `take` with each row of the range, in order, until there were `enough` records.
 pub(super) fn each_row(
     conn: &Connection,
     job: i64,
@@ -126,8 +127,8 @@ pub(super) fn each_row(
         let records = row.get_ref(1)?.as_blob()?;
         let (records, rest) = records.as_chunks::<RECORD>();
         if !rest.is_empty() {
-            let said = "a row of what was seen has no whole number of records";
-            return Err(rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, said.into()));
+            let message = "the length of a row of the seen log is not a multiple of a record's";
+            return Err(rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Blob, message.into()));
         }
         count += records.len();
         take(row.get(0)?, &mut records.iter().map(read));
@@ -142,7 +143,7 @@ fn read(record: &[u8; RECORD]) -> SeenObject {
     SeenObject { key: ObjectKey(u128::from_be_bytes(key)), version: ObjectVersion(u64::from_be_bytes(version)) }
 }
 
-/// Writes what a batch says of the seen-set.
+/// Appends a batch's objects to the log.
 pub(super) fn write(tx: &Connection, job: i64, batch: &Batch) -> rusqlite::Result<()> {
     let gone = batch.gone.iter().map(|key| SeenObject { key: *key, version: ObjectVersion(GONE) });
     let records: Vec<SeenObject> = batch.seen.iter().copied().chain(gone).collect();
@@ -155,12 +156,12 @@ pub(super) fn write(tx: &Connection, job: i64, batch: &Batch) -> rusqlite::Resul
     Ok(())
 }
 
-/// Notes what was committed.
-pub(super) fn note(lengths: &mut Lengths, job: i64, batch: &Batch) {
-    let length = lengths.entry(job).or_insert(Length { now: 0, folded: 0, first_scan: true });
+/// Adds a batch that was committed to the log's length.
+pub(super) fn add_length(lengths: &mut Lengths, job: i64, batch: &Batch) {
+    let length = lengths.entry(job).or_insert(Length { now: 0, compacted: 0, first_scan: true });
     length.now += batch.seen.len() + batch.gone.len();
     if batch.baseline_done {
-        (length.folded, length.first_scan) = (length.now, false);
+        (length.compacted, length.first_scan) = (length.now, false);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A stored run as it is shown.
+//! Runs, attempts and missed deadlines as JSON output shows them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use crate::cron::Zone;
 use crate::model::signal_name;
 use crate::model::{Attempt, Exit, RunId, RunView, StateWord, TriggerWord};
 
-/// Where the output of a run is, or would be.
+/// The path of a run's log, whether it exists or not.
 #[must_use]
 pub fn log_path(state_dir: &Path, job: &str, run: RunId) -> PathBuf {
     state_dir.join("logs").join(job).join(format!("{run}.log"))
 }
 
-/// The two columns of an exit: code and signal's name.
+/// The exit code or the signal's name.
 #[must_use]
 pub fn split_exit(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
     match exit {
@@ -27,7 +27,7 @@ pub fn split_exit(exit: Option<Exit>) -> (Option<i32>, Option<String>) {
 }
 
 impl StoredRun {
-    /// The stable shape; `zone` is the one in which instants are told.
+    /// The stable JSON form; `zone` is that of its instants.
     #[must_use]
     pub fn view(&self, job: &str, zone: Zone, state_dir: &Path) -> RunView {
         let log = log_path(state_dir, job, self.id);
@@ -37,7 +37,7 @@ impl StoredRun {
             job: job.into(),
             state: self.state,
             trigger: self.trigger,
-            // Payloads were JSON when they came in; one that is not any more is shown as the text it is.
+            // Payloads are checked to be JSON when they arrive; a damaged one is shown as a string.
             event: self.event.as_deref().map(|text| serde_json::from_str(text).unwrap_or_else(|_| text.into())),
             scheduled_at: zone.rfc3339(self.scheduled_at),
             started_at: self.started_at.map(|at| zone.rfc3339(at)),
@@ -51,25 +51,25 @@ impl StoredRun {
     }
 }
 
-/// An attempt as it is shown.
+/// An attempt in JSON output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AttemptView {
-    /// Which.
+    /// Its number, from 1.
     pub attempt: Attempt,
     /// When it started.
     pub started_at: Option<String>,
-    /// When it ended; not yet for one that goes on.
+    /// When it ended; `None` while it is running.
     pub ended_at: Option<String>,
-    /// How its process ended, if it exited.
+    /// The process's exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// The signal by which its process ended.
+    /// The signal that ended the process.
     pub signal: Option<String>,
     /// Why it failed.
     pub reason: Option<String>,
 }
 
 impl AttemptRow {
-    /// The stable shape; `zone` is the one in which instants are told.
+    /// The stable JSON form; `zone` is that of its instants.
     #[must_use]
     pub fn view(self, zone: Zone) -> AttemptView {
         let (exit_code, signal) = split_exit(self.exit);
@@ -85,7 +85,7 @@ impl AttemptRow {
 }
 
 impl MissedRow {
-    /// The stable shape, with no run to name.
+    /// The stable JSON form, without a run id.
     #[must_use]
     pub fn view(&self, job: &str, zone: Zone) -> RunView {
         RunView {

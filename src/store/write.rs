@@ -1,4 +1,4 @@
-//! Writing: the changes of a turn, or of several that were jotted down, in one transaction.
+//! Writing: the changes of a turn, or of several that are in the journal, in one transaction.
 
 use rusqlite::Connection;
 
@@ -9,24 +9,23 @@ use super::error::StoreError;
 use super::{BACKLOG, JOURNAL, Store, WatchRecord, journal, seen};
 use crate::engine::Change;
 
-/// Runs between two moves of the bound below which no run is active, which is where a start begins to look.
+/// New runs between two updates of the number below which no run is active, from which on a start looks for active runs.
 const BOUND_EVERY: u32 = 256;
 
 impl Store {
-    /// Commits a turn's changes, and with them those that were jotted down or that the disk refused before, in one
-    /// transaction.
+    /// Commits a turn's changes in one transaction, together with those in the journal or of transactions that failed.
     ///
-    /// On an error nothing of it is in the database; the changes are kept in memory, up to a limit, and tried again
-    /// with the next turn's, and [`Store::trouble`] tells until that works.
+    /// On an error the transaction is rolled back; the changes are kept in memory, up to a limit, and written with the next
+    /// turn's. Until that succeeds, [`Store::trouble`] has the error.
     ///
     /// # Errors
-    /// What the disk or SQLite said.
+    /// Those of SQLite, which include those of the file system.
     pub fn commit(&mut self, changes: Vec<Change>, mut watches: Vec<WatchRecord>) -> Result<(), StoreError> {
-        // Only one of the two has anything: while the disk refuses, nothing is jotted down.
+        // Only one of the two has entries: while writes fail, nothing is appended to the journal.
         let mut entries = std::mem::take(&mut self.backlog);
-        // Its memory goes, too: a busy minute is not for ever.
-        entries.append(&mut std::mem::take(&mut self.jotted));
-        entries.extend(changes.iter().map(|change| self.terms().entry(change)));
+        // Not `append`ed in place, which would keep the capacity of a busy minute.
+        entries.append(&mut std::mem::take(&mut self.journaled));
+        entries.extend(changes.iter().map(|change| self.row_ids().entry(change)));
         if !self.watch_backlog.is_empty() {
             self.watch_backlog.append(&mut watches);
             watches = std::mem::take(&mut self.watch_backlog);
@@ -39,18 +38,18 @@ impl Store {
             Ok(()) => {
                 self.trouble = None;
                 self.checkpoint_due = true;
-                self.journal.folded();
+                self.journal.checkpointed();
                 for watch in &watches {
                     let row = self.row_of(watch.job);
-                    seen::note(&mut self.seen_lengths, row, &watch.batch);
+                    seen::add_length(&mut self.seen_lengths, row, &watch.batch);
                 }
-                // What no rest has come to.
-                self.fold_seen(2);
+                // For a loop that is never idle.
+                self.compact_seen(2);
                 let runs = entries.iter().filter(|entry| matches!(entry, Entry::Run { new: true, .. })).count();
                 self.since_bound = self.since_bound.saturating_add(u32::try_from(runs).unwrap_or(u32::MAX));
                 if self.since_bound >= BOUND_EVERY {
                     self.since_bound = 0;
-                    // Only a hint for the next start: a failure costs nothing but a longer look.
+                    // Only a hint for the next start: without it the start reads more rows.
                     let _ = move_bound(&self.conn);
                 }
                 Ok(())
@@ -70,13 +69,14 @@ impl Store {
         }
     }
 
-    /// Makes a turn's changes safe from a crash of the daemon by a single write, and leaves the transaction for later:
-    /// [`Store::catch_up`], the next [`Store::commit`], and each reading see to it. False if it has to be a commit: with
-    /// [`Durability::Full`], while the disk refuses, and now and then.
+    /// Appends a turn's changes to the journal by a single write(2), after which they survive a crash of the daemon. The
+    /// transaction follows with [`Store::catch_up`], the next [`Store::commit`] or the next query. False if the changes have
+    /// to be committed instead: with [`Durability::Full`], while writes fail, for rare kinds of changes, and when the journal
+    /// needs a checkpoint.
     #[must_use]
     pub fn append(&mut self, changes: &[Change]) -> bool {
         let is_plain = |change: &Change| {
-            // What else there is, is rare, and History::query would have to know it.
+            // The other kinds are rare, and History::query would have to merge them.
             matches!(
                 change,
                 Change::Run { .. }
@@ -86,57 +86,58 @@ impl Store {
                     | Change::Credit { .. }
             )
         };
-        let is_calm = self.durability != Durability::Full && self.trouble.is_none() && self.backlog.is_empty();
-        if !is_calm || !changes.iter().all(is_plain) || !self.journal.takes() {
+        let is_healthy = self.durability != Durability::Full && self.trouble.is_none() && self.backlog.is_empty();
+        if !is_healthy || !changes.iter().all(is_plain) || !self.journal.accepts_appends() {
             return false;
         }
-        let entries: Vec<Entry> = changes.iter().map(|change| self.terms().entry(change)).collect();
+        let entries: Vec<Entry> = changes.iter().map(|change| self.row_ids().entry(change)).collect();
         match self.journal.append(&entries) {
             Ok(()) => {
-                self.jotted.extend(entries);
+                self.journaled.extend(entries);
                 true
             }
             Err(error) => {
-                // The commit that follows meets the same disk, and tells.
+                // The commit that follows meets the same error, and reports it.
                 log::debug!("{}: {error}", self.path.with_file_name(JOURNAL).display());
                 false
             }
         }
     }
 
-    /// Bytes that were jotted down and are not in the database yet.
+    /// Bytes of the journal that are not in the database yet.
     #[must_use]
     pub fn journal_bytes(&self) -> u64 {
         self.journal.size()
     }
 
-    /// Brings what was jotted down into the database.
+    /// Checkpoint: commits the journal's entries to the database.
     ///
     /// # Errors
     /// As [`Store::commit`].
     pub fn catch_up(&mut self) -> Result<(), StoreError> {
-        if self.jotted.is_empty() { Ok(()) } else { self.commit(Vec::new(), Vec::new()) }
+        if self.journaled.is_empty() { Ok(()) } else { self.commit(Vec::new(), Vec::new()) }
     }
 
-    /// For a reading, which goes on with what is there if the disk refuses: [`Store::trouble`] tells.
+    /// The database for a query, after a checkpoint of the journal. If that fails, the query sees the last committed state,
+    /// and [`Store::trouble`] has the error.
     pub(super) fn caught_up(&mut self) -> &Connection {
         let _ = self.catch_up();
         &self.conn
     }
 
-    fn terms(&self) -> RowIds<'_> {
+    fn row_ids(&self) -> RowIds<'_> {
         RowIds { job_rows: &self.job_rows, boot: &self.boot_id }
     }
 
     fn write(&mut self, entries: &[Entry], watches: &[WatchRecord]) -> rusqlite::Result<()> {
-        let mark = self.journal.mark(&self.conn)?;
-        let terms = self.terms();
+        let sequence = self.journal.sequence_to_store(&self.conn)?;
+        let row_ids = self.row_ids();
         in_transaction(&self.conn, |conn| {
             entries.iter().try_for_each(|entry| apply(conn, entry))?;
             for watch in watches {
-                seen::write(conn, terms.row_of(watch.job), &watch.batch)?;
+                seen::write(conn, row_ids.row_of(watch.job), &watch.batch)?;
             }
-            mark.map_or(Ok(()), |mark| journal::set_mark(conn, mark))
+            sequence.map_or(Ok(()), |sequence| journal::store_applied_sequence(conn, sequence))
         })
     }
 }

@@ -1,10 +1,10 @@
-//! The nearest known word to one that is not known.
+//! The known word nearest to a misspelt one.
 
 /// The candidate that differs least from `word`, if it differs by no more than a third of its letters; case and the
-/// difference between `_`, `-` and a space count for nothing.
+/// difference between `_`, `-` and a space are ignored.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Longer than any name, and it bounds the work that a hostile text can cause.
+    // Longer than any name; bounds the work for a hostile text.
     const LONGEST: usize = 64;
     if word.is_empty() || word.len() > LONGEST {
         return None;
@@ -23,8 +23,7 @@ fn fold(word: &str) -> Vec<char> {
     word.chars().map(|c| if matches!(c, '-' | ' ') { '_' } else { c.to_ascii_lowercase() }).collect()
 }
 
-/// How many letters must be added, removed, replaced or swapped with their neighbour to make one word of the other
-/// (optimal string alignment).
+/// The optimal string alignment distance: insertions, deletions, substitutions and transpositions of neighbours.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=b.len()).collect();

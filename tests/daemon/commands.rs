@@ -122,7 +122,7 @@ fn a_past_run_is_shown_with_its_attempts_and_the_end_of_its_output() {
     let wrong = place.firelink(&["history", "--state-dir", &state, "--run", "9"]);
     assert_eq!(wrong.status.code(), Some(1));
     let wrong = place.firelink(&["history", "--state-dir", &state, "--since", "noon"]);
-    assert_eq!((wrong.status.code(), text(&wrong.stderr).contains("`noon` is neither an instant")), (Some(2), true));
+    assert_eq!((wrong.status.code(), text(&wrong.stderr).contains("invalid time `noon`")), (Some(2), true));
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn the_state_is_checked_on_demand_also_while_a_daemon_runs() {
     assert_eq!(check(&[]).status.code(), Some(1), "there is none yet");
     let daemon = place.start();
     daemon.trigger("a");
-    assert_eq!(text(&check(&[]).stdout), format!("{state}: the state is sound\n"));
+    assert_eq!(text(&check(&[]).stdout), format!("{state}: the state is intact\n"));
     daemon.terminate();
     let conn = rusqlite::Connection::open(place.state_dir().join("state.db")).unwrap();
     conn.execute_batch("UPDATE runs SET job = 9").unwrap();

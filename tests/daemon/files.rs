@@ -212,7 +212,7 @@ fn what_the_kernel_could_not_tell_is_found_by_reading_and_makes_one_run_a_file()
     assert_eq!((count, all.len()), (files, files));
 }
 
-/// How many events the kernel keeps for whoever is to hear them.
+/// The length of the kernel's queue of inotify events.
 fn length_of_queue() -> Option<usize> {
     fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").ok()?.trim().parse().ok()
 }

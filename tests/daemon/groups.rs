@@ -67,7 +67,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 /// tells whose it is. It says its pid through the pipe.
 const HIDES: &str = "setsid env -i /bin/sh -c 'echo $$ > \"$0\"; exec sleep 1000' \"$PWD/pids\" &";
 
-/// A job with limits, and a run that ends with code 3 once it is told to.
+/// A job with limits, and a run that ends with code 3 once it is asked to.
 fn place() -> Place {
     let place = Place::new(&format!(
         "jobs:\n  - name: limited\n    trigger: manual\n    limits: {{ pids: 100 }}\n    command: |\n      {HIDES}\n      read -r line < go\n      exit 3\n"

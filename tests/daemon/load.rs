@@ -154,7 +154,7 @@ defaults:
         daemon.status();
     }
     let (memory, open) = (resident_kib(daemon.pid()), descriptors(daemon.pid()));
-    // A run's end is told before its process is let go: there may have been one more.
+    // A run's end is reported before its process is reaped: there may have been one more.
     assert!(open <= before.1, "no more descriptors than before: {}, then {open}", before.1);
     assert!(memory <= before.0 + 1_024, "memory stays flat: {} KiB, then {memory}", before.0);
     assert_eq!(children(daemon.pid()), [], "no child and no zombie is left");

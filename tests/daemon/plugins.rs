@@ -138,7 +138,7 @@ exec sleep 1000
     let daemon = place.start();
     place.prints(&["ctl", "pause", "each"]);
     std::fs::write(place.path("go"), "go\n").unwrap();
-    until("the window is full", || place.history(&[]).len() >= 1_000);
+    until("the in-memory limit is reached", || place.history(&[]).len() >= 1_000);
     for _ in 0..20 {
         daemon.status();
     }

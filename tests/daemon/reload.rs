@@ -182,7 +182,7 @@ fn what_runs_when_a_daemon_crashes_goes_on_and_the_next_one_reads_its_output_on(
     go(&place);
     follower.ended("waiter");
     let ended = &place.history(&["--job", "waiter"])[0];
-    // On an old kernel whoever reaps orphans may be faster than the daemon.
+    // On an old kernel the reaper of orphans may be faster than the daemon.
     let known = (&ended["state"], &ended["exit_code"]);
     assert!(known == (&"failed".into(), &3.into()) || known == (&"lost".into(), &Value::Null), "{ended}");
     let log = place.prints(&["ctl", "logs", "waiter"]);

@@ -118,7 +118,7 @@ fn a_socket_that_was_handed_over_is_served_from_the_first_peer_on_and_kept() {
     daemon.wait_for_log("ask it from another terminal");
     assert_eq!(daemon.status()["pid"], daemon.pid(), "the program that replaces it has the socket too");
     daemon.terminate();
-    assert!(place.socket().exists(), "whoever made it removes it");
+    assert!(place.socket().exists(), "the supervisor that created it removes it");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_daemon_that_does_not_come_up_says_why_where_it_was_started_and_with_its_cod
     let place = Place::new("jobs: wrong\n");
     let wrong = place.firelink(&["run", "firelink.yaml", "--detach", "--state-dir", "state"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(text(&wrong.stderr).contains("`jobs` must be a list"), "{}", text(&wrong.stderr));
+    assert!(text(&wrong.stderr).contains("expected a list for `jobs`"), "{}", text(&wrong.stderr));
     place.write("firelink.yaml", JOBS);
     let first = Background::start(&place);
     let second = place.firelink(&["run", "firelink.yaml", "--detach", "--state-dir", "state", "--pid-file", "pid"]);

@@ -44,7 +44,7 @@ fn a_state_in_memory_is_copied_now_and_then_and_at_the_end_and_brought_back() {
     let mut daemon = place.start();
     assert_eq!(daemon.job("b")["paused"], true);
     assert_eq!(daemon.trigger("a")["id"], 2, "numbers count on");
-    // Where the copy can't be made, that is told and tried again.
+    // A failed copy is reported and retried.
     std::fs::rename(place.path("card"), place.path("card.away")).unwrap();
     place.write("card", "no directory");
     daemon.trigger("a");

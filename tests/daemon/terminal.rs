@@ -121,7 +121,7 @@ fn a_watched_status_follows_what_happens_and_gives_the_terminal_back() {
     daemon.terminate();
     let (status, written) = watch.wait();
     assert_eq!(status.code(), Some(3), "{written}");
-    assert!(written.contains("\x1b[?1049l") && written.contains("the daemon has ended"), "{written:?}");
+    assert!(written.contains("\x1b[?1049l") && written.contains("the daemon has exited"), "{written:?}");
     let piped = place.firelink(&["status", "--watch"]);
     assert_eq!(piped.status.code(), Some(2), "a pipe is no place to draw");
 }

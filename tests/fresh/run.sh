@@ -42,6 +42,10 @@ trial() {
     mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts "$root/dev/pts"
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
+    local number=0
+    for node in stdin stdout stderr; do
+        ln -s "/proc/self/fd/$((number++))" "$root/dev/$node"
+    done
     mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
     mount --bind "$(rustc --print sysroot)" "$root/opt/rust"
     mount -o remount,bind,ro "$root/opt/rust"

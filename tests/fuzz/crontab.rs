@@ -56,11 +56,11 @@ fn holds(text: &str, system: bool) {
     let imported = import(text, system);
     let config = load(&imported);
     if !text.contains("NOT IMPORTED") {
-        assert_eq!(imported.yaml.matches("NOT IMPORTED").count(), imported.left, "each line that is left is told");
+        assert_eq!(imported.yaml.matches("NOT IMPORTED").count(), imported.left, "each line that is left out has a comment");
     }
     let lines = || text.lines().map(|line| line.trim_start_matches([' ', '\t'])).filter(|line| !line.trim_end().is_empty());
     let lines = || lines().filter(|line| !line.starts_with('#'));
-    // An input that a shell can't have is told beside its job.
+    // An input that a shell can't have is a comment in its job.
     let inputs = lines().filter(|line| line.contains('%')).count();
     let told = config.jobs.len() + imported.left;
     assert!(told <= lines().count() + inputs, "{told} of {} lines", lines().count());

@@ -1,4 +1,4 @@
-//! Every key with right and wrong values, told to the reader and to the schema: they must agree.
+//! Every key with right and wrong values: the reader and the schema must agree.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use firelink::config::{Refused, Surroundings, load_text};
 
 use super::schema::Checker;
 
-/// What the reader says of a text: its errors, none if it is right.
+/// The reader's errors about a text.
 fn read(text: &str) -> Vec<String> {
     let here = Surroundings { start_dir: super::root(), machine_seed: 1, uid: 0 };
     match load_text(Path::new("f"), text, &here) {
@@ -16,7 +16,7 @@ fn read(text: &str) -> Vec<String> {
     }
 }
 
-/// Values that stand for a kind: right ones and wrong ones.
+/// Right and wrong values of a kind.
 fn samples(key: &Key, kind: &Kind) -> (Vec<String>, Vec<String>) {
     // Texts with a syntax of their own; the schema takes any text.
     let special = match key.name {

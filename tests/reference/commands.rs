@@ -1,4 +1,4 @@
-//! The command line as the binary itself tells it: each command's help, read back.
+//! The command line, parsed from the help of each command.
 
 use std::process::Command as Process;
 
@@ -6,11 +6,11 @@ use std::process::Command as Process;
 pub struct Command {
     /// Its words: none for the program, `ctl trigger`.
     pub path: Vec<String>,
-    /// What it does.
+    /// Its description.
     pub about: String,
-    /// What stands behind its words, from its usage.
+    /// Its usage without the command itself.
     pub usage: String,
-    /// Positional arguments, with what they are.
+    /// Positional arguments with their descriptions.
     pub arguments: Vec<(String, String)>,
     /// Options, without `--help`.
     pub options: Vec<Opt>,
@@ -26,12 +26,12 @@ pub struct Opt {
     pub long: String,
     /// Whether a value follows it.
     pub takes_value: bool,
-    /// What it does.
+    /// Its description.
     pub about: String,
 }
 
 impl Command {
-    /// All commands that do something, this one first.
+    /// This command and all below it.
     pub fn all(&self) -> Vec<&Command> {
         std::iter::once(self).chain(self.commands.iter().flat_map(Command::all)).collect()
     }
@@ -43,7 +43,7 @@ impl Command {
 }
 
 impl Opt {
-    /// The words that may follow, where its help is nothing but such a list: `text (default) or json`, perhaps after a colon.
+    /// The values of an option whose help is a list of them: `text (default) or json`, perhaps after a colon.
     pub fn choices(&self) -> Vec<String> {
         let list = self.about.split_once(": ").map_or(&*self.about, |(_, list)| list);
         let list = list.replace(" (default)", "").replace(" or ", ", ");
@@ -107,7 +107,7 @@ fn entries(help: &str, title: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_help_of_every_command_is_read_whole() {
+fn the_help_of_every_command_is_parsed() {
     let tree = tree();
     let trigger = tree.all().into_iter().find(|command| command.path == ["ctl", "trigger"]).expect("ctl trigger");
     assert_eq!(trigger.arguments, [("job".to_owned(), "the job".to_owned())]);

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use firelink::config::reference::{EXECUTION, JOB, Key, Section, TOP, TRIGGERS};
 
 const INTRODUCTION: &str = "\
-<!-- Made of src/config/reference by `FIRELINK_UPDATE=1 cargo test --test reference`; what is changed here is lost. -->
+<!-- Generated from src/config/reference by `FIRELINK_UPDATE=1 cargo test --test reference`; do not edit. -->
 # Configuration
 
-One YAML file. Every key that there is stands here; an unknown one is an error that names the nearest. `firelink check FILE`
-shows every mistake of a file at once and, if there is none, what will run when. `firelink schema` prints all of this as a
-JSON Schema, with which editors complete and check a file while it is written:
+One YAML file. This page lists every key; an unknown key is an error that suggests the nearest one. `firelink check FILE`
+shows all errors of a file at once or, if there are none, when each job fires next. `firelink schema` prints this page as a
+JSON Schema, for completion and checks in editors:
 
 ```yaml
 # yaml-language-server: $schema=./firelink.schema.json
@@ -22,10 +22,12 @@ jobs:
 
 * A **duration** is `250ms`, `10s`, `5m`, `1h30m` or `2d`; a **size** is `64KiB`, `10MiB` or `1MB`. A number without a unit
   is an error.
-* A **text** is what stands there, whatever YAML calls its type: `PORT: 8080` and `PORT: \"8080\"` are the same.
+* A **text** is taken literally, whatever its type in YAML: `PORT: 8080` and `PORT: \"8080\"` are the same.
 * A **command** is a text, which `/bin/sh -c` runs, or a list of texts, which is run directly.
 * Relative paths start from the job's `cwd`.
-* Anchors, aliases and `<<` work.
+* Anchors, aliases and merge keys (`<<`) work.
+* The environment variable `FIRELINK_YAML=full` turns off the fast YAML reader, for a file that it reads wrongly; `firelink check`
+  compares both readers.
 ";
 
 /// The whole page.
@@ -36,7 +38,7 @@ fn page() -> String {
     section(&mut page, &JOB, "##");
     section(&mut page, &EXECUTION, "##");
     below(&mut page, &EXECUTION);
-    page.push_str("\n## triggers\n\nA trigger is a word with its keys beside it in the job, or a map; both mean the same:\n");
+    page.push_str("\n## triggers\n\nA trigger is a type, with its keys among those of the job, or a map; both mean the same:\n");
     page.push_str("\n```yaml\njobs:\n  - name: flat\n    trigger: cron\n    schedule: \"0 18 * * *\"\n");
     page.push_str("  - name: map\n    trigger: { type: cron, schedule: \"0 18 * * *\" }\n```\n");
     for trigger in TRIGGERS {
@@ -59,7 +61,7 @@ fn section(page: &mut String, section: &Section, level: &str) {
         page.push_str("\nIt has no keys.\n");
         return;
     }
-    page.push_str("\n| key | what stands there | default | what it is for |\n| --- | --- | --- | --- |\n");
+    page.push_str("\n| key | type | default | description |\n| --- | --- | --- | --- |\n");
     for key in section.keys {
         let _ = writeln!(page, "| `{}` | {} | {} | {} |", key.name, key.kind.in_words(), default(section, key), key.about);
     }

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use granit_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
 
+/// The most values of a document, those behind aliases included: one of the wrong files is an alias bomb.
+const MAX_VALUES: usize = 100_000;
+
 /// The value of a text of one document.
 ///
 /// # Errors
 /// What the parser says, a duplicate key, a key that is no scalar, or a merge of no map.
 pub fn to_json(text: &str) -> Result<Value, String> {
-    let mut reader = Reader { events: Vec::new(), anchors: HashMap::new() };
+    let mut reader = Reader { events: Vec::new(), anchors: HashMap::new(), values: 0 };
     for event in Parser::new_from_str(text) {
         reader.events.push(event.map_err(|error| error.to_string())?.0);
     }
@@ -28,13 +31,22 @@ pub fn to_json(text: &str) -> Result<Value, String> {
 struct Reader<'t> {
     /// The next one last.
     events: Vec<Event<'t>>,
-    anchors: HashMap<usize, Value>,
+    /// The value of each anchor, and the number of values in it.
+    anchors: HashMap<usize, (Value, usize)>,
+    /// The number of values so far.
+    values: usize,
 }
 
 impl Reader<'_> {
     fn value(&mut self) -> Result<Value, String> {
+        let before = self.values;
+        self.count(1)?;
         let (value, anchor) = match self.events.pop().ok_or("the events end early")? {
-            Event::Alias(anchor) => return self.anchors.get(&anchor).cloned().ok_or_else(|| "an alias in its own value".into()),
+            Event::Alias(anchor) => {
+                let values = self.anchors.get(&anchor).ok_or("an alias in its own value")?.1;
+                self.count(values)?;
+                return Ok(self.anchors[&anchor].0.clone());
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.core_suffix() == Some("str"));
                 (if is_text { Value::String(text.into_owned()) } else { plain(&text) }, anchor)
@@ -74,9 +86,16 @@ impl Reader<'_> {
             other => return Err(format!("unexpected {other:?}")),
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, value.clone());
+            let values = self.values - before;
+            self.count(values)?;
+            self.anchors.insert(anchor, (value.clone(), values));
         }
         Ok(value)
+    }
+
+    fn count(&mut self, values: usize) -> Result<(), String> {
+        self.values += values;
+        if self.values > MAX_VALUES { Err(format!("more than {MAX_VALUES} values")) } else { Ok(()) }
     }
 }
 

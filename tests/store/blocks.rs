@@ -1,4 +1,4 @@
-//! Runs found by when they were due are the same that a look at each of them finds, whatever the clock did.
+//! A query by time finds the same runs as a scan of all of them, whatever the clock did.
 
 use firelink::engine::RunRecord;
 use firelink::model::{JobId, Outcome, RunId, StateWord, WallTime};
@@ -59,7 +59,7 @@ proptest! {
         }
         drop(store);
         if old {
-            // As a version left it that knew no blocks: read so, and then brought up to date.
+            // As a version without blocks left it: read like that, and then migrated.
             let conn = rusqlite::Connection::open(dir.path().join(DATABASE)).unwrap();
             conn.execute_batch(
                 "DROP TABLE blocks; ALTER TABLE jobs DROP COLUMN made_up;
@@ -105,7 +105,7 @@ proptest! {
 }
 
 #[test]
-fn a_search_far_back_does_not_look_at_what_is_newer_and_a_block_goes_with_its_last_run() {
+fn a_query_far_back_skips_newer_blocks_and_a_block_is_deleted_with_its_last_run() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let due = |id: u64| at(i64::try_from(id).unwrap() * 60);
@@ -114,7 +114,7 @@ fn a_search_far_back_does_not_look_at_what_is_newer_and_a_block_goes_with_its_la
     let conn = rusqlite::Connection::open(dir.path().join(DATABASE)).unwrap();
     let blocks = || conn.query_row("SELECT count(*), min(first) FROM blocks", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     assert_eq!(blocks(), (20, 0));
-    // A search is in order without being sorted, or it would read all that fits before it gives the first.
+    // The result is in order without a sort, which would read all matching rows before it returns the first.
     let mut plan = conn
         .prepare("EXPLAIN QUERY PLAN SELECT id FROM blocks CROSS JOIN runs ON id BETWEEN first AND first + 1023 WHERE earliest < 1 AND scheduled_at < 1 ORDER BY first DESC, id DESC LIMIT 1")
         .unwrap();

@@ -1,4 +1,4 @@
-//! Files that are damaged, newer, or on a disk that is full.
+//! Databases that are damaged, newer, or on a full disk.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ fn set_aside(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_set_aside_under_a_dated_name_and_a_fresh_one_begun() {
+fn a_file_that_is_not_a_database_is_renamed_with_a_date_and_replaced() {
     for garbage in [vec![b'x'; 20_000], b"short".to_vec()] {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(DATABASE), &garbage).unwrap();
@@ -35,14 +35,14 @@ fn a_file_that_is_no_database_is_set_aside_under_a_dated_name_and_a_fresh_one_be
 }
 
 #[test]
-fn damage_that_only_reading_finds_is_set_aside_at_the_start_too() {
+fn a_database_whose_damage_is_found_by_restore_is_renamed_and_replaced_too() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit((1..=2000).map(|id| new(pending(id, 0))).collect(), Vec::new()).unwrap();
     drop(store);
     let path = dir.path().join(DATABASE);
     let mut bytes = std::fs::read(&path).unwrap();
-    // The header and the schema are whole; everything behind them is not.
+    // The header and the schema are intact; everything behind them is not.
     let from = 16 * 1024;
     assert!(bytes.len() > 2 * from);
     bytes[from..].fill(0xA5);
@@ -61,7 +61,7 @@ fn damage_that_only_reading_finds_is_set_aside_at_the_start_too() {
 }
 
 #[test]
-fn a_database_of_a_newer_firelink_is_refused_in_words_and_left_as_it_is() {
+fn a_database_of_a_newer_firelink_is_an_error_and_stays_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     drop(opened(dir.path()));
     let path = dir.path().join(DATABASE);
@@ -70,32 +70,32 @@ fn a_database_of_a_newer_firelink_is_refused_in_words_and_left_as_it_is() {
     conn.pragma_update(None, "user_version", 99).unwrap();
     drop(conn);
     let before = std::fs::read(&path).unwrap();
-    let refused = Store::open(dir.path(), Durability::Normal, BOOT.into()).unwrap_err();
-    assert!(matches!(refused, StoreError::Newer { version: 99, .. }));
-    let told = format!(
+    let error = Store::open(dir.path(), Durability::Normal, BOOT.into()).unwrap_err();
+    assert!(matches!(error, StoreError::Newer { version: 99, .. }));
+    let expected = format!(
         "{} was written by a newer firelink (its version is 99, this one knows up to {known}); use that firelink, or another state_dir",
         path.display()
     );
-    assert_eq!(refused.to_string(), told);
+    assert_eq!(error.to_string(), expected);
     assert_eq!(std::fs::read(&path).unwrap(), before);
     assert!(set_aside(dir.path()).is_empty());
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_told() {
-    let refused = Store::open(Path::new("/no/such/dir"), Durability::Normal, BOOT.into()).unwrap_err().to_string();
-    assert!(refused.starts_with("can't open the state database /no/such/dir/state.db: "), "{refused}");
+fn a_missing_directory_is_an_error_with_the_path() {
+    let error = Store::open(Path::new("/no/such/dir"), Durability::Normal, BOOT.into()).unwrap_err().to_string();
+    assert!(error.starts_with("can't open the state database /no/such/dir/state.db: "), "{error}");
 }
 
-/// The largest file that this process may write, which to SQLite is a disk without room.
+/// Limits the size of files that this process may write, which to SQLite is a full disk.
 fn room(bytes: u64) {
     let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
     setrlimit(Resource::RLIMIT_FSIZE, bytes.min(hard), hard).unwrap();
 }
 
 #[test]
-fn a_full_disk_is_told_and_the_state_catches_up_when_there_is_room_again() {
-    if !in_own_process("disk::a_full_disk_is_told_and_the_state_catches_up_when_there_is_room_again") {
+fn with_a_full_disk_the_error_is_reported_and_changes_are_written_when_there_is_space_again() {
+    if !in_own_process("disk::with_a_full_disk_the_error_is_reported_and_changes_are_written_when_there_is_space_again") {
         return;
     }
     // SAFETY: ignoring installs no handler; the write then fails with EFBIG (setrlimit(2)).
@@ -105,8 +105,8 @@ fn a_full_disk_is_told_and_the_state_catches_up_when_there_is_room_again() {
     store.commit(vec![new(pending(1, 0))], Vec::new()).unwrap();
 
     room(1);
-    let refused = store.commit(vec![update(running(1, 0)), new(pending(2, 0))], Vec::new()).unwrap_err().to_string();
-    assert!(refused.contains("state.db"), "{refused}");
+    let error = store.commit(vec![update(running(1, 0)), new(pending(2, 0))], Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("state.db"), "{error}");
     assert!(store.trouble().unwrap().ends_with("; 2 changes wait in memory"), "{:?}", store.trouble());
     store.commit(vec![update(ended(1, 0, Outcome::Succeeded, at(3)))], Vec::new()).unwrap_err();
     assert!(
@@ -114,7 +114,7 @@ fn a_full_disk_is_told_and_the_state_catches_up_when_there_is_room_again() {
         "of a run the last word counts: {:?}",
         store.trouble()
     );
-    // What is on disk is whole, and as it was.
+    // The database is intact and unchanged.
     assert_eq!(store.run(RunId(1)).unwrap().unwrap().state, StateWord::Pending);
     assert!(store.run(RunId(2)).unwrap().is_none());
 
@@ -129,8 +129,8 @@ fn a_full_disk_is_told_and_the_state_catches_up_when_there_is_room_again() {
 }
 
 #[test]
-fn a_run_whose_beginning_had_to_be_dropped_from_memory_is_still_written_with_its_end() {
-    if !in_own_process("disk::a_run_whose_beginning_had_to_be_dropped_from_memory_is_still_written_with_its_end") {
+fn a_run_whose_insertion_was_dropped_from_the_backlog_is_inserted_with_its_end() {
+    if !in_own_process("disk::a_run_whose_insertion_was_dropped_from_the_backlog_is_inserted_with_its_end") {
         return;
     }
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Past runs: read while a daemon writes and when none does, and removed when there are too many.
+//! The history: queries with and without a daemon that writes, and pruning.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ fn history_is_newest_first_filtered_and_the_same_with_and_without_a_writer() {
 }
 
 #[test]
-fn a_reader_in_the_middle_of_reading_does_not_hold_up_the_writer() {
+fn an_open_read_transaction_does_not_block_the_writer() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit(vec![new(pending(1, 0))], Vec::new()).unwrap();
@@ -71,7 +71,7 @@ fn a_reader_in_the_middle_of_reading_does_not_hold_up_the_writer() {
 }
 
 #[test]
-fn a_run_is_shown_in_the_stable_shape() {
+fn a_run_has_the_stable_json_form() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let record = firelink::engine::RunRecord {
@@ -110,7 +110,7 @@ fn prune(
 }
 
 #[test]
-fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
+fn old_runs_are_pruned_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     let mut changes: Vec<Change> =
@@ -135,7 +135,7 @@ fn old_runs_go_by_number_and_by_age_with_their_logs_and_active_ones_stay() {
 }
 
 #[test]
-fn missed_deadlines_go_by_number_and_by_age_and_with_the_runs_that_they_stand_among() {
+fn missed_deadlines_are_pruned_by_number_and_by_age_and_with_the_runs_around_them() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     let miss = |job, secs| Change::Missed { job: JobId(job), at: at(secs), reason: "the box was off".into() };
@@ -169,7 +169,7 @@ fn missed_deadlines_go_by_number_and_by_age_and_with_the_runs_that_they_stand_am
 }
 
 #[test]
-fn of_a_job_that_is_gone_old_runs_go_too_and_with_the_last_one_all_that_was_known_of_it() {
+fn runs_of_a_removed_job_are_pruned_too_and_its_row_is_deleted_with_the_last_one() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["stays", "gone", "watch"]);
     let credit = |job, upstream| Change::Credit { job: JobId(job), upstream: JobId(upstream), outcome: Some(Outcome::Succeeded) };
@@ -205,7 +205,7 @@ fn of_a_job_that_is_gone_old_runs_go_too_and_with_the_last_one_all_that_was_know
 }
 
 #[test]
-fn a_number_is_never_given_twice_whatever_is_pruned() {
+fn a_run_id_is_never_used_twice_whatever_is_pruned() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit((1..=5).map(|id| new(ended(id, 0, Outcome::Failed, at(1)))).collect(), Vec::new()).unwrap();
@@ -218,16 +218,19 @@ fn a_number_is_never_given_twice_whatever_is_pruned() {
 fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = Lock::take(dir.path()).unwrap();
-    let refused = Lock::take(dir.path()).unwrap_err();
-    assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid == std::process::id()));
-    let told = refused.to_string();
-    assert!(told.starts_with(&format!("the daemon with pid {} already runs on the state in ", std::process::id())), "{told}");
+    let held = Lock::take(dir.path()).unwrap_err();
+    assert!(matches!(held, LockError::Held { pid: Some(pid), .. } if pid == std::process::id()));
+    let message = held.to_string();
+    assert!(
+        message.starts_with(&format!("the daemon with pid {} already runs on the state in ", std::process::id())),
+        "{message}"
+    );
     drop(first);
     Lock::take(dir.path()).unwrap();
 }
 
 #[test]
-fn history_is_found_by_time_by_number_and_with_its_attempts() {
+fn history_is_queried_by_time_and_by_id_and_has_attempts() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let due =
@@ -258,7 +261,7 @@ fn history_is_found_by_time_by_number_and_with_its_attempts() {
 }
 
 #[test]
-fn a_state_that_is_not_sound_says_what_is_wrong_with_it() {
+fn inspect_reports_each_violated_invariant() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), None);
     let (mut store, _) = open(dir.path(), &["a"]);
@@ -268,31 +271,31 @@ fn a_state_that_is_not_sound_says_what_is_wrong_with_it() {
     drop(store);
     let path = dir.path().join(firelink::store::DATABASE);
     let conn = rusqlite::Connection::open(&path).unwrap();
-    let told = |change: &str, undo: &str| {
+    let faults = |change: &str, undo: &str| {
         conn.execute_batch(change).unwrap();
-        let told = firelink::store::inspect(dir.path()).unwrap().unwrap();
+        let found = firelink::store::inspect(dir.path()).unwrap().unwrap();
         conn.execute_batch(undo).unwrap();
-        told
+        found
     };
     assert_eq!(
-        told("UPDATE runs SET job = 77 WHERE id = 50", "UPDATE runs SET job = 1 WHERE id = 50"),
-        ["run 50 belongs to a job that is not known", "job a has another number of ended runs than is counted"]
+        faults("UPDATE runs SET job = 77 WHERE id = 50", "UPDATE runs SET job = 1 WHERE id = 50"),
+        ["run 50 belongs to a job that is not known", "job a has a wrong count of ended runs"]
     );
     assert_eq!(
-        told("UPDATE jobs SET missed = 2", "UPDATE jobs SET missed = 0"),
-        ["job a has another number of missed deadlines than is counted"]
+        faults("UPDATE jobs SET missed = 2", "UPDATE jobs SET missed = 0"),
+        ["job a has a wrong count of missed deadlines"]
     );
     assert_eq!(
-        told("UPDATE runs SET state = 'odd' WHERE id = 3", "UPDATE runs SET state = 'failed' WHERE id = 3"),
-        ["run 3, state `odd` has a state that is none"]
+        faults("UPDATE runs SET state = 'odd' WHERE id = 3", "UPDATE runs SET state = 'failed' WHERE id = 3"),
+        ["run 3, state `odd` has an unknown state"]
     );
     assert_eq!(
-        told("UPDATE runs SET ended_at = 1 WHERE id = 51", "UPDATE runs SET ended_at = NULL WHERE id = 51"),
-        ["run 51 has an end without an instant, or an instant without an end"]
+        faults("UPDATE runs SET ended_at = 1 WHERE id = 51", "UPDATE runs SET ended_at = NULL WHERE id = 51"),
+        ["run 51 has ended without a time, or has an end time and has not ended"]
     );
     assert_eq!(
-        told("INSERT INTO seen_log VALUES (1, 1, x'00')", "DELETE FROM seen_log"),
-        ["what job 1 has seen, part 1 is no whole number of records"]
+        faults("INSERT INTO seen_log VALUES (1, 1, x'00')", "DELETE FROM seen_log"),
+        ["the seen log of job 1, row 1 has a length that is not a multiple of a record"]
     );
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
     drop(conn);
@@ -304,7 +307,7 @@ fn a_state_that_is_not_sound_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
+fn with_pruning_a_month_of_runs_takes_no_more_space_than_a_day() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     let size = || {
@@ -312,7 +315,7 @@ fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
         of("state.db") + of("state.db-wal")
     };
     let mut after_a_day = 0;
-    // A run each ten minutes of two jobs, each in its three turns, pruned as the daemon does it.
+    // Two jobs with a run each ten minutes, three turns each, pruned as the daemon does.
     for id in 1..=30 * 144 {
         let job = u32::from(id % 3 == 0);
         store.commit(vec![new(pending(id, job))], Vec::new()).unwrap();
@@ -329,7 +332,7 @@ fn a_month_of_runs_takes_no_more_room_than_a_day_of_them() {
             after_a_day = size();
         }
     }
-    // The log of the database goes into it when it has a thousand pages.
+    // SQLite's WAL is checkpointed at a thousand pages.
     assert!(size() <= after_a_day.max(1_200 * 1_024) + 64 * 1_024, "{after_a_day} bytes, then {}", size());
     let history = History::open(dir.path()).unwrap().unwrap();
     let kept = history.query(&Filter { limit: usize::MAX, ..all() }).unwrap().len();

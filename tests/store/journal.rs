@@ -1,4 +1,4 @@
-//! What is jotted down before it is in the database.
+//! The journal: recovery after a crash, queries before the checkpoint, and what is never appended.
 
 use firelink::engine::{Change, RunState, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Outcome, RunId, StateWord};
@@ -7,7 +7,7 @@ use firelink::store::{Filter, History, JOURNAL, Opened, Store, inspect};
 
 use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};
 
-/// The first turn that would like to be jotted down has to be a commit, which begins the journal.
+/// The first append is refused, and the commit that follows stores the sequence number with which the journal starts.
 fn begun(dir: &std::path::Path) -> Store {
     let (mut store, _) = open(dir, &["a", "b"]);
     assert!(!store.append(&[new(pending(1, 0))]));
@@ -26,7 +26,7 @@ fn all() -> Filter {
 }
 
 #[test]
-fn it_outlives_the_daemon_and_means_the_same_under_another_configuration() {
+fn it_is_replayed_after_a_crash_for_the_same_jobs_under_another_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     let credit = Change::Credit { job: JobId(1), upstream: JobId(0), outcome: Some(Outcome::Failed) };
@@ -42,7 +42,7 @@ fn it_outlives_the_daemon_and_means_the_same_under_another_configuration() {
     let row = store.run(RunId(1)).unwrap().unwrap();
     assert_eq!((row.state, row.attempt_at, row.ended_at), (StateWord::Failed, Some(at(1)), Some(at(9))));
     assert_eq!(inspect(dir.path()).unwrap().unwrap(), Vec::<String>::new());
-    // A second crash brings nothing of it a second time.
+    // A second crash does not apply it a second time.
     drop(store);
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     store.commit(vec![update(ended(2, 1, Outcome::Succeeded, at(10)))], Vec::new()).unwrap();
@@ -52,7 +52,7 @@ fn it_outlives_the_daemon_and_means_the_same_under_another_configuration() {
 }
 
 #[test]
-fn others_see_it_as_if_it_were_in_the_database() {
+fn history_includes_its_entries() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     store.commit((2..=4).map(|id| new(pending(id, 0))).collect(), Vec::new()).unwrap();
@@ -91,7 +91,7 @@ fn others_see_it_as_if_it_were_in_the_database() {
 }
 
 #[test]
-fn the_daemons_own_looks_and_its_good_end_bring_it_into_the_database() {
+fn queries_of_the_daemon_and_its_orderly_stop_checkpoint_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     assert!(store.append(&[update(running(1, 0))]));
@@ -106,7 +106,7 @@ fn the_daemons_own_looks_and_its_good_end_bring_it_into_the_database() {
 }
 
 #[test]
-fn what_must_not_wait_is_not_jotted_down() {
+fn changes_that_must_not_wait_are_not_appended() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     assert!(!store.append(&[Change::Paused { job: JobId(0), paused: true }]), "rare");
@@ -120,7 +120,7 @@ fn what_must_not_wait_is_not_jotted_down() {
 }
 
 #[test]
-fn with_a_damaged_database_the_journal_that_belongs_to_it_is_set_aside() {
+fn the_journal_of_a_damaged_database_is_renamed_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = begun(dir.path());
     assert!(store.append(&[update(running(1, 0))]));

@@ -1,4 +1,4 @@
-//! Any sequence of changes reads back as a simple model says, across any number of restarts.
+//! Model test: any sequence of changes is read back as a simple model says, across any number of restarts.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ enum Step {
     Seen { job: u32, key: u8, version: u64 },
     Gone { job: u32, key: u8 },
     Skip { job: u32, from: u64 },
-    EndOfTurn { jot: bool },
-    Restart { jot: bool },
+    EndOfTurn { append: bool },
+    Restart { append: bool },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -38,8 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (job(), 0..6_u8, any::<u64>()).prop_map(|(job, key, version)| Step::Seen { job, key, version }),
         1 => (job(), 0..6_u8).prop_map(|(job, key)| Step::Gone { job, key }),
         1 => (job(), 1..20_u64).prop_map(|(job, from)| Step::Skip { job, from }),
-        3 => any::<bool>().prop_map(|jot| Step::EndOfTurn { jot }),
-        1 => any::<bool>().prop_map(|jot| Step::Restart { jot }),
+        3 => any::<bool>().prop_map(|append| Step::EndOfTurn { append }),
+        1 => any::<bool>().prop_map(|append| Step::Restart { append }),
     ]
 }
 
@@ -140,7 +140,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_is_written_is_read_back(steps in prop::collection::vec(step(), 0..120)) {
+    fn changes_are_read_back_as_the_model_says(steps in prop::collection::vec(step(), 0..120)) {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, _) = open(dir.path(), &JOBS);
         for job in 0..3 {
@@ -148,10 +148,10 @@ proptest! {
         }
         let mut model = Model::default();
         let (mut changes, mut watches) = (Vec::new(), Vec::new());
-        for step in steps.iter().chain([&Step::Restart { jot: true }]) {
+        for step in steps.iter().chain([&Step::Restart { append: true }]) {
             model.apply(step, &mut changes, &mut watches);
-            if let Step::EndOfTurn { jot } | Step::Restart { jot } = step {
-                if *jot && watches.is_empty() && store.append(&changes) {
+            if let Step::EndOfTurn { append } | Step::Restart { append } = step {
+                if *append && watches.is_empty() && store.append(&changes) {
                     changes.clear();
                 } else {
                     store.commit(std::mem::take(&mut changes), std::mem::take(&mut watches)).unwrap();
@@ -161,12 +161,12 @@ proptest! {
                 continue;
             }
             let before = History::open(dir.path()).unwrap().unwrap().query(&all()).unwrap();
-            // As a crash leaves it.
+            // A crash: not closed.
             drop(store);
             let (reopened, restored) = open(dir.path(), &JOBS);
             store = reopened;
             let after = History::open(dir.path()).unwrap().unwrap().query(&all()).unwrap();
-            prop_assert_eq!(before, after, "what was only jotted down is in the history all the same");
+            prop_assert_eq!(before, after, "the history includes the journal");
             prop_assert_eq!(inspect(dir.path()).unwrap().unwrap(), Vec::<String>::new());
             prop_assert_eq!(restored.next_run, model.runs.len() as u64 + 1);
             for (id, record) in &model.runs {

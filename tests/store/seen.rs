@@ -1,4 +1,4 @@
-//! What watches have seen: whatever is folded, and whenever, the latest word on each key stays.
+//! The seen log: compaction keeps the last record of each key, wherever it is interrupted.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,12 +28,12 @@ fn rows(dir: &Path) -> Vec<(i64, i64)> {
 }
 
 #[test]
-fn what_was_seen_is_folded_before_its_log_outgrows_it() {
+fn a_log_is_compacted_before_it_outgrows_its_objects() {
     for (rests, most) in [(true, 10_000), (false, 18_000)] {
         let dir = tempfile::tempdir().unwrap();
         let (mut store, _) = open(dir.path(), &["a"]);
         store.load_seen(JobId(0), WATCH).unwrap();
-        // A hundred keys come, change and go, again and again.
+        // A hundred keys are added, changed and deleted, again and again.
         for round in 0..400 {
             let seen = (0..100).map(|key| object(key, round)).collect();
             let gone = if round % 3 == 0 { (0..50).map(ObjectKey).collect() } else { Vec::new() };
@@ -51,7 +51,7 @@ fn what_was_seen_is_folded_before_its_log_outgrows_it() {
 }
 
 #[test]
-fn a_first_scan_of_new_keys_writes_nothing_anew() {
+fn a_first_scan_of_new_keys_rewrites_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.load_seen(JobId(0), WATCH).unwrap();
@@ -64,7 +64,7 @@ fn a_first_scan_of_new_keys_writes_nothing_anew() {
 }
 
 #[test]
-fn what_comes_one_by_one_is_joined_into_longer_rows() {
+fn short_rows_are_joined() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.load_seen(JobId(0), WATCH).unwrap();
@@ -78,7 +78,7 @@ fn what_comes_one_by_one_is_joined_into_longer_rows() {
 }
 
 #[test]
-fn the_latest_word_on_each_key_stays_through_folds_of_many_windows_that_are_broken_off_anywhere() {
+fn the_last_record_of_each_key_survives_compactions_that_are_interrupted_anywhere() {
     let mut state = 5_u64;
     let mut below = |limit: u64| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -90,7 +90,7 @@ fn the_latest_word_on_each_key_stays_through_folds_of_many_windows_that_are_brok
     let mut model = BTreeMap::<u128, u64>::new();
     let mut least = f64::MAX;
     for round in 0..160 {
-        // Most of them in the first rounds; then more of them change and go.
+        // Most of them in the first rounds; then more of them are changed and deleted.
         let mut batch = Batch { baseline_done: round == 30, ..Batch::default() };
         for _ in 0..below(4_000) {
             let (key, version) = (u128::from(below(60_000)), below(1_000));
@@ -117,6 +117,6 @@ fn the_latest_word_on_each_key_stays_through_folds_of_many_windows_that_are_brok
     }
     let expected: Vec<SeenObject> = model.iter().map(|(key, version)| object(*key, *version)).collect();
     assert!(store.load_seen(JobId(0), WATCH).unwrap().objects == expected);
-    assert!(least < 1.6, "folds come to their end: {least}");
+    assert!(least < 1.6, "compactions are completed: {least}");
     assert_eq!(firelink::store::inspect(dir.path()).unwrap(), Some(Vec::new()));
 }

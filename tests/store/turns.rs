@@ -1,4 +1,4 @@
-//! What one turn writes, and what the next start reads.
+//! Changes written by one turn, and read by the next start.
 
 use firelink::engine::{CaughtUp, Change, RestoredProcess, RunRecord, RunState, Timeline, Waiting};
 use firelink::model::{Attempt, Elapsed, Exit, JobId, Now, Outcome, RunId, StateWord, TriggerWord};
@@ -8,7 +8,7 @@ use firelink::store::{History, Store, WatchRecord};
 use crate::support::{BOOT, at, ended, names, new, now, open, opened, pending, running, update};
 
 #[test]
-fn a_runs_life_is_read_back_as_it_was_written() {
+fn each_state_of_a_run_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let first = RunRecord { event: Some(r#"{"k":"v"}"#.into()), trigger: TriggerWord::Watch, forced: true, ..pending(1, 0) };
@@ -47,7 +47,7 @@ fn a_runs_life_is_read_back_as_it_was_written() {
 }
 
 #[test]
-fn each_outcome_is_read_back_with_its_word() {
+fn each_outcome_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let outcomes = [Outcome::Succeeded, Outcome::Failed, Outcome::TimedOut, Outcome::Cancelled, Outcome::Skipped, Outcome::Lost];
@@ -61,7 +61,7 @@ fn each_outcome_is_read_back_with_its_word() {
 }
 
 #[test]
-fn what_was_committed_outlives_a_daemon_that_never_closed() {
+fn committed_changes_survive_a_daemon_that_never_closed_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     let anchor = Now { wall: at(-5), elapsed: Elapsed::from_nanos(400_000_000) };
@@ -75,7 +75,7 @@ fn what_was_committed_outlives_a_daemon_that_never_closed() {
         Change::Timeline(Timeline::starting(at(-100))),
     ];
     store.commit(changes, Vec::new()).unwrap();
-    // As a crash leaves it: nothing is closed, no checkpoint made.
+    // A crash: nothing is closed, and no checkpoint made.
     std::mem::forget(store);
 
     // The jobs are found by their names, whatever their order is now.
@@ -86,7 +86,7 @@ fn what_was_committed_outlives_a_daemon_that_never_closed() {
     assert_eq!(restored.timeline, Some(Timeline::starting(at(-100))));
     let [b, fresh, a] = &restored.jobs[..] else { panic!("three jobs") };
     assert_eq!((a.cursor, a.paused, a.pending[0].id), (Some(at(60)), false, RunId(1)));
-    // 1 s now, 0.4 s then, on the clock that no step moves.
+    // On the monotonic clock it is 1 s now and was 0.4 s then.
     assert_eq!((b.anchor_age, b.paused), (Some(600_000_000), true));
     assert_eq!(b.credits, [(JobId(2), Outcome::Succeeded)]);
     assert_eq!((fresh.cursor, fresh.anchor_age, fresh.paused, fresh.pending.len()), (None, None, false, 0));
@@ -102,7 +102,7 @@ fn what_was_committed_outlives_a_daemon_that_never_closed() {
 }
 
 #[test]
-fn the_active_runs_of_a_job_that_left_the_configuration_end_and_say_when_and_why() {
+fn active_runs_of_a_removed_job_end_with_a_time_and_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     store.commit(vec![new(pending(1, 0)), new(running(2, 0))], Vec::new()).unwrap();
@@ -121,7 +121,7 @@ fn seen(keys: &[u128]) -> Vec<SeenObject> {
 }
 
 #[test]
-fn an_object_is_seen_in_the_transaction_that_makes_its_run_or_not_at_all() {
+fn an_object_is_seen_in_the_transaction_of_its_run_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["w"]);
     assert!(!store.load_seen(JobId(0), "s3://b/p").unwrap().baseline_done);
@@ -129,12 +129,12 @@ fn an_object_is_seen_in_the_transaction_that_makes_its_run_or_not_at_all() {
         job: JobId(0),
         batch: Batch { seen: seen(keys), baseline_done, ..Batch::default() },
     };
-    // A reader that holds the write lock: the transaction is refused as a whole.
+    // Another connection holds the write lock: the transaction fails as a whole.
     let blocker = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.commit(vec![new(pending(1, 0))], vec![record(&[u128::MAX, 7], true)]).unwrap_err();
     blocker.execute_batch("ROLLBACK").unwrap();
-    // As a crash at this point: what waits in memory is gone.
+    // A crash at this point: the backlog in memory is lost.
     drop(store);
     let (mut store, restored) = open(dir.path(), &["w"]);
     assert_eq!((restored.next_run, restored.jobs[0].pending.len()), (1, 0), "neither the run");
@@ -150,7 +150,7 @@ fn an_object_is_seen_in_the_transaction_that_makes_its_run_or_not_at_all() {
 }
 
 #[test]
-fn the_changes_of_a_turn_are_seen_by_others_all_at_once() {
+fn other_connections_see_the_changes_of_a_turn_all_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let count = || {
@@ -170,7 +170,7 @@ fn the_changes_of_a_turn_are_seen_by_others_all_at_once() {
 }
 
 #[test]
-fn waiting_runs_past_the_window_stay_in_the_store_and_are_loaded_in_order() {
+fn pending_runs_beyond_the_in_memory_limit_stay_in_the_store_and_are_loaded_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     store.commit((1..=2500).map(|id| new(pending(id, u32::from(id % 5 == 0)))).collect(), Vec::new()).unwrap();
@@ -189,7 +189,7 @@ fn waiting_runs_past_the_window_stay_in_the_store_and_are_loaded_in_order() {
 }
 
 #[test]
-fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds() {
+fn a_database_of_version_1_is_migrated_with_all_its_content() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (mut store, _) = open(dir.path(), &["a"]);
@@ -221,7 +221,7 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_all_that_it_holds(
 }
 
 #[test]
-fn what_was_made_up_for_is_read_back_also_from_a_database_that_knew_one_range() {
+fn caught_up_ranges_are_read_back_also_from_a_version_with_one_range() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b"]);
     let caught_up = CaughtUp::from_ranges(vec![(at(1), at(2)), (at(50), at(50))]);
@@ -245,7 +245,7 @@ fn what_was_made_up_for_is_read_back_also_from_a_database_that_knew_one_range() 
 }
 
 #[test]
-fn what_was_missed_of_a_schedule_that_has_been_changed_does_not_count() {
+fn missed_deadlines_of_a_changed_schedule_are_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let key = |timing| [firelink::store::JobKey { name: "a".into(), timing }];
     let open = |timing| {
@@ -262,7 +262,7 @@ fn what_was_missed_of_a_schedule_that_has_been_changed_does_not_count() {
 }
 
 #[test]
-fn another_list_of_jobs_keeps_the_rows_of_those_it_shares_and_forgets_what_a_namesake_left() {
+fn a_new_list_of_jobs_keeps_shared_rows_and_resets_those_of_earlier_jobs_with_the_same_name() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a", "b", "c"]);
     let credit = |job, upstream| Change::Credit { job: JobId(job), upstream: JobId(upstream), outcome: Some(Outcome::Succeeded) };

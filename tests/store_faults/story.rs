@@ -1,7 +1,7 @@
-//! A story of commits, told to a store, and what must be found of it afterwards.
+//! A sequence of commits, and the state that a prefix of it must leave.
 //!
 //! Each commit is a turn of the loop with several changes that belong together: a run and the object that made it, an end
-//! and the credit that it gives. So a commit that took effect by half shows.
+//! and the credit that it gives. So a commit that is applied in part shows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -76,7 +76,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// What must be there after the first `commits`.
+    /// The expected state after the first `commits`.
     pub fn expected(commits: usize) -> Found {
         let mut expected = Found::default();
         for step in 0..commits {
@@ -97,7 +97,7 @@ impl Found {
         expected
     }
 
-    /// What is there. Fails if the database is not sound.
+    /// The state in a directory. Panics if the database is damaged.
     pub fn of(dir: &Path) -> Found {
         let mut store = open(dir, Durability::Full);
         let now = Now { wall: at(0), elapsed: Elapsed::from_nanos(1) };
@@ -114,7 +114,7 @@ impl Found {
         Found { runs, seen, credit: restored.jobs[BEHIND.index()].credits.first().map(|(_, outcome)| *outcome) }
     }
 
-    /// How many commits of the story make what is there; `None` if no number of them does.
+    /// The number of commits that leave this state; `None` if no number does.
     pub fn commits(&self) -> Option<usize> {
         let last = self.runs.len().saturating_sub(1) * 3;
         (last..=last + 3).find(|commits| Found::expected(*commits) == *self)

@@ -1,7 +1,7 @@
-//! A disk that fails and forgets: a VFS for SQLite (<https://www.sqlite.org/vfs.html>) around the usual one, which writes
-//! down what is done to the files of a database and refuses what a test tells it to refuse.
+//! Fault injection: a VFS for SQLite (<https://www.sqlite.org/vfs.html>) around the usual one, which records the operations on
+//! the files of a database and fails those that a test selects.
 //!
-//! It is the default one of this test binary, so the store that is tested knows nothing of it.
+//! It is the default VFS of the test binary, so the store needs no change for it.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -30,18 +30,18 @@ pub enum Op {
     Delete {
         file: PathBuf,
     },
-    /// A note of the test's own: this many commits are known to have succeeded.
+    /// Recorded by the test: this many commits have succeeded.
     Acknowledged(usize),
 }
 
-/// What is refused.
+/// The operation that fails, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// ENOSPC before anything is written.
     NoSpace,
     /// EIO.
     Io,
-    /// Half of it is written, then there is no space.
+    /// ENOSPC after half of the bytes.
     Short,
     /// fsync(2) fails.
     Sync,
@@ -51,13 +51,13 @@ pub enum Fault {
 struct World {
     recording: bool,
     ops: Vec<Op>,
-    /// The fault, how many calls that it concerns still go well, and how many fail after that.
+    /// The fault, the number of calls before it, and the number of calls that fail.
     fault: Option<(Fault, usize, usize)>,
-    refused: usize,
+    failed: usize,
 }
 
 thread_local! {
-    /// SQLite is used by one thread here, the test's; each test has a thread, and so a disk, of its own.
+    /// SQLite is used by the test's thread alone, so each test has faults of its own.
     static WORLD: RefCell<World> = RefCell::default();
 }
 
@@ -85,20 +85,20 @@ pub fn acknowledge(commits: usize) {
 pub fn fail(fault: Fault, skip: usize, count: usize) {
     WORLD.with_borrow_mut(|world| {
         world.fault = Some((fault, skip, count));
-        world.refused = 0;
+        world.failed = 0;
     });
 }
 
-/// How many calls it has refused so far.
+/// The number of calls that have failed so far.
 pub fn refusals() -> usize {
-    WORLD.with_borrow(|world| world.refused)
+    WORLD.with_borrow(|world| world.failed)
 }
 
-/// The disk is well again; returns how many calls it refused.
+/// Ends the fault; returns the number of calls that failed.
 pub fn heal() -> usize {
     WORLD.with_borrow_mut(|world| {
         world.fault = None;
-        world.refused
+        world.failed
     })
 }
 
@@ -109,15 +109,15 @@ impl World {
         }
     }
 
-    /// Whether a call that one of these faults concerns fails now, and how.
-    fn refuses(&mut self, concerned: &[Fault]) -> Option<Fault> {
+    /// The fault with which a call fails, if it is one of these.
+    fn fails(&mut self, concerned: &[Fault]) -> Option<Fault> {
         let (fault, skip, count) = self.fault.as_mut().filter(|(fault, _, _)| concerned.contains(fault))?;
         if *skip > 0 {
             *skip -= 1;
             return None;
         }
         *count = count.checked_sub(1)?;
-        self.refused += 1;
+        self.failed += 1;
         Some(*fault)
     }
 }
@@ -162,7 +162,7 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, to: *mut c_void, amount: c_in
 }
 
 unsafe extern "C" fn write(file: *mut sqlite3_file, from: *const c_void, amount: c_int, at: i64) -> c_int {
-    let fault = WORLD.with_borrow_mut(|world| world.refuses(&[Fault::NoSpace, Fault::Io, Fault::Short]));
+    let fault = WORLD.with_borrow_mut(|world| world.fails(&[Fault::NoSpace, Fault::Io, Fault::Short]));
     let written = match fault {
         Some(Fault::NoSpace) => return ffi::SQLITE_FULL,
         Some(Fault::Io) => return ffi::SQLITE_IOERR_WRITE,
@@ -183,11 +183,11 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, to: i64) -> c_int {
 }
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, _flags: c_int) -> c_int {
-    if WORLD.with_borrow_mut(|world| world.refuses(&[Fault::Sync])).is_some() {
+    if WORLD.with_borrow_mut(|world| world.fails(&[Fault::Sync])).is_some() {
         return ffi::SQLITE_IOERR_FSYNC;
     }
     WORLD.with_borrow_mut(|world| world.note(|| Op::Sync { file: name_of(file) }));
-    // What a power cut takes is decided by what was written down; the real disk need not be pressed.
+    // Power cuts are simulated from the recorded operations; a real fsync would only take time.
     ffi::SQLITE_OK
 }
 

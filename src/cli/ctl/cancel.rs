@@ -10,7 +10,7 @@ use crate::control::commands::cancel::{self, Cancelled};
 use crate::control::protocol::Request;
 use crate::model::RunId;
 
-/// end a run: SIGTERM now, SIGKILL after its kill_grace
+/// cancel a run: SIGTERM now, SIGKILL after its kill_grace
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "cancel")]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }

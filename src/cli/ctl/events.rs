@@ -1,4 +1,4 @@
-//! `firelink ctl events`: what happens, a JSON object a line, until the daemon or the reader goes.
+//! `firelink ctl events`: the stream of events, one JSON object per line, until the daemon or the reader exits.
 
 use std::path::PathBuf;
 
@@ -9,15 +9,15 @@ use crate::cli::out::{Done, print};
 use crate::control::commands::events;
 use crate::control::protocol::Request;
 
-/// follow what happens, as JSON lines
+/// follow events, as JSON lines
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "events")]
 pub struct Args {
-    /// follow; there is nothing else to do with events, so it is always on
+    /// follow; always on
     #[argh(switch, short = 'f')]
-    #[expect(dead_code, reason = "accepted because people type it")]
+    #[expect(dead_code, reason = "accepted for symmetry with `ctl logs -f`")]
     follow: bool,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }

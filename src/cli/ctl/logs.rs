@@ -1,4 +1,4 @@
-//! `firelink ctl logs`: a run's output, and with `-f` as it comes.
+//! `firelink ctl logs`: the output of a run; `-f` follows it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -17,19 +17,19 @@ use crate::control::protocol::Request;
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "logs")]
 pub struct Args {
-    /// a run's number, or a job's name for its newest run
+    /// a run's number, or a job's name for its latest run
     #[argh(positional)]
     of: String,
     /// follow the output until the run ends
     #[argh(switch, short = 'f')]
     follow: bool,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }
 
-/// How often a followed file is looked at, in milliseconds; the daemon is asked nothing meanwhile.
-const LOOK_EVERY: u16 = 100;
+/// The poll interval of a followed file, in milliseconds.
+const POLL_INTERVAL_MS: u16 = 100;
 
 pub(super) fn run(args: &Args) -> Done {
     let mut client = connect(args.socket.as_deref())?;
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Done {
     let mut tail = Tail { path: answer.path.into(), file: None };
     if let (true, Some(id)) = (args.follow && !answer.run.state.is_end(), answer.run.id) {
         client.send(&Request::Logs(logs::Request { of: id.to_string(), wait: true })).map_err(failure)?;
-        // The daemon's one line says that the run has ended; until then the file grows.
+        // The daemon's reply means that the run has ended; until then the file grows.
         while !readable(&client)? {
             tail.copy()?;
         }
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args) -> Done {
 
 fn readable(client: &crate::control::Client) -> Result<bool, Failure> {
     let mut fds = [PollFd::new(client.socket().as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::from(LOOK_EVERY)) {
+    match poll(&mut fds, PollTimeout::from(POLL_INTERVAL_MS)) {
         Ok(ready) => Ok(ready > 0),
         Err(nix::errno::Errno::EINTR) => Ok(false),
         Err(errno) => Err(Failure::failed(format!("can't wait for the daemon: {errno}"))),
@@ -60,7 +60,7 @@ struct Tail {
 }
 
 impl Tail {
-    /// Writes what is new to stdout. A file that is not there is a run without output so far.
+    /// Copies new output to stdout. Without output so far there is no file.
     fn copy(&mut self) -> Done {
         let unreadable =
             |error: std::io::Error, path: &PathBuf| Failure::failed(format!("can't read {}: {error}", path.display()));

@@ -1,10 +1,11 @@
-//! `firelink ctl`: talking to the daemon.
+//! `firelink ctl`: requests to the daemon.
 
 mod cancel;
 mod events;
 mod logs;
 mod pause;
 mod reload;
+mod resume;
 mod retry;
 pub mod status;
 pub mod stop;
@@ -19,7 +20,7 @@ use super::out::{Done, Failure};
 use crate::control::protocol::{ErrorCode, Request};
 use crate::control::{Client, ClientError, socket_path};
 
-/// talk to the daemon
+/// control the daemon
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "ctl")]
 pub struct Args {
@@ -36,8 +37,8 @@ enum Command {
     Retry(retry::Args),
     Logs(logs::Args),
     Events(events::Args),
-    Pause(pause::PauseArgs),
-    Resume(pause::ResumeArgs),
+    Pause(pause::Args),
+    Resume(resume::Args),
     Reload(reload::Args),
     Stop(stop::Args),
 }
@@ -50,8 +51,8 @@ pub(super) fn run(args: &Args) -> Done {
         Command::Retry(args) => retry::run(args),
         Command::Logs(args) => logs::run(args),
         Command::Events(args) => events::run(args),
-        Command::Pause(args) => pause::pause(args),
-        Command::Resume(args) => pause::resume(args),
+        Command::Pause(args) => pause::run(args),
+        Command::Resume(args) => resume::run(args),
         Command::Reload(args) => reload::run(args),
         Command::Stop(args) => stop::run(args),
     }
@@ -63,7 +64,7 @@ fn connect(socket: Option<&Path>) -> Result<Client, Failure> {
 
 fn ask<T: DeserializeOwned>(client: &mut Client, request: &Request) -> Result<T, Failure> {
     let value = client.ask(request).map_err(failure)?;
-    serde_json::from_value(value).map_err(|error| Failure::failed(format!("the daemon's answer can't be read: {error}")))
+    serde_json::from_value(value).map_err(|error| Failure::failed(format!("can't parse the daemon's reply: {error}")))
 }
 
 fn failure(error: ClientError) -> Failure {

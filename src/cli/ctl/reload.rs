@@ -9,20 +9,20 @@ use crate::cli::out::{Done, Format, parse_format, print, print_json};
 use crate::control::commands::reload::{Reloaded, Request as Ask, render};
 use crate::control::protocol::Request;
 
-/// read the configuration anew; a wrong one changes nothing
+/// reload the configuration; a wrong one changes nothing
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "reload")]
 pub struct Args {
-    /// show what would change, and change nothing
+    /// show what would change without changing it
     #[argh(switch)]
     dry_run: bool,
-    /// replace the daemon by the program at its path, for an upgrade; what runs goes on
+    /// replace the daemon by the program at its path, for an upgrade; running jobs continue
     #[argh(switch)]
     exec: bool,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }

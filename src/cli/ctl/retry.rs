@@ -10,23 +10,23 @@ use crate::control::commands::retry::{self, Triggered};
 use crate::control::protocol::Request;
 use crate::model::{RunId, StateWord};
 
-/// run once more what did not succeed: a new run of the same event, whatever its dependencies did meanwhile
+/// retry a run that did not succeed: a new run with the same event, regardless of its dependencies
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "retry")]
 pub struct Args {
-    /// the number of the run that failed, was cancelled, skipped or lost
+    /// the number of a run that failed, timed out, or was cancelled, skipped or lost
     #[argh(positional)]
     run: u64,
-    /// also run what was skipped because of it, once this has succeeded
+    /// also retry the runs that were skipped because of it, once this one has succeeded
     #[argh(switch)]
     downstream: bool,
-    /// wait for the run's end; exit with 1 unless it succeeded
+    /// wait until the run has ended; exit with 1 unless it succeeded
     #[argh(switch)]
     wait: bool,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }

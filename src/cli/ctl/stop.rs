@@ -9,14 +9,14 @@ use crate::cli::out::Done;
 use crate::control::commands::stop::{self, Stopped};
 use crate::control::protocol::Request;
 
-/// end the daemon: nothing new starts, running jobs get shutdown_timeout, then SIGTERM, then SIGKILL
+/// stop the daemon: no run starts, running jobs get shutdown_timeout, then SIGTERM, then SIGKILL
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "stop")]
 pub struct Args {
     /// kill running jobs at once
     #[argh(switch)]
     now: bool,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }
@@ -24,7 +24,7 @@ pub struct Args {
 pub(in crate::cli) fn run(args: &Args) -> Done {
     let mut client = connect(args.socket.as_deref())?;
     let _: Stopped = ask(&mut client, &Request::Stop(stop::Request { now: args.now }))?;
-    // The answer comes while the daemon still lives; the end of the connection is its end.
+    // The reply is sent before the daemon exits; the connection closes with its exit.
     while client.next_line().map_err(failure)?.is_some() {}
     Ok(())
 }

@@ -10,17 +10,17 @@ use crate::control::commands::trigger::{self, Triggered};
 use crate::control::protocol::Request;
 use crate::model::StateWord;
 
-/// run a job now, or as soon as its dependencies allow
+/// trigger a job: it runs now, or as soon as its dependencies allow
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "trigger")]
 pub struct Args {
     /// the job
     #[argh(positional)]
     job: String,
-    /// wait for the run's end; exit with 1 unless it succeeded
+    /// wait until the run has ended; exit with 1 unless it succeeded
     #[argh(switch)]
     wait: bool,
-    /// run now, whatever its dependencies did
+    /// run now, regardless of its dependencies
     #[argh(switch)]
     force: bool,
     /// run all jobs that it depends on first, in order
@@ -29,14 +29,14 @@ pub struct Args {
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args) -> Done {
     if args.force && args.with_deps {
-        return Err(Failure::usage("--force runs the job without its dependencies, --with-deps after them: choose one"));
+        return Err(Failure::usage("--force and --with-deps exclude each other"));
     }
     let mut client = connect(args.socket.as_deref())?;
     let request = trigger::Request { job: args.job.clone(), wait: args.wait, force: args.force, with_deps: args.with_deps };

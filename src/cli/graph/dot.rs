@@ -24,7 +24,7 @@ pub(super) fn draw(config: &Config, graph: &Graph) -> String {
     text
 }
 
-/// A backslash before anything but these is Graphviz's own business (`\N` is the node's name), so it is doubled.
+/// Backslashes are doubled, since Graphviz expands sequences like `\N`, the node's name.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

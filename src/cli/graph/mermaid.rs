@@ -22,7 +22,7 @@ pub(super) fn draw(config: &Config, graph: &Graph) -> String {
     text
 }
 
-/// What could end the label, begin a tag or an entity, or be read as Markdown, by its number.
+/// Characters that could end the label, start a tag or an entity, or be read as Markdown, as numeric entities.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! `firelink graph`: the dependencies of a configuration, for a terminal, for Graphviz, for Mermaid or as a picture.
+//! `firelink graph`: the dependencies of a configuration, for a terminal, for Graphviz, for Mermaid or as SVG.
 
 mod dot;
 mod mermaid;
@@ -42,7 +42,7 @@ fn parse_shape(word: &str) -> Result<Shape, String> {
         "dot" => Ok(Shape::Dot),
         "mermaid" => Ok(Shape::Mermaid),
         "svg" => Ok(Shape::Svg),
-        _ => Err(format!("`{word}` is not a format of graphs; write `text`, `dot`, `mermaid` or `svg`")),
+        _ => Err(format!("invalid format `{word}`: expected `text`, `dot`, `mermaid` or `svg`")),
     }
 }
 
@@ -62,7 +62,7 @@ fn name(config: &Config, job: JobId) -> &str {
     &config.jobs[job.index()].name
 }
 
-/// What makes the job want to run, besides its dependencies; empty where these are all.
+/// The job's trigger; empty if it is triggered by its dependencies alone.
 fn trigger(config: &Config, job: JobId) -> String {
     let rules = &config.rules.jobs[job.index()];
     let of_dependencies = matches!(rules.trigger, TriggerWord::Manual | TriggerWord::AfterDeps) && !rules.depends_on.is_empty();
@@ -73,7 +73,7 @@ fn trigger(config: &Config, job: JobId) -> String {
     words
 }
 
-/// The condition's word, unless it is the usual one.
+/// The condition, unless it is the default.
 fn condition(config: &Config, job: JobId) -> Option<&'static str> {
     let condition = config.rules.jobs[job.index()].policy.condition;
     let word = Condition::WORDS.iter().find(|(_, known)| *known == condition).map(|(word, _)| *word);

@@ -1,5 +1,4 @@
-//! A picture without a library: a box a job in columns by layer, and a curve an edge. It follows the viewer's light or
-//! dark theme.
+//! SVG: a box for each job in columns by layer, and a curve for each edge, in the viewer's light or dark theme.
 
 use std::fmt::Write as _;
 
@@ -10,14 +9,14 @@ use crate::drawing::{Layout, Line, Place};
 use crate::model::JobId;
 use crate::text::{REPLACEMENT, is_unprintable};
 
-/// In pixels: a row, a box in it, what a letter takes at most, and the room around and between.
+/// In pixels: the height of a row and of a box in it, the width of a letter at most, the gap between columns, the padding.
 const ROW: f64 = 56.0;
 const BOX: f64 = 40.0;
 const LETTER: f64 = 7.3;
 const GAP: f64 = 56.0;
 const EDGE: f64 = 16.0;
 
-/// The longest text of a box, in letters; the rest is in its tooltip.
+/// The longest text of a box, in letters; the tooltip has all of it.
 const LONGEST: usize = 30;
 
 const STYLE: &str = "<style>
@@ -49,8 +48,8 @@ pub(super) fn draw(config: &Config, graph: &Graph) -> String {
         escaped(&config.path.display().to_string())
     );
     for line in &layout.lines {
-        let told = condition(config, line.to).map_or_else(String::new, |word| format!(" ({word})"));
-        let tip = format!("{} to {}{told}", name(config, line.from), name(config, line.to));
+        let condition = condition(config, line.to).map_or_else(String::new, |word| format!(" ({word})"));
+        let tip = format!("{} to {}{condition}", name(config, line.from), name(config, line.to));
         let _ = writeln!(
             text,
             "<path marker-end=\"url(#head)\" d=\"{}\"><title>{}</title></path>",

@@ -1,4 +1,4 @@
-//! For a terminal: a line a job, its lanes on the left. What is too long goes on beneath, and nothing is cut.
+//! For a terminal: a line for each job with its lanes on the left. Long lines are wrapped, and nothing is cut.
 
 use super::{condition, name, trigger};
 use crate::cli::terminal::{Colour, Terminal};
@@ -15,7 +15,7 @@ pub(super) fn draw(config: &Config, graph: &Graph, terminal: Terminal) -> String
     let lanes = rows.iter().map(|row| row.cells.len()).max().unwrap_or(1).min(LANES + 1);
     let names = rows.iter().map(|row| name(config, row.job).chars().count()).max().unwrap_or(0);
     let width = terminal.width.max(NARROWEST);
-    // A long name leaves too little for the rest; it then starts a line of its own.
+    // After a long name the words start on their own line.
     let name_width = names.min(24).min(width / 3);
     let mut text = String::new();
     for row in &rows {
@@ -53,7 +53,7 @@ fn words(config: &Config, graph: &Graph, job: JobId) -> String {
     words
 }
 
-/// Broken at spaces; a word that is longer than a line stays whole.
+/// Wraps at spaces; a word longer than a line is not broken.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -68,7 +68,7 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The lanes that go on beneath a row.
+/// The lanes that continue below a row.
 fn below(row: &Row) -> Row {
     let cells = row.cells.iter().map(|cell| Cell { up: cell.down, down: cell.down, ..Cell::default() });
     Row { job: row.job, cells: cells.collect() }

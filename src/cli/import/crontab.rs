@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::yaml::{is_odd, quoted};
+use super::scalar::{is_special, quoted};
 
-/// What a line is.
+/// A line of a crontab.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Nothing.
+    /// An empty line.
     Blank,
     /// A comment, without its `#`.
     Comment(String),
-    /// A variable that cron itself heeds and firelink has no word for: the line and what to know about it.
+    /// A variable that cron itself evaluates and firelink has no key for: the line and a note.
     Note(String, String),
-    /// A variable for the commands after it; they carry it.
+    /// A variable; it is in the entries that follow it.
     Variable,
     /// A job.
     Entry(Box<Entry>),
-    /// What cron would not understand either, or firelink can't: the line, and why.
+    /// A line that cron or firelink does not understand: the line and the reason.
     Unknown(String, String),
 }
 
@@ -26,15 +26,15 @@ pub(super) enum Line {
 pub(super) struct Entry {
     /// The line as it was written.
     pub line: String,
-    /// Five fields with a space between them, or a macro.
+    /// Five fields separated by single spaces, or a macro.
     pub schedule: String,
-    /// Named in the line.
+    /// The user column.
     pub user: Option<String>,
-    /// What the shell gets: `%` means what it means no more.
+    /// The command for the shell, `%` resolved.
     pub command: String,
-    /// What comes after the first `%`.
+    /// The text after the first `%`.
     pub input: Option<String>,
-    /// Variables that are in force, but for those below.
+    /// The variables in force, without those below.
     pub env: BTreeMap<String, String>,
     /// `SHELL`.
     pub shell: Option<String>,
@@ -49,16 +49,16 @@ pub(super) struct Entry {
 const NO_MAIL: &str =
     "firelink sends no mail: output is in `firelink ctl logs`, and `on_failure` can run a command that sends one";
 
-/// YAML ends a key at 1,024 letters, its quotes and escapes included.
+/// YAML limits a key to 1,024 characters, its quotes and escapes included.
 const LONGEST_KEY: usize = 1_000;
 
 /// A year of minutes.
 const LONGEST_DELAY: u32 = 525_600;
 
-/// What variables may cost in all jobs together: each job carries those that are in force.
+/// The memory limit of the variables of all jobs together, in bytes: each job has a copy of those in force.
 const MOST_CARRIED: usize = 64 << 20;
 
-/// What a variable costs beside its letters, at most, in memory and in the number of values that a configuration may hold.
+/// The overhead of a variable in bytes, which also bounds the number of values in the configuration.
 const A_VARIABLE: usize = 128;
 
 /// Reads a crontab.
@@ -83,7 +83,7 @@ impl Reader {
             return Line::Comment(comment.trim_end().to_owned());
         }
         if line.contains('\0') {
-            return Line::Unknown(line.replace('\0', "?"), "it holds a NUL byte".into());
+            return Line::Unknown(line.replace('\0', "?"), "it contains a NUL byte".into());
         }
         if let Some((name, value)) = variable(line) {
             return self.set(line, name, value);
@@ -96,31 +96,31 @@ impl Reader {
 
     fn set(&mut self, line: &str, name: String, value: String) -> Line {
         let minutes = if name == "RANDOM_DELAY" && !value.is_empty() { value.parse::<u32>() } else { Ok(0) };
-        let why = if name.contains(is_odd) {
-            Some("the variable's name holds a control character".to_owned())
+        let why = if name.contains(is_special) {
+            Some("the variable's name contains a control character".to_owned())
         } else if name.contains('=') {
-            Some("no variable has a `=` in its name".to_owned())
+            Some("the variable's name contains a `=`".to_owned())
         } else if name == "<<" {
-            Some("a configuration has another meaning for this name".to_owned())
+            Some("this name is YAML's merge key".to_owned())
         } else if quoted(&name).len() > LONGEST_KEY {
-            Some(format!("the variable's name is longer than {LONGEST_KEY} letters"))
+            Some(format!("the variable's name is longer than {LONGEST_KEY} characters"))
         } else if minutes.is_err() || minutes.is_ok_and(|minutes| minutes > LONGEST_DELAY) {
-            Some(format!("RANDOM_DELAY is a number of minutes, here {LONGEST_DELAY} at most"))
+            Some(format!("RANDOM_DELAY is a number of minutes, at most {LONGEST_DELAY}"))
         } else {
             None
         };
         if let Some(why) = why {
             return Line::Unknown(line.to_owned(), why);
         }
-        let told = match name.as_str() {
+        let note = match name.as_str() {
             "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" if value.is_empty() => None,
             "MAILTO" | "MAILFROM" | "CONTENT_TYPE" | "CONTENT_TRANSFER_ENCODING" => Some(NO_MAIL),
-            "START_HOURS_RANGE" => Some("this is for anacron, which firelink's `catch_up` replaces"),
+            "START_HOURS_RANGE" => Some("it is for anacron, which firelink's `catch_up` replaces"),
             "NO_MAIL_OUTPUT" => Some(NO_MAIL),
             _ => None,
         };
         self.env.insert(name, value);
-        told.map_or(Line::Variable, |told| Line::Note(line.to_owned(), told.to_owned()))
+        note.map_or(Line::Variable, |note| Line::Note(line.to_owned(), note.to_owned()))
     }
 
     fn entry(&mut self, line: &str) -> Result<Entry, String> {
@@ -151,7 +151,7 @@ impl Reader {
         }
         self.carried += self.env.iter().map(|(name, value)| name.len() + value.len() + A_VARIABLE).sum::<usize>();
         if self.carried > MOST_CARRIED {
-            return Err("the variables of all lines before it are too many".into());
+            return Err("the variables of all lines before it are too large".into());
         }
         let mut env = self.env.clone();
         let mut take = |name: &str| env.remove(name).filter(|value| !value.is_empty());

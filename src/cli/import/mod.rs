@@ -1,8 +1,8 @@
-//! `firelink import`: a crontab as a configuration. What cron means and firelink can't say stands there as a comment; no
-//! line is lost.
+//! `firelink import`: a crontab as a configuration. Lines that firelink can't express become comments; no line is lost.
 
 mod crontab;
 mod names;
+mod scalar;
 mod yaml;
 
 use std::io::Read as _;
@@ -14,34 +14,34 @@ use super::out::{Done, Failure, print, warn};
 use crate::config::LARGEST_FILE;
 use crate::model::format_size;
 
-/// write a crontab as a configuration, to stdout
+/// convert a crontab into a configuration, on stdout
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "import")]
 pub struct Args {
     /// the crontab; - is stdin, for `crontab -l | firelink import -`
     #[argh(positional)]
     file: PathBuf,
-    /// each line names a user before its command, like /etc/crontab, which is known by its path
+    /// the crontab has a user column, like /etc/crontab (default for /etc/crontab and /etc/cron.d)
     #[argh(switch)]
     system: bool,
-    /// no line names a user
+    /// the crontab has no user column
     #[argh(switch)]
     user: bool,
 }
 
-/// A crontab is read up to this size.
+/// The largest crontab in bytes.
 const LARGEST: u64 = 4 << 20;
 
-/// What a crontab is read with.
+/// The context of a crontab.
 #[derive(Clone, Copy)]
 pub struct Around<'a> {
-    /// What the header calls the crontab.
+    /// The crontab's name in the header.
     pub title: &'a str,
-    /// Each line names a user before its command.
+    /// True with a user column before the command.
     pub system: bool,
-    /// Whose crontab it is, for one that was read from where cron keeps them; its jobs then name that user.
+    /// The owner of a crontab from cron's spool; its jobs then run as that user.
     pub owner: Option<&'a str>,
-    /// The home of a user, in which cron starts commands, by name; of the owner without one. None for no such user.
+    /// The home directory of a user by name, else of the caller; none for an unknown user. cron starts commands there.
     pub home_of: &'a dyn Fn(Option<&str>) -> Option<String>,
 }
 
@@ -50,11 +50,11 @@ pub struct Around<'a> {
 pub struct Imported {
     /// The configuration.
     pub yaml: String,
-    /// How many lines it says in comments only.
+    /// The number of lines that became comments.
     pub left: usize,
 }
 
-/// Writes a crontab as a configuration that loads, unless it is larger than [`LARGEST_FILE`].
+/// Converts a crontab into a configuration, which loads unless it is larger than [`LARGEST_FILE`].
 #[must_use]
 pub fn convert(text: &str, around: &Around<'_>) -> Imported {
     yaml::write(&crontab::parse(text, around.system), around)
@@ -62,7 +62,7 @@ pub fn convert(text: &str, around: &Around<'_>) -> Imported {
 
 pub(super) fn run(args: &Args) -> Done {
     if args.system && args.user {
-        return Err(Failure::usage("--system says that lines name a user, --user that they do not: choose one"));
+        return Err(Failure::usage("--system and --user exclude each other"));
     }
     let system = args.system || (!args.user && is_system(&args.file));
     let text = read(&args.file)?;
@@ -71,15 +71,15 @@ pub(super) fn run(args: &Args) -> Done {
     let around = Around { title: &title, system, owner: owner.as_deref(), home_of: &home_of };
     let imported = convert(&text, &around);
     if imported.yaml.len() as u64 > LARGEST_FILE {
-        let (made, most) = (imported.yaml.len() >> 20, format_size(LARGEST_FILE));
-        let what = format!("{} would make a configuration of {made} MiB, and at most {most} are read", args.file.display());
-        return Err(Failure::usage(format!("{what}: split it")));
+        let (size, limit) = (imported.yaml.len().div_ceil(1 << 20), format_size(LARGEST_FILE));
+        let message = format!("{} would become a configuration of {size}MiB, the limit is {limit}", args.file.display());
+        return Err(Failure::usage(format!("{message}: split it")));
     }
     print(&imported.yaml)?;
     if imported.left > 0 {
         let (count, verb) =
             if imported.left == 1 { ("line".to_owned(), "is") } else { (format!("{} lines", imported.left), "are") };
-        warn(&format!("{count} of the crontab {verb} not carried over; the comments that begin with `NOT IMPORTED` say why"));
+        warn(&format!("{count} of the crontab {verb} not imported; see the comments that start with `NOT IMPORTED`"));
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn read(path: &Path) -> Result<String, Failure> {
     };
     read.map_err(|error| Failure::usage(format!("{} can't be read: {error}", path.display())))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Failure::usage(format!("{} is larger than any crontab, {} MiB", path.display(), LARGEST >> 20)));
+        return Err(Failure::usage(format!("{} is larger than {} MiB, the limit for a crontab", path.display(), LARGEST >> 20)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -100,13 +100,13 @@ fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// The places of crontabs whose lines name a user (cron(8)).
+/// True for the paths of crontabs with a user column (cron(8)).
 fn is_system(path: &Path) -> bool {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     path == Path::new("/etc/crontab") || path.parent() == Some(Path::new("/etc/cron.d"))
 }
 
-/// Whose crontab a file is, by where cron keeps it: Debian's place, and that of others.
+/// The owner of a crontab by its path in cron's spool, of Debian and of other distributions.
 fn owner(path: &Path) -> Option<String> {
     let path = std::path::absolute(path).ok()?;
     let parent = path.parent()?;

@@ -1,15 +1,15 @@
-//! Names for jobs that have none: after the program that a command is about.
+//! Names for jobs of a crontab: after the main program of the command.
 
 use std::collections::HashSet;
 
-/// Longer ones fill a terminal.
+/// The longest name, in characters.
 const LONGEST: usize = 40;
 
-/// What begins a part of a command that is not what it is about.
+/// Programs that prepare for the main program.
 const PREPARATIONS: &[&str] =
     &["cd", "test", "[", "[[", "sleep", "true", ":", "export", "set", ".", "source", "umask", "ulimit", "command", "if", "while"];
 
-/// What runs another program, which comes after its options and numbers.
+/// Programs that run another program, which follows their options and numbers.
 const WRAPPERS: &[&str] = &[
     "nice",
     "ionice",
@@ -27,17 +27,17 @@ const WRAPPERS: &[&str] = &[
     "systemd-cat",
 ];
 
-/// What runs the file that comes after its options.
+/// Programs that run a script, which follows their options.
 const INTERPRETERS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "perl", "php", "ruby", "node", "run-parts", "python", "lua"];
 
-/// Names that are in use.
+/// The names in use.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     used: HashSet<String>,
 }
 
 impl Names {
-    /// A name that no other job has.
+    /// A unique name.
     pub fn name(&mut self, command: &str) -> String {
         let base = base(command);
         let numbered = (2..).map(|number: u32| format!("{base}-{number}"));
@@ -54,7 +54,7 @@ fn base(command: &str) -> String {
     name.unwrap_or_else(|| "job".into())
 }
 
-/// The program that a part of a command runs, if it is not a preparation for another.
+/// The program of a part of a command, unless it prepares for another.
 fn subject(part: &str) -> Option<String> {
     let mut words = part.split_whitespace().skip_while(|word| is_assignment(word) || word.starts_with(['<', '>'])).peekable();
     loop {

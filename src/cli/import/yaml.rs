@@ -1,14 +1,15 @@
-//! Lines of a crontab as YAML.
+//! The lines of a crontab as YAML.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::crontab::{Entry, Line};
 use super::names::Names;
+use super::scalar::{is_special, quoted};
 use super::{Around, Imported};
 use crate::cron::{Schedule, Zone, is_reboot};
 
-/// Longer comments stay comments.
+/// The longest comment that becomes a `description`, in characters.
 const LONGEST_DESCRIPTION: usize = 200;
 
 /// Shells that know here-documents.
@@ -16,7 +17,7 @@ const SHELLS: &[&str] = &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "bu
 
 pub(super) fn write(lines: &[Line], around: &Around<'_>) -> Imported {
     let entries = || lines.iter().filter_map(|line| if let Line::Entry(entry) = line { Some(entry) } else { None });
-    // What all jobs have in common is said once.
+    // Variables that all jobs have go into `defaults`.
     let first = entries().next().map(|entry| entry.env.clone()).unwrap_or_default();
     let common = if entries().count() > 1 && entries().all(|entry| entry.env == first) { first } else { BTreeMap::new() };
     let mut writer =
@@ -32,7 +33,7 @@ struct Writer<'a> {
     around: &'a Around<'a>,
     common: BTreeMap<String, String>,
     names: Names,
-    /// Comments that may yet turn out to be about a job.
+    /// Comments that may belong to the next job.
     comments: Vec<String>,
     body: String,
     jobs: usize,
@@ -50,9 +51,9 @@ impl Writer<'_> {
             }
             Line::Comment(text) => self.comments.push(text.clone()),
             Line::Variable => self.flush_comments(),
-            Line::Note(line, told) => {
+            Line::Note(line, note) => {
                 self.flush_comments();
-                self.comment(&format!("{line}: {told}"));
+                self.comment(&format!("{line}: {note}"));
             }
             Line::Unknown(line, why) => self.leave(line, why),
             Line::Entry(entry) => match meaning(entry) {
@@ -71,7 +72,7 @@ impl Writer<'_> {
 
     fn comment(&mut self, text: &str) {
         // A control character would end the comment, or the file.
-        let text: String = text.chars().map(|c| if is_odd(c) { '?' } else { c }).collect();
+        let text: String = text.chars().map(|c| if is_special(c) { '?' } else { c }).collect();
         let _ = writeln!(self.body, "  #{}{}", if text.is_empty() || text.starts_with(' ') { "" } else { " " }, text.trim_end());
     }
 
@@ -81,7 +82,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A single line of comment right above a job is what the job is.
+    /// A single comment line right above a job is its description.
     fn take_description(&mut self) -> Option<String> {
         let [only] = &self.comments[..] else { return None };
         let text = only.trim_matches(['#', ' ', '\t', '-', '=']).to_owned();
@@ -105,14 +106,14 @@ impl Writer<'_> {
         self.key("description", description.as_deref());
         match when {
             When::Startup => {
-                self.body.push_str("    trigger: startup  # @reboot: at each start of the daemon, not of the machine alone\n");
+                self.body.push_str("    trigger: startup  # @reboot: whenever the daemon starts, not only at boot\n");
             }
             When::Schedule { schedule, zone } => {
                 self.body.push_str("    trigger: cron\n");
                 self.key("schedule", Some(schedule));
                 self.key("timezone", zone.as_deref());
                 if let Some(minutes) = entry.random_delay {
-                    let _ = writeln!(self.body, "    jitter: {minutes}m  # RANDOM_DELAY; here the same delay each time");
+                    let _ = writeln!(self.body, "    jitter: {minutes}m  # RANDOM_DELAY; firelink's delay is the same each time");
                 }
             }
         }
@@ -121,7 +122,7 @@ impl Writer<'_> {
         match user {
             Some(user) if known_home.is_none() => {
                 let _ = writeln!(self.body, "    enabled: false");
-                self.comment(&format!("  user: {user} (there is no such user on this machine; create it, then enable the job)"));
+                self.comment(&format!("  user: {user} (unknown user on this machine; create it, then enable the job)"));
             }
             user => self.key("user", user),
         }
@@ -145,7 +146,7 @@ impl Writer<'_> {
             Some(input) if is_known => with_input(&entry.command, input),
             Some(_) => {
                 self.left += 1;
-                self.comment("  NOT IMPORTED: the input after `%`, which this SHELL has no way to hold");
+                self.comment("  NOT IMPORTED: the input after `%`: this SHELL has no here-documents");
                 entry.command.clone()
             }
             None => entry.command.clone(),
@@ -165,11 +166,11 @@ impl Writer<'_> {
     }
 
     fn finish(self) -> Imported {
-        let title: String = self.around.title.chars().map(|c| if is_odd(c) { '?' } else { c }).collect();
-        let mut yaml = format!("# By `firelink import` from {title}.\n");
+        let title: String = self.around.title.chars().map(|c| if is_special(c) { '?' } else { c }).collect();
+        let mut yaml = format!("# Generated by `firelink import` from {title}.\n");
         if self.jobs > 0 {
             yaml.push_str(
-                "# cron starts a command although its last run still goes on; `forbid`, firelink's default, would skip it.\ndefaults:\n  \
+                "# cron starts a command while its previous run is still active; firelink's default, `forbid`, would skip it.\ndefaults:\n  \
                  concurrency: allow\n",
             );
             if !self.common.is_empty() {
@@ -183,7 +184,7 @@ impl Writer<'_> {
     }
 }
 
-/// When an entry's command runs, as firelink says it.
+/// The trigger of an entry.
 enum When {
     Startup,
     Schedule { schedule: String, zone: Option<String> },
@@ -200,7 +201,7 @@ fn meaning(entry: &Entry) -> Result<When, String> {
     Ok(When::Schedule { schedule: entry.schedule.clone(), zone: entry.zone.clone() })
 }
 
-/// The command with a here-document as its input, in the same shell. cron ends the input's last line, and so does this.
+/// The command with a here-document as its input, in the same shell. As in cron, the last line is terminated.
 fn with_input(command: &str, input: &str) -> String {
     let mut end = "INPUT".to_owned();
     while input.lines().any(|line| line == end) {
@@ -213,36 +214,4 @@ fn with_input(command: &str, input: &str) -> String {
 fn flow(pairs: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{}: {}", quoted(name), quoted(value))).collect();
     if pairs.is_empty() { "{}".into() } else { format!("{{ {} }}", pairs.join(", ")) }
-}
-
-/// What a YAML file can't hold as it is, or would take for the end of a line.
-pub(super) fn is_odd(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-}
-
-/// A word as it is where that can't be read as anything else; else in the quotes that need fewer escapes.
-pub(super) fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/' | '.');
-    let is_word = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') && text.chars().all(plain);
-    let is_special = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
-    if is_word && !is_special {
-        return text.to_owned();
-    }
-    if text.contains(['"', '\\']) && !text.contains('\'') && !text.contains(is_odd) {
-        return format!("'{text}'");
-    }
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            c if is_odd(c) => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -1,4 +1,4 @@
-//! `firelink next`: the instants at which a schedule, or each job of a configuration, fires.
+//! `firelink next`: the next firings of a schedule, or of the jobs of a configuration.
 
 mod schedule;
 
@@ -9,6 +9,7 @@ use argh::FromArgs;
 
 pub use schedule::{NextFormat, NextRequest, render_next};
 
+use crate::cli::clock::now;
 use crate::cli::load::load;
 use crate::cli::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::Surroundings;
@@ -21,7 +22,7 @@ use crate::text::nearest;
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "next")]
 pub struct Args {
-    /// a configuration; or else give --schedule
+    /// a configuration, instead of --schedule
     #[argh(positional)]
     config: Option<PathBuf>,
     /// only this job of the configuration
@@ -30,25 +31,18 @@ pub struct Args {
     /// a schedule: five fields, six with leading seconds, or a macro like @daily
     #[argh(option)]
     schedule: Option<String>,
-    /// the zone it is read in, like Europe/Berlin; the system's own if not given
+    /// the schedule's time zone, like Europe/Berlin (default: the system's)
     #[argh(option)]
     timezone: Option<String>,
-    /// the instant, in RFC 3339, after which to look; now if not given
+    /// list firings after this time, in RFC 3339 (default: now)
     #[argh(option)]
     after: Option<String>,
-    /// how many firings; 5 if not given
+    /// how many firings (default 5)
     #[argh(option, default = "5")]
     count: usize,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-}
-
-/// The wall clock, for commands that no daemon answers.
-pub(super) fn now() -> WallTime {
-    // A clock before 1970 is not set at all; the epoch is as good a guess.
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    WallTime::from_nanos(0) + since
 }
 
 pub(super) fn run(args: &Args) -> Done {
@@ -109,17 +103,17 @@ fn of_config(args: &Args, path: &Path) -> Done {
         }
     }
     firings.sort_by(|a, b| (a.0, &config.jobs[a.1].name).cmp(&(b.0, &config.jobs[b.1].name)));
-    // One job: its firings. All jobs: what comes next in the whole file.
+    // With --job its firings, else the next firings of the whole file.
     firings.truncate(args.count);
-    let told = firings.iter().map(|(at, index)| (config.jobs[*index].zone.rfc3339(*at), &*config.jobs[*index].name));
+    let shown = firings.iter().map(|(at, index)| (config.jobs[*index].zone.rfc3339(*at), &*config.jobs[*index].name));
     match (args.format, wanted) {
-        (Format::Json, Some(_)) => print_json(&told.map(|(at, _)| at).collect::<Vec<_>>()),
+        (Format::Json, Some(_)) => print_json(&shown.map(|(at, _)| at).collect::<Vec<_>>()),
         (Format::Json, None) => {
-            print_json(&told.map(|(at, job)| serde_json::json!({ "at": at, "job": job })).collect::<Vec<_>>())
+            print_json(&shown.map(|(at, job)| serde_json::json!({ "at": at, "job": job })).collect::<Vec<_>>())
         }
         (Format::Text, _) => {
             let mut text = String::new();
-            for (at, job) in told {
+            for (at, job) in shown {
                 let _ = writeln!(text, "{at}  {job}");
             }
             if text.is_empty() {

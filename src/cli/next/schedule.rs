@@ -1,12 +1,12 @@
-//! What `firelink next --schedule` prints, as a pure function.
+//! The output of `firelink next --schedule`, as a pure function.
 
 use crate::cron::{Schedule, ScheduleError, Upcoming, Zone, parse_rfc3339};
 use crate::model::WallTime;
 
-/// More than a month of firings each half minute; beyond it the answer is a flood, not a preview.
+/// More than a month of firings every half minute.
 const MOST: usize = 100_000;
 
-/// How the firings are printed.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NextFormat {
     /// One RFC 3339 instant a line.
@@ -17,7 +17,7 @@ pub enum NextFormat {
 }
 
 impl NextFormat {
-    /// The format of a word of the command line.
+    /// Parses the value of `--format`.
     #[must_use]
     pub fn from_word(word: &str) -> Option<NextFormat> {
         match word {
@@ -33,13 +33,13 @@ impl NextFormat {
 pub struct NextRequest<'a> {
     /// The schedule's text.
     pub schedule: &'a str,
-    /// An IANA name, or the zone to take if there is none.
+    /// An IANA name, or the default zone.
     pub timezone: Result<&'a str, Zone>,
-    /// An RFC 3339 instant, or the instant to take if there is none.
+    /// An RFC 3339 instant, or the default instant.
     pub after: Result<&'a str, WallTime>,
-    /// How many firings.
+    /// The number of firings.
     pub count: usize,
-    /// How they are printed.
+    /// The output format.
     pub format: NextFormat,
 }
 
@@ -47,8 +47,7 @@ pub struct NextRequest<'a> {
 /// empty.
 ///
 /// # Errors
-/// What is wrong with the schedule (with a caret under the token), the zone, the instant or the count, without a final
-/// newline.
+/// A message about the schedule (with a caret under the token), the zone, the instant or the count, without a final newline.
 pub fn render_next(request: &NextRequest<'_>) -> Result<String, String> {
     let schedule = Schedule::parse(request.schedule).map_err(|error: ScheduleError| error.render(request.schedule))?;
     let explain = |message: String, help: String| format!("{message}\nhelp: {help}");
@@ -67,7 +66,7 @@ pub fn render_next(request: &NextRequest<'_>) -> Result<String, String> {
     let firings = Upcoming::new(&schedules, zone, after).take(request.count).map(|at| zone.rfc3339(at));
     Ok(match request.format {
         NextFormat::Text => firings.map(|line| line + "\n").collect(),
-        // The texts are digits and signs, so quotes are all that JSON asks for.
+        // Digits and signs need no escapes in JSON.
         NextFormat::Json => format!("[{}]\n", firings.map(|at| format!("\"{at}\"")).collect::<Vec<_>>().join(", ")),
     })
 }

@@ -1,17 +1,16 @@
-//! The YAML that nearly every configuration is written in, read in one pass.
+//! The fast path: the part of YAML that nearly every configuration is written in, in one pass.
 //!
-//! A parser of all of YAML has tokens, a queue of them and states; most of a start with ten thousand jobs was that. What is
-//! read here is blocks by indentation, maps and lists in brackets, plain words and quotes on one line, texts after a `|`, and
-//! comments. Anything else, and anything that is wrong, makes [`read`] give up: the parser then reads the file
-//! from its beginning, and says what is to be said. So there is one rule for what may be added here: the parser must make
-//! the very same values of it, which the tests ask it.
+//! A full parser has tokens, a queue of them and states, which was most of a start with ten thousand jobs. This reader knows
+//! blocks by indentation, maps and lists in brackets, plain and quoted scalars on one line, literal blocks (`|`) and
+//! comments. Anything else, and any error, makes [`read`] decline: the parser then reads the file from its beginning and
+//! reports what is wrong. An addition must keep one rule, which the tests check: the parser reads the very same values.
 
 use super::tree::{Document, MAX_DEPTH, MAX_VALUES, Node, NodeId, Shape, small};
 
 /// The longest key; YAML asks for one of at most 1,024 characters.
 const LONGEST_KEY: usize = 1_000;
 
-/// The document, or `None` if it must be left to the parser.
+/// The document, or `None` to leave the text to the parser.
 pub(super) fn read(text: &str) -> Option<Document<'_>> {
     if !is_readable(text) {
         return None;
@@ -36,13 +35,13 @@ pub(super) fn read(text: &str) -> Option<Document<'_>> {
         b'{' | b'[' => reader.value(Within::Block, None, 0)?,
         _ => reader.block(0)?,
     };
-    // What is not part of the root would be another document, or wrong.
+    // Anything after the root would be another document, or an error.
     let Reader { column, nodes, links, owned, .. } = reader;
     column.is_none().then_some(Document { text, nodes, links, owned, root })
 }
 
-/// No control character but the ends of lines, and no blank but the space: others end a line, are cut off a word, or can't
-/// stand in YAML.
+/// True without control characters other than line feeds, and without white space other than spaces: others end a line,
+/// are trimmed from a word, or are not allowed in YAML.
 fn is_readable(text: &str) -> bool {
     let bytes = text.as_bytes();
     if bytes.iter().any(|byte| (*byte < b' ' && *byte != b'\n') || *byte == 0x7f) {
@@ -52,33 +51,33 @@ fn is_readable(text: &str) -> bool {
     text.is_ascii() || !text.chars().filter(|c| !c.is_ascii()).any(odd)
 }
 
-/// One more list or map within so many others. They are read by functions that call themselves.
+/// Bounds the recursion: `Some` if one more list or map fits within `depth` others.
 fn fits(depth: usize) -> Option<()> {
     (depth < MAX_DEPTH).then_some(())
 }
 
-/// Where a word stands.
+/// The context of a word.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
     Block,
-    /// In brackets: those and the comma have a meaning.
+    /// In brackets: brackets and commas are syntax.
     Flow,
 }
 
-/// A word: where it begins and ends, and what of it is text.
+/// A scalar: its range in the file, and the range of its text.
 #[derive(Clone, Copy)]
 struct Word {
     start: usize,
     end: usize,
     at: usize,
     len: usize,
-    /// What stands around it, if it is quoted.
+    /// Its quote, if it is quoted.
     quote: Option<u8>,
-    /// It is not written as it is meant.
+    /// True if its text contains escapes.
     escaped: bool,
 }
 
-/// What is meant by what stands between quotes; `None` for the less usual escapes.
+/// The text between quotes without escapes; `None` for the less usual escapes.
 fn unescaped(written: &str, quote: Option<u8>) -> Option<String> {
     if quote == Some(b'\'') {
         return Some(written.replace("''", "'"));
@@ -103,12 +102,12 @@ struct Reader<'t> {
     text: &'t str,
     /// The next byte.
     at: usize,
-    /// The column of the first thing in the line that was entered last; `None` at the end of the text.
+    /// The column of the first token of the current line; `None` at the end of the text.
     column: Option<usize>,
     nodes: Vec<Node>,
     links: Vec<NodeId>,
     owned: Vec<String>,
-    /// The children so far of all that is open.
+    /// The children so far of all open lists and maps.
     children: Vec<NodeId>,
 }
 
@@ -131,7 +130,7 @@ impl Reader<'_> {
         }
     }
 
-    /// From the begin of a line to the first thing in it or in one of those below it.
+    /// From the start of a line to the next token, in this line or a later one.
     fn next_line(&mut self) {
         loop {
             let start = self.at;
@@ -150,7 +149,7 @@ impl Reader<'_> {
         self.at += rest.iter().position(|byte| *byte == b'\n').map_or(rest.len(), |end| end + 1);
     }
 
-    /// Enters the next line, if nothing but a comment stands in the rest of this one.
+    /// Enters the next line, if the rest of this one is blank or a comment.
     fn end_line(&mut self) -> Option<()> {
         self.skip_spaces();
         match self.peek() {
@@ -280,10 +279,10 @@ impl Reader<'_> {
         self.add(start, end, Shape::Owned { index: small(self.owned.len() - 1), plain: false })
     }
 
-    /// A value that begins in a line with other things; in a block, whose own things begin at `indent`, the line ends with it.
+    /// A value that follows another token in its line; in a block, whose tokens are indented by `indent`, it ends the line.
     fn value(&mut self, within: Within, indent: Option<usize>, depth: usize) -> Option<NodeId> {
         let value = match self.peek()? {
-            // Only the root has nothing around it.
+            // Only the root has no parent.
             open @ (b'{' | b'[') => self.flow(open == b'{', depth + usize::from(indent.is_some() || within == Within::Flow))?,
             b'|' => return self.literal(indent?),
             _ => {
@@ -325,14 +324,14 @@ impl Reader<'_> {
         self.close(start, self.at, first, is_map)
     }
 
-    /// To the next thing in brackets, in this line or in one below.
+    /// To the next token in brackets, in this line or a later one.
     fn skip_blank(&mut self) -> Option<()> {
         self.skip_spaces();
         let is_comment = self.peek() == Some(b'#') && self.byte(self.at - 1) == Some(b' ');
         if is_comment || self.peek() == Some(b'\n') {
             self.skip_line();
             self.next_line();
-            // It could be the begin or the end of a document, or be less indented than it must be.
+            // It could be the start or the end of a document, or a lack of indentation.
             if self.column == Some(0) && !matches!(self.peek(), Some(b']' | b'}')) {
                 return None;
             }
@@ -360,17 +359,17 @@ impl Reader<'_> {
             self.skip_spaces();
             let spaces = self.at - line;
             match self.peek() {
-                // Lines without anything in them may have fewer spaces.
+                // Blank lines may have fewer spaces.
                 Some(b'\n') if spaces <= inner => {
                     self.at += 1;
                     text.push('\n');
                 }
                 Some(b'\n') => return None,
-                // A line that lacks its end may be one of the text.
+                // An unterminated line may be part of the text.
                 None if spaces > 0 => return None,
                 Some(_) if spaces >= inner => {
                     let rest = &self.text[line + inner..];
-                    // The last line of a file may lack its end.
+                    // The last line of a file may be unterminated.
                     let len = rest.find('\n')?;
                     text.push_str(&rest[..=len]);
                     end = line + inner + len;
@@ -386,7 +385,7 @@ impl Reader<'_> {
         text.truncate(text.trim_end_matches('\n').len() + 1);
         self.next_line();
         let end = start + self.text[start..end].trim_ascii_end().len();
-        // One line with nothing behind it stands in the file as it is meant.
+        // A single line is verbatim in the file.
         if self.text[start..after] == text {
             return self.add(start, end, Shape::Verbatim { at: small(start), len: small(text.len()), plain: false });
         }
@@ -401,11 +400,11 @@ impl Reader<'_> {
         is_key
     }
 
-    /// A key, its `:` and what must stand behind that.
+    /// A key, its `:` and the blank after it.
     fn key(&mut self, within: Within) -> Option<()> {
         let word = self.word(within)?;
         let fits = self.peek() == Some(b':') && matches!(self.byte(self.at + 1), Some(b' ' | b'\n'));
-        // Keys that stand for a map to be merged are the parser's.
+        // Merge keys are left to the parser.
         if !fits || word.len > LONGEST_KEY || &self.text[word.at..word.at + word.len] == "<<" {
             return None;
         }
@@ -430,7 +429,7 @@ impl Reader<'_> {
             match *bytes.get(at)? {
                 b'\n' => return None,
                 b'\\' if quote == b'"' => (at, escaped) = (at + 1, true),
-                // A quote that is doubled stands for one.
+                // A doubled quote is an escaped one.
                 b'\'' if quote == b'\'' && bytes.get(at + 1) == Some(&b'\'') => (at, escaped) = (at + 1, true),
                 byte if byte == quote => break,
                 _ => {}
@@ -441,7 +440,7 @@ impl Reader<'_> {
         Some(Word { start, end: at + 1, at: start + 1, len: at - start - 1, quote: Some(quote), escaped })
     }
 
-    /// Words without quotes, up to a `: `, a comment or the end of the line.
+    /// An unquoted scalar, up to `: `, a comment or the end of the line.
     fn plain(&mut self, within: Within) -> Option<Word> {
         let bytes = self.text.as_bytes();
         let start = self.at;
@@ -472,7 +471,7 @@ impl Reader<'_> {
         while bytes[end - 1] == b' ' {
             end -= 1;
         }
-        // A key's `:` stands right behind it.
+        // A key's `:` follows it immediately.
         if end < at && bytes.get(at) == Some(&b':') {
             return None;
         }
@@ -487,14 +486,14 @@ mod tests {
     use super::*;
     use crate::config::findings::Findings;
 
-    /// What the parser makes of it; `None` if it has anything to say against it.
+    /// The parser's reading; `None` if it reports an error.
     fn parsed(text: &str) -> Option<Document<'_>> {
         let findings = Findings::default();
         let document = super::super::parser::parse(text, &findings);
         document.filter(|_| findings.into_diagnostics(&crate::config::source::Source::new("f".as_ref(), text)).is_empty())
     }
 
-    /// True if it was read here, and as the parser reads it.
+    /// True if the fast path reads it; it must then read what the parser reads.
     fn is_read(text: &str) -> bool {
         let read = read(text);
         if read.is_some() {
@@ -504,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn what_most_configurations_hold_is_read_here() {
+    fn the_yaml_of_most_configurations_is_read() {
         for text in [
             "jobs: []",
             "jobs:\n  - name: a\n    command: [/bin/true, \"-x\", 'y z']\n",
@@ -523,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_more_than_plain_is_left_to_the_parser() {
+    fn other_yaml_is_left_to_the_parser() {
         for text in [
             "",
             "# nothing",
@@ -569,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_these_tests_is_read_here() {
+    fn the_file_of_these_tests_is_read() {
         assert!(is_read(FILE));
     }
 
@@ -606,7 +605,7 @@ jobs:
     - d
 ";
 
-    /// Pieces of YAML that often stand together, and those that make trouble.
+    /// Pieces of YAML that often occur together, and troublesome ones.
     fn piece() -> impl Strategy<Value = &'static str> {
         prop_oneof![
             8 => prop::sample::select(&["\n", "\n  ", "\n    ", "\n- ", "\n  - ", "\n    - ", ": ", "a: ", "b: c", "- ", "|\n  ", "\n\n"][..]),
@@ -625,16 +624,16 @@ jobs:
         #![proptest_config(ProptestConfig::with_cases(4_000))]
 
         #[test]
-        fn what_is_read_here_the_parser_reads_alike(pieces in prop::collection::vec(piece(), 1..40)) {
+        fn the_parser_reads_the_same_values(pieces in prop::collection::vec(piece(), 1..40)) {
             is_read(pieces.concat().trim_start_matches('\n'));
             is_read(&format!("jobs:{}", pieces.concat()));
         }
 
         #[test]
-        fn what_is_read_here_of_a_file_that_was_tampered_with_the_parser_reads_alike(
-            at in 0..FILE.len(), gone in 0..12_usize, pieces in prop::collection::vec(piece(), 0..3),
+        fn the_parser_reads_the_same_values_of_a_mutated_file(
+            at in 0..FILE.len(), removed in 0..12_usize, pieces in prop::collection::vec(piece(), 0..3),
         ) {
-            let end = (at + gone).min(FILE.len());
+            let end = (at + removed).min(FILE.len());
             is_read(&[&FILE[..at], &pieces.concat(), &FILE[end..]].concat());
         }
     }

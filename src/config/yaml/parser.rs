@@ -30,19 +30,19 @@ pub(super) fn parse<'t>(text: &'t str, findings: &Findings) -> Option<Document<'
     builder.finish()
 }
 
-/// A list or map whose end has not come yet.
+/// A list or map whose end has not been read.
 struct Open {
     is_map: bool,
     /// Its anchor, 0 for none.
     anchor: usize,
     start: usize,
-    /// Where its children begin on the stack of children.
+    /// The index of its first child in the stack of children.
     children: usize,
-    /// How many values it holds, behind aliases too; itself included.
+    /// The number of its values, itself and those behind aliases included.
     weight: usize,
 }
 
-/// A value that an anchor names, and how many values that is.
+/// A value with an anchor, and the number of its values.
 #[derive(Clone, Copy)]
 struct Anchored {
     node: NodeId,
@@ -56,11 +56,11 @@ struct Builder<'t, 'f> {
     links: Vec<NodeId>,
     owned: Vec<String>,
     open: Vec<Open>,
-    /// The children so far of all that is open.
+    /// The children so far of all open lists and maps.
     children: Vec<NodeId>,
     /// Indexed by the parser's numbers for anchors.
     anchors: Vec<Option<Anchored>>,
-    /// Values behind uses of aliases.
+    /// The number of values behind uses of aliases.
     aliased: usize,
     root: Option<NodeId>,
     documents: usize,
@@ -88,14 +88,14 @@ impl<'t, 'f> Builder<'t, 'f> {
         }
     }
 
-    /// Takes the parser's next event; `None` if there is no sense in going on.
+    /// Takes the parser's next event; `None` after an error that ends the reading.
     fn take(&mut self, event: Event<'_>, span: Span) -> Option<()> {
         let place = span.byte_range().map_or(Place::default(), |range| Place { start: range.start, end: range.end });
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let message = "a second YAML document begins here";
+                    let message = "a second YAML document starts here";
                     self.findings.error(place, message, "a configuration is one document: remove the `---`");
                     return None;
                 }
@@ -119,7 +119,7 @@ impl<'t, 'f> Builder<'t, 'f> {
 
     fn finish(self) -> Option<Document<'t>> {
         let Some(root) = self.root else {
-            let help = "a configuration begins with `jobs:`, see `examples/`";
+            let help = "a configuration starts with `jobs:`, see `examples/`";
             self.findings.error(Place::default(), "the file is empty", help);
             return None;
         };
@@ -134,18 +134,18 @@ impl<'t, 'f> Builder<'t, 'f> {
                 Some(NodeId(id))
             }
             _ => {
-                let message = format!("the file has more than {MAX_VALUES} values");
+                let message = format!("the file contains more than {MAX_VALUES} values");
                 self.findings.error(
                     Place { start, end: start + 1 },
                     message,
-                    "split the jobs over several daemons, each with a file",
+                    "split the jobs into several files, each with its own daemon",
                 );
                 None
             }
         }
     }
 
-    /// A child for what is open, or the root.
+    /// Appends a child to the innermost open list or map, or sets the root.
     fn attach(&mut self, id: NodeId, weight: usize) {
         match self.open.last_mut() {
             Some(open) => {
@@ -171,7 +171,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         let verbatim = match inner {
             Some(inner) if inner.starts_with(value) && inner.len() == value.len() + 1 => Some(place.start + 1),
             _ if written == value => Some(place.start),
-            // What stands nowhere: the value of `key:`.
+            // An absent value, like that of `key:`.
             _ if written.is_empty() => return Shape::Verbatim { at: small(place.start), len: 0, plain },
             _ => None,
         };
@@ -196,7 +196,7 @@ impl<'t, 'f> Builder<'t, 'f> {
 
     fn close(&mut self, place: Place) -> Option<()> {
         let Some(open) = self.open.pop() else { return Some(()) };
-        // The end of a block is told where the next token begins; what is blank before it is not part of the block.
+        // The parser reports the end of a block at the next token; the blank before it is not part of the block.
         let end = open.start + self.text[open.start..place.end.max(open.start)].trim_end().len();
         let first = self.links.len();
         if open.is_map && self.has_merge(open.children) {
@@ -216,13 +216,13 @@ impl<'t, 'f> Builder<'t, 'f> {
     fn alias(&mut self, anchor: usize, place: Place) -> Option<()> {
         let Some(Anchored { node, weight }) = self.anchors.get(anchor).copied().flatten() else {
             let message =
-                format!("the alias {} stands inside the very value that it names", quoted(&self.text[place.start..place.end]));
-            self.findings.error(place, message, "an alias stands behind the value of its anchor: write the value out here");
+                format!("the alias {} is inside the value that it refers to", quoted(&self.text[place.start..place.end]));
+            self.findings.error(place, message, "an alias must follow the value of its anchor: write the value out here");
             return None;
         };
         self.aliased = self.aliased.saturating_add(weight);
         if self.aliased > MAX_VALUES {
-            let message = format!("the aliases up to here stand for more than {MAX_VALUES} values");
+            let message = format!("the aliases up to here expand to more than {MAX_VALUES} values");
             self.findings.error(place, message, "write fewer aliases of aliases");
             return None;
         }
@@ -242,7 +242,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         self.children[children..].iter().step_by(2).any(|key| self.key_text(*key) == Some("<<"))
     }
 
-    /// Links a map that has `<<` keys: its own keys, then those of the maps that it merges and that it has not itself
+    /// Links a map that has `<<` keys: its own keys, then those of the merged maps that it does not have itself
     /// (<https://yaml.org/type/merge.html>).
     fn merge(&mut self, children: usize) {
         let pairs = self.children[children..].chunks_exact(2).map(|pair| [pair[0], pair[1]]);
@@ -259,7 +259,7 @@ impl<'t, 'f> Builder<'t, 'f> {
                 let node = &self.nodes[map.0 as usize];
                 let Shape::Map { first, len } = node.shape else {
                     let place = Place { start: node.start as usize, end: node.end as usize };
-                    self.findings.error(place, "`<<` takes a map, or a list of maps", "for example `<<: *base`");
+                    self.findings.error(place, "expected a map or a list of maps for `<<`", "for example `<<: *base`");
                     sound = false;
                     continue;
                 };
@@ -275,7 +275,7 @@ impl<'t, 'f> Builder<'t, 'f> {
         self.sound &= sound;
     }
 
-    /// True for `!!str`. Other tags of YAML itself say nothing new; foreign ones are reported.
+    /// True for `!!str`. Other core tags have no effect; foreign tags are reported.
     fn is_text_tag(&mut self, tag: Option<&Tag>, span: &Span) -> bool {
         let Some(tag) = tag else { return false };
         match tag.core_suffix() {
@@ -285,15 +285,15 @@ impl<'t, 'f> Builder<'t, 'f> {
         }
         let span = span.tag_span().unwrap_or(*span);
         let place = span.byte_range().map_or(Place::default(), |range| Place { start: range.start, end: range.end });
-        let message = format!("the tag {} means nothing here", quoted(span.slice(self.text).unwrap_or_default()));
-        self.findings.error(place, message, "remove it, or quote the value if the `!` belongs to it");
+        let message = format!("unknown tag {}", quoted(span.slice(self.text).unwrap_or_default()));
+        self.findings.error(place, message, "remove it, or quote the value if the `!` is part of it");
         self.sound = false;
         false
     }
 
     fn report_depth(&self, place: Place) {
-        let message = format!("lists and maps nest deeper than {MAX_DEPTH} levels here");
-        let help = "no key needs more than a few: look for brackets or spaces that are too many";
+        let message = format!("lists and maps are nested deeper than {MAX_DEPTH} levels");
+        let help = "no key needs more than a few levels: look for extra brackets or spaces";
         self.findings.error(Place { start: place.start, end: place.start + 1 }, message, help);
     }
 
@@ -307,43 +307,43 @@ impl<'t, 'f> Builder<'t, 'f> {
             ErrorKind::UnknownAnchor => {
                 let word = rest.split([' ', '\t', '\n', '\r', ',', ']', '}']).next().unwrap_or_default();
                 let place = Place { start, end: start + word.len() };
-                let message = format!("{} is an alias of YAML, and nothing has that name", quoted(word));
-                let help = "quote a value that begins with `*`, like `\"*/5 * * * *\"`";
+                let message = format!("{} is a YAML alias without an anchor", quoted(word));
+                let help = "quote a value that starts with `*`, like `\"*/5 * * * *\"`";
                 return self.findings.error(place, message, help);
             }
             ErrorKind::MissingAnchorOrAliasName => {
-                ("a value can't begin with this character".into(), "quote it, like `\"* * * * *\"`")
+                ("a value can't start with this character".into(), "quote it, like `\"* * * * *\"`")
             }
             ErrorKind::TabNotAllowed
             | ErrorKind::TabInBlockIndentation
             | ErrorKind::TabInPlainScalar
             | ErrorKind::TabInIndentation
-            | ErrorKind::TabAtBlockScalarStart => ("a tab can't indent YAML".into(), "use spaces"),
+            | ErrorKind::TabAtBlockScalarStart => ("tabs are not allowed in the indentation of YAML".into(), "use spaces"),
             ErrorKind::UnexpectedCharacter { character } if character.is_control() => (
-                format!("the control character U+{:04X} can't stand in YAML", u32::from(*character)).into(),
+                format!("the control character U+{:04X} is not allowed in YAML", u32::from(*character)).into(),
                 "remove it, or write it as an escape in double quotes",
             ),
             ErrorKind::UnexpectedCharacter { character } => {
-                (format!("a value can't begin with `{character}`").into(), "quote the value")
+                (format!("a value can't start with `{character}`").into(), "quote the value")
             }
-            ErrorKind::MappingValueNotAllowed => (
-                "`:` makes a key here, and a key can't stand here".into(),
-                "look at the indentation; quote a value that holds `: `",
-            ),
+            ErrorKind::MappingValueNotAllowed => {
+                ("unexpected `:`: a key is not allowed here".into(), "check the indentation; quote a value that contains `: `")
+            }
             ErrorKind::UnclosedFlowCollection { open } => (
                 format!("this `{open}` is never closed").into(),
-                "close it where its list or map ends; quote a value that begins with a bracket",
+                "close it where its list or map ends; quote a value that starts with a bracket",
             ),
             ErrorKind::UnclosedQuotedScalar => {
-                ("this quote is never closed".into(), "close it; within double quotes `\\\"` is one that does not count")
+                ("this quote is never closed".into(), "close it; within double quotes write `\\\"` for a quote")
             }
-            ErrorKind::BlockSequenceEntryNotAllowed => ("a list can't begin here".into(), "begin it on a line of its own"),
-            ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey => {
-                ("the indentation fits nothing above it".into(), "keys of one map, and items of one list, begin in one column")
-            }
+            ErrorKind::BlockSequenceEntryNotAllowed => ("a list can't start here".into(), "start it on its own line"),
+            ErrorKind::ExpectedBlockSequenceEntry | ErrorKind::ExpectedBlockMappingKey => (
+                "the indentation matches nothing above".into(),
+                "keys of one map, and items of one list, start in the same column",
+            ),
             _ => (
-                format!("this is not YAML: {}", error.info()).into(),
-                "look at the indentation, and quote what is not a plain word",
+                format!("invalid YAML: {}", error.info()).into(),
+                "check the indentation, and quote values that are not plain words",
             ),
         };
         self.findings.error(place, message, help);

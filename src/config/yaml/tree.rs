@@ -6,11 +6,11 @@
 
 use crate::triggers::Place;
 
-/// How many values a file may hold, those behind each use of an alias included: 10,000 jobs that use every key are a
-/// million. A value takes 24 bytes while the file is read.
+/// The most values of a file, those behind each use of an alias included: 10,000 jobs that use every key are a million. A
+/// value takes 24 bytes while the file is read.
 pub(super) const MAX_VALUES: usize = 2_000_000;
 
-/// How deep lists and maps may nest. The deepest that a configuration asks for is 5.
+/// The deepest nesting of lists and maps. The keys of a configuration need 5.
 pub(super) const MAX_DEPTH: usize = 32;
 
 /// A value of a [`Document`].
@@ -22,22 +22,22 @@ pub(in crate::config) struct NodeId(pub(super) u32);
 pub(in crate::config) struct Scalar<'a> {
     /// Its text, unquoted.
     pub(in crate::config) value: &'a str,
-    /// Where it stands, quotes included.
+    /// Of the scalar, quotes included.
     pub(in crate::config) place: Place,
-    /// Where the first character of `value` stands, if `value` stands in the file as it is.
+    /// The offset of `value` in the file, if it is written there without escapes and folding.
     pub(in crate::config) verbatim_at: Option<usize>,
-    /// True if it has no quotes, and so may mean null.
+    /// True if it is unquoted, and so may mean null.
     plain: bool,
 }
 
 impl Scalar<'_> {
-    /// True for nothing at all, `~` and `null`, unquoted.
+    /// True for an absent value, `~` and `null`, unquoted.
     pub(in crate::config) fn is_null(&self) -> bool {
         self.plain && matches!(self.value, "" | "~" | "null" | "Null" | "NULL")
     }
 }
 
-/// What a value is.
+/// The content of a value.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::config) enum Value<'a> {
     Scalar(Scalar<'a>),
@@ -119,7 +119,7 @@ impl Document<'_> {
         }
     }
 
-    /// True if both are written alike, wherever they stand.
+    /// True if both are equal apart from their places.
     pub(in crate::config) fn are_same(&self, one: NodeId, other: NodeId) -> bool {
         let all = |one: &[NodeId], other: &[NodeId]| {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| self.are_same(*one, *other))
@@ -132,15 +132,14 @@ impl Document<'_> {
             }
     }
 
-    /// Where to point when a value is meant as a whole: at a scalar, or at a list or map on one line; else at the
-    /// first thing in it.
+    /// The place of a value as a whole, for a message: a scalar, or a list or map on one line; else its first child.
     pub(in crate::config) fn place(&self, id: NodeId) -> Place {
         let (node, place) = (self.node(id), self.node(id).place());
         match node.shape {
             Shape::List { first, len } | Shape::Map { first, len } if self.text[place.start..place.end].contains('\n') => {
                 match len {
                     0 => place,
-                    // A list's `-` is part of it and stands before its first item.
+                    // A list's `-` is part of it and precedes its first item.
                     _ if matches!(node.shape, Shape::List { .. }) => Place { start: place.start, end: place.start + 1 },
                     _ => self.place(self.links[first as usize]),
                 }
@@ -149,8 +148,8 @@ impl Document<'_> {
         }
     }
 
-    /// Where two readings of one text differ first, if they do: at the first value, in the order in which values end, whose
-    /// place, shape or text is another.
+    /// The first difference between two readings of one text: the first value, in the order in which values end, with
+    /// another place, shape or text.
     pub(super) fn first_difference(&self, other: &Document<'_>) -> Option<Place> {
         if self == other {
             return None;

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{RunId, RunView};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Which run.
+    /// The run's number.
     pub run: RunId,
 }
 
-/// The answer. A running run is asked to end and still `running` here; its end follows.
+/// The reply. A running run is asked to end and still `running` here; its end follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
     /// The run, as it stands.

@@ -1,66 +1,66 @@
-//! `events`: what happens, a JSON object a line.
+//! `events`: a stream of events, one JSON object per line.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Attempt, RunId, StateWord, TriggerWord};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {}
 
-/// One thing that happened.
+/// One event. Fields that do not apply to its kind are null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happened {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub at: String,
-    /// What.
+    /// The kind of event.
     pub what: What,
-    /// To which job, if to one.
+    /// The job's name.
     pub job: Option<String>,
-    /// Which run, if one.
+    /// The run's number.
     pub run: Option<RunId>,
-    /// What made the run.
+    /// The trigger of the run.
     pub trigger: Option<TriggerWord>,
-    /// Which attempt.
+    /// The attempt's number.
     pub attempt: Option<Attempt>,
-    /// The state that the run is in now.
+    /// The run's new state.
     pub state: Option<StateWord>,
-    /// Why, for a person.
+    /// The reason, for a person.
     pub reason: Option<String>,
 }
 
 impl Happened {
-    /// Something of this kind; more is for its keys.
+    /// An event of this kind, its other fields null.
     #[must_use]
     pub fn new(at: String, what: What) -> Happened {
         Happened { at, what, job: None, run: None, trigger: None, attempt: None, state: None, reason: None }
     }
 }
 
-/// The kinds of events. More may come: whoever reads them passes over those it does not know.
+/// The kinds of events. Readers must ignore unknown kinds: later versions may add some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// A run was made.
+    /// A run was created.
     Triggered,
-    /// An attempt began.
+    /// An attempt started.
     Started,
-    /// An attempt failed, another follows.
+    /// An attempt failed and will be retried.
     WillRetry,
     /// A run ended.
     Ended,
-    /// Deadlines passed without a run.
+    /// Deadlines were missed.
     Missed,
     /// The wall clock was set.
     ClockSet,
-    /// The wall clock can be trusted.
+    /// The wall clock is synchronized.
     ClockReady,
-    /// A job is held, or all are if none is named.
+    /// A job was paused, or all jobs if none is named.
     Paused,
-    /// A job goes on, or all do if none is named.
+    /// A job was resumed, or all jobs if none is named.
     Resumed,
-    /// The configuration is another now.
+    /// The configuration was reloaded.
     Reloaded,
-    /// The daemon ends; nothing is told after what still ends with it.
+    /// The daemon is stopping. Only events of its running jobs follow.
     Stopping,
 }

@@ -1,15 +1,15 @@
-//! `graph`: the jobs and who waits for whom, in layers, as they stand.
+//! `graph`: the jobs with their current states, and their dependencies.
 
 use serde::{Deserialize, Serialize};
 
 use super::status::JobWord;
 use crate::model::{StateWord, TriggerWord};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {}
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graph {
     /// Every job, in the order of the file.
@@ -25,15 +25,15 @@ pub struct Node {
     pub name: String,
     /// The type of its trigger.
     pub trigger: TriggerWord,
-    /// How many jobs the longest way from one without dependencies to this one has.
+    /// The number of jobs on the longest path from a job without dependencies to this one.
     pub layer: u32,
     /// `idle`, `pending` or `running`.
     pub state: JobWord,
-    /// Held by a person.
+    /// Paused by a person.
     pub paused: bool,
-    /// False if the configuration says so.
+    /// `enabled` of the configuration.
     pub enabled: bool,
-    /// How its newest run stands, if it has one.
+    /// The state of its latest run.
     pub last_state: Option<StateWord>,
 }
 
@@ -42,8 +42,8 @@ pub struct Node {
 pub struct Edge {
     /// The upstream job.
     pub from: String,
-    /// The job that waits.
+    /// The downstream job.
     pub to: String,
-    /// How what `to` waits for must end.
+    /// The `condition` of `to`.
     pub condition: String,
 }

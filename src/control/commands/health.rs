@@ -1,16 +1,16 @@
-//! `health`: whether the daemon does what it is there for. That it answers says that its loop turns.
+//! `health`: whether the daemon does its work. A reply at all shows that its event loop runs.
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {}
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Deadlines are armed, the state can be written, and no stop was asked for.
+    /// True if deadlines are armed, the state can be written, and the daemon is not stopping.
     pub ready: bool,
-    /// What is not so, for a person.
+    /// Why it is not ready, for a person.
     pub problems: Vec<String>,
 }

@@ -1,39 +1,39 @@
-//! `job`: all that is known of one job.
+//! `job`: the details of one job.
 
 use serde::{Deserialize, Serialize};
 
 use super::status;
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Which job.
+    /// The job's name.
     pub job: String,
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
     /// As `status` shows it.
     pub job: status::Job,
-    /// What the configuration says of it to people.
+    /// Its `description`.
     pub description: Option<String>,
-    /// Words for people.
+    /// Its `tags`.
     pub tags: Vec<String>,
-    /// Its trigger, in the words of the configuration.
+    /// Its trigger, in terms of the configuration.
     pub summary: String,
-    /// The same in the words of a person, where there are any.
+    /// Its schedule in English, if it can be expressed.
     pub schedule_words: Option<String>,
-    /// The zone in which its instants are told.
+    /// The zone of its times.
     pub timezone: String,
-    /// The jobs that it waits for.
+    /// Its upstream jobs.
     pub depends_on: Vec<String>,
-    /// How they must end.
+    /// Its `condition`.
     pub condition: String,
-    /// The jobs that wait for it.
+    /// Its downstream jobs.
     pub downstream: Vec<String>,
     /// Its next deadlines, RFC 3339.
     pub next: Vec<String>,
-    /// What it runs, without variables, which may hold what is nobody's business; absent for a milestone.
+    /// What it runs, without variables, which may contain secrets; null for a milestone.
     pub command: Option<String>,
 }

@@ -1,24 +1,24 @@
-//! `logs`: where the output of a run is. The asker reads the file itself: it is the same user, or root.
+//! `logs`: the path of a run's output. The client reads the file itself: it is the same user, or root.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::RunView;
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// A run's number, or a job's name for its newest run.
+    /// A run's number, or a job's name for its latest run.
     pub of: String,
-    /// Answer only once the run has ended.
+    /// Reply only after the run has ended.
     #[serde(default)]
     pub wait: bool,
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logs {
     /// The run; its `log` is null if there was no output.
     pub run: RunView,
-    /// Where its output is, or would be.
+    /// The path of its output, which exists only if there is output.
     pub path: String,
 }

@@ -1,4 +1,4 @@
-//! One file a command: what is asked, what is answered, and how the answer reads in a terminal.
+//! One file per command: its request, its reply, and the reply as text for a terminal.
 
 pub mod cancel;
 pub mod events;
@@ -16,7 +16,7 @@ pub mod trigger;
 use crate::model::RunView;
 use crate::text::printable;
 
-/// One line about a run: `12  jobA  succeeded  cron  2026-11-23T18:00:00+01:00  exit code 0`.
+/// A run as one line: `12  jobA  succeeded  cron  2026-11-23T18:00:00+01:00  exit code 0`.
 #[must_use]
 pub fn run_line(run: &RunView) -> String {
     let id = run.id.map_or_else(|| "-".into(), |id| id.to_string());

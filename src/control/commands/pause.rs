@@ -1,18 +1,18 @@
-//! `pause` and `resume`: hold jobs and let them go on.
+//! `pause` and `resume`.
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// This job alone; else all.
+    /// This job only; else all jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// How many jobs are held now.
+    /// The number of jobs that are paused now.
     pub paused: usize,
 }

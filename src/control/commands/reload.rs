@@ -1,34 +1,34 @@
-//! `reload`: the configuration is read anew, or the daemon replaces itself and does so.
+//! `reload`: the daemon reloads its configuration, or replaces itself by a new program.
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Nothing is changed; the answer says what would be.
+    /// Report what would change without changing it.
     #[serde(default)]
     pub dry_run: bool,
-    /// The daemon replaces itself by the program at its path, which may be a newer one. What runs goes on.
+    /// Replace the daemon by the program at its path, which may be a newer one. Running jobs continue.
     #[serde(default)]
     pub exec: bool,
 }
 
-/// The answer: jobs by name, in the order of the file.
+/// The reply: jobs by name, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Jobs that are new.
+    /// New jobs.
     pub added: Vec<String>,
-    /// Jobs of which anything is another than before.
+    /// Changed jobs.
     pub changed: Vec<String>,
-    /// Jobs that are gone.
+    /// Removed jobs.
     pub removed: Vec<String>,
-    /// How many jobs go on untouched.
+    /// The number of unchanged jobs.
     pub unchanged: usize,
-    /// What needs a restart to take effect, a sentence each, and the file's own warnings.
+    /// Changes that need a restart to take effect, and the warnings about the file.
     pub warnings: Vec<String>,
 }
 
-/// For a terminal.
+/// The reply as text.
 #[must_use]
 pub fn render(answer: &Reloaded, dry_run: bool) -> String {
     let mut text = String::new();
@@ -45,7 +45,7 @@ pub fn render(answer: &Reloaded, dry_run: bool) -> String {
     text
 }
 
-/// In a line: `1 added, 2 changed, 0 removed, 7 unchanged`.
+/// As one line: `1 added, 2 changed, 0 removed, 7 unchanged`.
 #[must_use]
 pub fn summary(answer: &Reloaded) -> String {
     let Reloaded { added, changed, removed, unchanged, .. } = answer;

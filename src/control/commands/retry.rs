@@ -1,26 +1,26 @@
-//! `retry`: a run that did not succeed, once more.
+//! `retry`: a new run for one that did not succeed.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::RunId;
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Which run.
+    /// The run's number.
     pub run: RunId,
-    /// Also what was skipped because of it.
+    /// Also retry the runs that were skipped because of it.
     #[serde(default)]
     pub downstream: bool,
-    /// Answer when the new run has ended.
+    /// Reply only after the new run has ended.
     #[serde(default)]
     pub wait: bool,
 }
 
-/// The answer is that of `trigger`: the new run.
+/// The reply is that of `trigger`: the new run.
 pub use super::trigger::Triggered;
 
-/// The answer for a terminal.
+/// The reply as text.
 #[must_use]
 pub fn render(answer: &Triggered) -> String {
     let mut line = super::run_line(&answer.run);

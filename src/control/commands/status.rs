@@ -1,59 +1,59 @@
-//! `status`: how the daemon and its jobs stand.
+//! `status`: the state of the daemon and its jobs.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{RunView, TriggerWord};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// This job alone.
+    /// This job only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
 }
 
-/// The answer: the stable shape of `ctl status --format json`.
+/// The reply: the stable format of `ctl status --format json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// Of firelink.
+    /// The version of firelink.
     pub version: String,
-    /// Of the daemon.
+    /// The daemon's process id.
     pub pid: u32,
     /// When the daemon started.
     pub started_at: String,
-    /// The configuration's file.
+    /// The path of the configuration.
     pub config: String,
     /// Every job, in the order of the file.
     pub jobs: Vec<Job>,
     /// Runs that are pending or running.
     pub active: Vec<RunView>,
-    /// What a person should look at.
+    /// Problems that need a person.
     pub warnings: Vec<String>,
-    /// Why the state can't be written, while that is so; jobs go on in memory.
+    /// Why the state can't be written, while it can't; jobs continue in memory.
     #[serde(default)]
     pub state_error: Option<String>,
-    /// Whom the daemon calls; not there if it calls nobody.
+    /// The targets of `notify`; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub notify: Vec<Hook>,
+    pub notify: Vec<NotifyTarget>,
 }
 
-/// One that is called.
+/// A target of `notify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct NotifyTarget {
     /// Its scheme and host; the rest of an address is a secret.
     pub to: String,
     /// `webhook` or `ping`.
     pub kind: String,
-    /// When it last took a call.
+    /// The time of the last accepted request.
     pub last_ok_at: Option<String>,
-    /// Why the last call failed, until one succeeds.
+    /// Why the last request failed; null after a success.
     pub last_error: Option<String>,
-    /// Calls that were taken since the daemon's start.
+    /// Requests accepted since the daemon's start.
     #[serde(default)]
     pub delivered: u64,
-    /// Deliveries that wait, with the one that is under way.
+    /// Deliveries in the queue, with the one in progress.
     pub queued: usize,
-    /// Deliveries that were given up since the daemon's start.
+    /// Deliveries dropped since the daemon's start.
     pub dropped: u64,
 }
 
@@ -64,17 +64,17 @@ pub struct Job {
     pub name: String,
     /// The type of its trigger.
     pub trigger: TriggerWord,
-    /// False if the configuration says so.
+    /// `enabled` of the configuration.
     pub enabled: bool,
-    /// Held by a person.
+    /// Paused by a person.
     pub paused: bool,
     /// `idle`, `pending` or `running`.
     pub state: JobWord,
     /// Its next deadline.
     pub next_at: Option<String>,
-    /// Its newest run.
+    /// Its latest run.
     pub last_run: Option<RunView>,
-    /// What keeps it from running.
+    /// What its pending run waits for.
     pub waiting_for: Vec<String>,
 }
 

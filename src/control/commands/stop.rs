@@ -1,8 +1,8 @@
-//! `stop`: the daemon's end. The daemon answers once nothing runs any more, just before it goes.
+//! `stop`: stops the daemon. It replies after the last job has ended, just before it exits.
 
 use serde::{Deserialize, Serialize};
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Running jobs get SIGKILL at once.
@@ -10,9 +10,9 @@ pub struct Request {
     pub now: bool,
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
-    /// The daemon that is gone.
+    /// The pid of the daemon that exits.
     pub pid: u32,
 }

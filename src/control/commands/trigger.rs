@@ -4,30 +4,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::RunView;
 
-/// What is asked.
+/// The request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Which job.
+    /// The job's name.
     pub job: String,
-    /// Answer only once the run has ended.
+    /// Reply only after the run has ended.
     #[serde(default)]
     pub wait: bool,
-    /// Neither dependencies nor a pause hold it.
+    /// Ignore dependencies and pauses.
     #[serde(default)]
     pub force: bool,
-    /// All upstream jobs first, in order.
+    /// Run all upstream jobs first, in order.
     #[serde(default)]
     pub with_deps: bool,
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Triggered {
-    /// The run, as it stands.
+    /// The run in its current state.
     pub run: RunView,
 }
 
-/// The answer for a terminal.
+/// The reply as text.
 #[must_use]
 pub fn render(answer: &Triggered) -> String {
     let mut line = super::run_line(&answer.run);

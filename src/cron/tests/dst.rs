@@ -14,20 +14,20 @@ const GAPS: &[Row] = &[
         &["2026-03-29T03:00:00+02:00", "2026-03-30T02:30:00+02:00"],
     ),
     (
-        "the second of a fixed time is kept when it is made up",
+        "the second of a fixed time is kept when it runs after the gap",
         "7 30 2 * * *",
         "Europe/Berlin",
         "2026-03-28T03:00:00+01:00",
         &["2026-03-29T03:00:07+02:00", "2026-03-30T02:30:07+02:00"],
     ),
     (
-        "made up within the first minute after the gap, also when asked within that minute",
+        "runs within the first minute after the gap, also when asked within that minute",
         "7 30 2 * * *",
         "Europe/Berlin",
         "2026-03-29T03:00:06+02:00",
         &["2026-03-29T03:00:07+02:00", "2026-03-30T02:30:07+02:00"],
     ),
-    ("made up once only", "7 30 2 * * *", "Europe/Berlin", "2026-03-29T03:00:07+02:00", &["2026-03-30T02:30:07+02:00"]),
+    ("runs once only", "7 30 2 * * *", "Europe/Berlin", "2026-03-29T03:00:07+02:00", &["2026-03-30T02:30:07+02:00"]),
     (
         "several fixed times inside a gap make one firing",
         "0,15,30,45 2 * * *",
@@ -36,7 +36,7 @@ const GAPS: &[Row] = &[
         &["2026-03-29T03:00:00+02:00", "2026-03-30T02:00:00+02:00"],
     ),
     (
-        "what is made up and what is due right after the gap are one firing",
+        "a run after the gap and one that is due right then are one firing",
         "0,30 2-3 * * *",
         "Europe/Berlin",
         "2026-03-29T01:59:59+01:00",
@@ -57,14 +57,14 @@ const GAPS: &[Row] = &[
         &["2026-03-29T01:59:00+01:00", "2026-03-30T01:59:00+02:00"],
     ),
     (
-        "a wildcard schedule is not made up: a star in the hour",
+        "a wildcard schedule does not run after the gap: a star in the hour",
         "30 * * * *",
         "Europe/Berlin",
         "2026-03-29T00:30:00+01:00",
         &["2026-03-29T01:30:00+01:00", "2026-03-29T03:30:00+02:00"],
     ),
     (
-        "a wildcard schedule is not made up: a star in the minute",
+        "a wildcard schedule does not run after the gap: a star in the minute",
         "*/30 2 * * *",
         "Europe/Berlin",
         "2026-03-28T02:30:00+01:00",
@@ -127,7 +127,7 @@ const GAPS: &[Row] = &[
         &["2018-03-01T00:00:00+02:00", "2018-04-01T00:00:00+03:00"],
     ),
     (
-        "a lost day is a change of calendar: nothing is made up, fixed or not",
+        "a lost day is a change of calendar: nothing runs after it, fixed or not",
         "0 12 * * *",
         "Pacific/Apia",
         "2011-12-29T00:00:00-10:00",

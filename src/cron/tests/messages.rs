@@ -61,7 +61,7 @@ const REFUSED: &[&str] = &[
 ];
 
 #[test]
-fn a_schedule_that_is_refused_says_where_and_what_may_stand_there() {
+fn the_error_of_an_invalid_schedule_names_the_token_and_the_accepted_values() {
     let shown: Vec<String> = REFUSED
         .iter()
         .map(|text| match Schedule::parse(text) {

@@ -138,7 +138,7 @@ pub(super) trait Observer {
     }
 
     /// Webhooks, for `status`.
-    fn webhooks(&self, _zone: Zone) -> Vec<status::Hook> {
+    fn webhooks(&self, _zone: Zone) -> Vec<status::NotifyTarget> {
         Vec::new()
     }
 
@@ -225,7 +225,7 @@ impl Observers {
     }
 
     /// Webhooks, for `status`.
-    pub fn webhooks(&self, zone: Zone) -> Vec<status::Hook> {
+    pub fn webhooks(&self, zone: Zone) -> Vec<status::NotifyTarget> {
         self.0.iter().flat_map(|observer| observer.webhooks(zone)).collect()
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Handled, Observer, Report};
-use crate::config::Tell;
+use crate::config::NotifyOn;
 use crate::control::commands::status;
 use crate::cron::Zone;
 use crate::engine::Notice;
@@ -35,7 +35,7 @@ impl Observer for Webhooks {
     /// Takes over the webhooks as they are now. Those that are the same keep their queues.
     fn configure(&mut self, cx: &mut Context<'_>) {
         let hooks = &cx.core.config.notify;
-        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(Tell::Recovered));
+        let wants_recovered = hooks.iter().any(|hook| hook.subscribes_to(NotifyOn::Recovered));
         if !wants_recovered {
             self.failing = None;
         } else if self.failing.is_none() {
@@ -95,7 +95,7 @@ impl Observer for Webhooks {
         if self.closing.is_some() { self.closing } else { pings }
     }
 
-    fn webhooks(&self, zone: Zone) -> Vec<status::Hook> {
+    fn webhooks(&self, zone: Zone) -> Vec<status::NotifyTarget> {
         self.notifier.as_ref().map_or_else(Vec::new, |notifier| notifier.status(zone))
     }
 

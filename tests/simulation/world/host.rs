@@ -11,7 +11,6 @@ use firelink::engine::{Change, Effect, Engine, Event, Notice, Restored, RunRecor
 use firelink::model::{
     Batch, Elapsed, Exit, JobId, Now, ObjectKey, ObjectVersion, Pid, RunId, SeenObject, StateWord, TriggerWord,
 };
-use firelink::planted::{self, Bug};
 use firelink::reactor::{Acts, Core, EndedRun, FollowUp, FoundBatch, Host, Written};
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun};
 
@@ -73,17 +72,9 @@ impl Host for Outside<'_> {
         Ok(())
     }
 
-    /// Where bugs of the turn's border are planted, and where a daemon dies that has decided and not yet acted.
-    fn review(&mut self, _core: &Core, mut acts: Acts) -> Result<Acts, Halt> {
+    /// A daemon dies here that has decided and not yet acted.
+    fn review(&mut self, _core: &Core, acts: Acts) -> Result<Acts, Halt> {
         self.is_active |= !acts.is_empty();
-        if planted::is(Bug::RecordsReversed) {
-            acts.changes.reverse();
-        }
-        if planted::is(Bug::SpawnBeforeCommit) {
-            let is_other = |effect: &Effect| matches!(effect, Effect::Load { .. } | Effect::Stopped);
-            acts.needs_commit_before_acting = acts.rest.iter().any(is_other);
-        }
-        acts.can_be_held |= planted::is(Bug::EverythingHeld);
         if self.death == Some(Death::BeforeCommit) {
             return Err(Halt::Died);
         }
@@ -205,9 +196,6 @@ impl Host for Outside<'_> {
     fn configured(&mut self, core: &mut Core) -> Done {
         self.variant = self.next_variant.take().unwrap_or(self.variant);
         self.commit_every = core.config.commit_every;
-        if planted::is(Bug::HeldTooLong) {
-            core.config.commit_every *= 1_000;
-        }
         Ok(())
     }
 

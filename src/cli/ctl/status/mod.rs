@@ -14,20 +14,20 @@ use crate::control::Client;
 use crate::control::commands::status::{self, Status};
 use crate::control::protocol::Request;
 
-/// show how the daemon and its jobs stand
+/// show the state of the daemon and its jobs
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "status")]
 pub struct Args {
     /// this job only
     #[argh(positional)]
     job: Option<String>,
-    /// stay, and draw anew what changes; Ctrl-C ends it
+    /// refresh until interrupted
     #[argh(switch)]
     watch: bool,
     /// text (default) or json
     #[argh(option, default = "Format::Text", from_str_fn(parse_format))]
     format: Format,
-    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default place
+    /// the daemon's socket, instead of $FIRELINK_SOCKET or the default
     #[argh(option)]
     socket: Option<PathBuf>,
 }
@@ -37,16 +37,16 @@ pub(in crate::cli) fn run(args: &Args) -> Done {
     if args.watch {
         return match args.format {
             Format::Text => watch::run(args, terminal),
-            Format::Json => Err(Failure::usage("--watch is for people; `firelink ctl events` tells programs what changes")),
+            Format::Json => Err(Failure::usage("--watch has no JSON; programs can follow `firelink ctl events`")),
         };
     }
     let mut client = connect(args.socket.as_deref())?;
     let answer = ask_status(&mut client, args)?;
     match args.format {
         Format::Json => print_json(&answer)?,
-        Format::Text => print(&view::page(&answer, terminal, crate::cli::next::now()))?,
+        Format::Text => print(&view::page(&answer, terminal, crate::cli::clock::now()))?,
     }
-    // A daemon whose state can't be written does its jobs, but a watchdog should know.
+    // A daemon whose state can't be written still runs its jobs, but a watchdog should notice.
     if answer.state_error.is_some() { Err(Failure::silent(1)) } else { Ok(()) }
 }
 

@@ -1,28 +1,28 @@
-//! `status` as text: a line a job that fits 80 columns, then what is active, who is called, and what is wrong. Pure.
+//! `status` as text: a line for each job that fits 80 columns, then active runs, notification targets and warnings. Pure.
 
 use std::time::Duration;
 
 use crate::cli::terminal::{Colour, Terminal};
-use crate::control::commands::status::{Hook, Job, JobWord, Status};
+use crate::control::commands::status::{Job, JobWord, NotifyTarget, Status};
 use crate::cron::parse_rfc3339;
 use crate::model::{RunView, StateWord, WallTime};
 use crate::text::is_unprintable;
 
-/// Columns of a job's name at most, where all of them must fit 80.
+/// The width of columns.
 const NAME: usize = 22;
 const TRIGGER: usize = 10;
 const STATE: usize = 8;
 const LAST: usize = 18;
-const HOOK: usize = 30;
+const TARGET: usize = 30;
 
-/// Lines of a page, and how soon they say something else although nothing happens.
+/// A page for `--watch`.
 pub(super) struct Page {
     pub lines: Vec<String>,
-    /// Some time in it is shown in seconds.
+    /// True if it shows a time in seconds.
     pub ticks: bool,
 }
 
-/// The whole answer, however long.
+/// The whole status, of any length.
 pub(super) fn page(status: &Status, terminal: Terminal, now: WallTime) -> String {
     let mut view = View { terminal, now, ticks: false };
     let jobs: Vec<&Job> = status.jobs.iter().collect();
@@ -35,7 +35,7 @@ pub(super) fn page(status: &Status, terminal: Terminal, now: WallTime) -> String
     }
     if !status.notify.is_empty() {
         lines.push(String::new());
-        lines.extend(view.hooks(&status.notify));
+        lines.extend(view.targets(&status.notify));
     }
     for warning in warnings(status) {
         lines.push(String::new());
@@ -44,29 +44,29 @@ pub(super) fn page(status: &Status, terminal: Terminal, now: WallTime) -> String
     lines.join("\n") + "\n"
 }
 
-/// What fits on a screen of so many lines: what is wrong, what is active, and the jobs that a person looks for first.
+/// The part that fits a screen of this height: warnings, active runs, and the most relevant jobs.
 pub(super) fn screen(status: &Status, terminal: Terminal, height: usize, now: WallTime) -> Page {
     let mut view = View { terminal, now, ticks: false };
     let mut lines = view.head(status);
     let mut wrong: Vec<String> = warnings(status).iter().flat_map(|warning| view.warning(warning)).collect();
     wrong.truncate(height / 4);
-    // The table's head, its last line, and the empty lines between the parts.
+    // Reserved: the table's head, its last line, and the empty lines between the parts.
     let room = height.saturating_sub(lines.len() + wrong.len() + 4);
     let active = status.active.len().min(room / 3);
     let active = if active == 0 { Vec::new() } else { view.active(&status.active, active) };
     let room = room.saturating_sub(if active.is_empty() { 0 } else { active.len() + 1 });
-    // Of hooks that are well nobody needs to hear on a small screen; the others are among the warnings.
-    let hooks = if status.notify.len() < room / 4 { view.hooks(&status.notify) } else { Vec::new() };
-    let room = room.saturating_sub(if hooks.is_empty() { 0 } else { hooks.len() + 1 });
+    // Healthy targets are left out on a small screen; the failing ones are among the warnings.
+    let targets = if status.notify.len() < room / 4 { view.targets(&status.notify) } else { Vec::new() };
+    let room = room.saturating_sub(if targets.is_empty() { 0 } else { targets.len() + 1 });
     let mut jobs: Vec<&Job> = status.jobs.iter().collect();
     if jobs.len() > room {
-        // Stable: jobs that are alike stay in the order of the file.
+        // A stable sort keeps the order of the file.
         jobs.sort_by_cached_key(|job| (rank(job), job.next_at.as_deref().and_then(instant)));
         jobs.truncate(room.saturating_sub(1));
     }
     lines.push(String::new());
     lines.extend(view.jobs(&jobs, status.jobs.len()));
-    for part in [active, hooks, wrong] {
+    for part in [active, targets, wrong] {
         if !part.is_empty() {
             lines.push(String::new());
             lines.extend(part);
@@ -87,10 +87,11 @@ fn rank(job: &Job) -> u8 {
     }
 }
 
-/// The state's own trouble is among the warnings of a daemon, told as `state: …`; that of its hooks is added.
+/// The daemon's warnings, and those about failing targets.
 fn warnings(status: &Status) -> Vec<String> {
-    let failing = status.notify.iter().filter_map(|hook| Some((hook, hook.last_error.as_ref()?)));
-    let failing = failing.map(|(hook, error)| format!("{}: the last call of this {} failed: {error}", hook.to, hook.kind));
+    let failing = status.notify.iter().filter_map(|target| Some((target, target.last_error.as_ref()?)));
+    let failing =
+        failing.map(|(target, error)| format!("{}: the last request of this {} failed: {error}", target.to, target.kind));
     status.warnings.iter().cloned().chain(failing).collect()
 }
 
@@ -135,7 +136,7 @@ impl View {
         lines
     }
 
-    /// What is left of a line for its last column.
+    /// The width of the last column.
     fn rest(&self, name: usize) -> usize {
         self.terminal.width.saturating_sub(name + TRIGGER + STATE + LAST + 8).max(8)
     }
@@ -164,7 +165,7 @@ impl View {
         self.line(&cells)
     }
 
-    /// Cells, padded outside of their colours.
+    /// Cells, padded outside of their colour sequences.
     fn line(&self, cells: &[(String, usize, Colour)]) -> String {
         let mut line = String::new();
         for (text, width, colour) in cells {
@@ -187,7 +188,7 @@ impl View {
         (self.fit(&text, LAST), colour_of(run.state))
     }
 
-    /// `in 5m, 18:00`, or with the date for a day that is not soon.
+    /// `in 5m, 18:00`, or with the date from a day on.
     fn next(&mut self, at: &str) -> String {
         let Some(instant) = instant(at) else { return at.to_owned() };
         let wait = instant.since(self.now);
@@ -208,9 +209,9 @@ impl View {
             let id = run.id.map_or_else(|| "-".into(), |id| id.to_string());
             let since = instant(run.started_at.as_deref().unwrap_or(&run.scheduled_at));
             let span = since.map_or_else(|| "-".into(), |at| self.span(self.now.since(at)));
-            let mut told = if run.state == StateWord::Running { format!("attempt {}", run.attempt) } else { String::new() };
+            let mut text = if run.state == StateWord::Running { format!("attempt {}", run.attempt) } else { String::new() };
             if let Some(reason) = &run.reason {
-                told = if told.is_empty() { reason.clone() } else { format!("{told}: {reason}") };
+                text = if text.is_empty() { reason.clone() } else { format!("{text}: {reason}") };
             }
             let rest = self.terminal.width.saturating_sub(6 + NAME + STATE + 8 + 8).max(8);
             let colour = if run.state == StateWord::Running { Colour::Cyan } else { Colour::Yellow };
@@ -219,7 +220,7 @@ impl View {
                 (self.fit(&run.job, NAME), NAME, Colour::Plain),
                 (run.state.as_str().to_owned(), STATE, colour),
                 (span, 8, Colour::Plain),
-                (self.fit(&told, rest), 0, Colour::Plain),
+                (self.fit(&text, rest), 0, Colour::Plain),
             ]));
         }
         if shown < runs.len() {
@@ -228,32 +229,32 @@ impl View {
         lines
     }
 
-    fn hooks(&mut self, hooks: &[Hook]) -> Vec<String> {
-        if hooks.is_empty() {
+    fn targets(&mut self, targets: &[NotifyTarget]) -> Vec<String> {
+        if targets.is_empty() {
             return Vec::new();
         }
-        let to = hooks.iter().map(|hook| hook.to.chars().count()).max().unwrap_or(4).clamp(4, HOOK);
-        let head = format!("{:<to$}  {:<7}  {:>9}  {:>6}  {:>7}  LAST", "HOOK", "KIND", "DELIVERED", "QUEUED", "DROPPED");
+        let to = targets.iter().map(|target| target.to.chars().count()).max().unwrap_or(6).clamp(6, TARGET);
+        let head = format!("{:<to$}  {:<7}  {:>9}  {:>6}  {:>7}  LAST", "TARGET", "KIND", "DELIVERED", "QUEUED", "DROPPED");
         let mut lines = vec![self.terminal.paint(Colour::Bold, &head)];
-        for hook in hooks {
-            let (last, colour) = match (&hook.last_error, hook.last_ok_at.as_deref().and_then(instant)) {
+        for target in targets {
+            let (last, colour) = match (&target.last_error, target.last_ok_at.as_deref().and_then(instant)) {
                 (Some(_), _) => ("failing".to_owned(), Colour::Red),
                 (None, Some(at)) => (format!("{} ago", self.span(self.now.since(at))), Colour::Green),
                 (None, None) => ("-".to_owned(), Colour::Dim),
             };
             lines.push(self.line(&[
-                (self.fit(&hook.to, to), to, Colour::Plain),
-                (self.fit(&hook.kind, 7), 7, Colour::Plain),
-                (format!("{:>9}", hook.delivered), 9, Colour::Plain),
-                (format!("{:>6}", hook.queued), 6, Colour::Plain),
-                (format!("{:>7}", hook.dropped), 7, if hook.dropped > 0 { Colour::Yellow } else { Colour::Plain }),
+                (self.fit(&target.to, to), to, Colour::Plain),
+                (self.fit(&target.kind, 7), 7, Colour::Plain),
+                (format!("{:>9}", target.delivered), 9, Colour::Plain),
+                (format!("{:>6}", target.queued), 6, Colour::Plain),
+                (format!("{:>7}", target.dropped), 7, if target.dropped > 0 { Colour::Yellow } else { Colour::Plain }),
                 (last, 0, colour),
             ]));
         }
         lines
     }
 
-    /// Broken at spaces, so that nothing of it is lost.
+    /// Wrapped at spaces.
     fn warning(&self, text: &str) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for word in self.clean(&format!("warning: {text}")).split(' ') {
@@ -269,7 +270,7 @@ impl View {
         lines.iter().map(|line| self.terminal.paint(Colour::Yellow, line)).collect()
     }
 
-    /// One unit below an hour, two below a day: `5s`, `5m`, `5h12m`, `3d`.
+    /// Two units from an hour to a day, else one: `5s`, `5m`, `5h12m`, `3d`.
     fn span(&mut self, span: Duration) -> String {
         let secs = span.as_secs();
         match secs {
@@ -287,7 +288,7 @@ impl View {
         self.terminal.cut(&self.clean(text), width)
     }
 
-    /// Nothing that a terminal would obey, and nothing that it can't show.
+    /// Without characters that the terminal would interpret, or can't show.
     fn clean(&self, text: &str) -> String {
         text.chars().map(|c| if is_unprintable(c) || (!self.terminal.unicode && !c.is_ascii()) { '?' } else { c }).collect()
     }
@@ -391,8 +392,8 @@ warning: backup: the bucket does not answer
         assert!(text.lines().all(|line| line.len() <= 80));
     }
 
-    fn hook(to: &str, kind: &str, last_ok_at: Option<&str>, last_error: Option<&str>) -> Hook {
-        Hook {
+    fn target(to: &str, kind: &str, last_ok_at: Option<&str>, last_error: Option<&str>) -> NotifyTarget {
+        NotifyTarget {
             to: to.into(),
             kind: kind.into(),
             last_ok_at: last_ok_at.map(Into::into),
@@ -404,26 +405,26 @@ warning: backup: the bucket does not answer
     }
 
     #[test]
-    fn who_is_called_is_told_and_who_does_not_answer_is_a_warning() {
+    fn targets_are_listed_and_failing_ones_are_warnings() {
         let mut status = status(Vec::new(), Vec::new());
         status.warnings.clear();
         status.notify = vec![
-            hook("https://example.org", "webhook", Some("2026-11-25T11:59:00+01:00"), None),
-            hook("https://a-host-with-a-name-that-is-long.example.org", "ping", None, Some("no answer within 10s")),
-            hook("http://10.0.0.1:8080", "webhook", None, None),
+            target("https://example.org", "webhook", Some("2026-11-25T11:59:00+01:00"), None),
+            target("https://a-host-with-a-name-that-is-long.example.org", "ping", None, Some("no answer within 10s")),
+            target("http://10.0.0.1:8080", "webhook", None, None),
         ];
         let text = page(&status, plain(80), instant(NOW).unwrap());
-        let (_, hooks) = text.split_once("WAITING FOR\n\n").unwrap();
+        let (_, targets) = text.split_once("WAITING FOR\n\n").unwrap();
         let expected = "\
-HOOK                            KIND     DELIVERED  QUEUED  DROPPED  LAST
+TARGET                          KIND     DELIVERED  QUEUED  DROPPED  LAST
 https://example.org             webhook         12       2        0  1m ago
 https://a-host-with-a-name-th~  ping            12       2        0  failing
 http://10.0.0.1:8080            webhook         12       2        0  -
 
-warning: https://a-host-with-a-name-that-is-long.example.org: the last call of
-  this ping failed: no answer within 10s
+warning: https://a-host-with-a-name-that-is-long.example.org: the last request
+  of this ping failed: no answer within 10s
 ";
-        assert_eq!(hooks, expected);
+        assert_eq!(targets, expected);
         for (height, shown) in [(12, false), (24, true)] {
             let lines = screen(&status, plain(80), height, instant(NOW).unwrap()).lines;
             assert_eq!(lines.iter().any(|line| line.starts_with("HOOK")), shown, "{lines:#?}");

@@ -1,7 +1,7 @@
-//! `ctl status --watch`: the terminal shows how things stand, and is drawn anew when they change.
+//! `ctl status --watch`: the status on the terminal, refreshed when it changes.
 //!
-//! The daemon is asked when its stream of events says that something happened, and now and then for what has no event (a
-//! pause, a reload); between, times are counted on here. Only lines that differ are written.
+//! The daemon is queried after an event, and every 10 s besides; in between, relative times are updated here. Only changed
+//! lines are written.
 
 use std::io::{ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -20,28 +20,27 @@ use crate::control::commands::status::{self, Status};
 use crate::control::protocol::Request;
 use crate::control::{Client, ClientError};
 
-/// Between two questions, however much happens.
-const ASK_AT_MOST: Duration = Duration::from_millis(200);
+/// The shortest time between two requests, with events.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(200);
 
-/// Between two questions, if nothing happens.
-const ASK_AT_LEAST: Duration = Duration::from_secs(10);
+/// The time between two requests without events.
+const LONGEST_PERIOD: Duration = Duration::from_secs(10);
 
-/// What is said when the daemon goes.
-const ENDED: &str = "the daemon has ended";
+const ENDED: &str = "the daemon has exited";
 
-/// A screen without a size.
+/// The height of a terminal that does not report it.
 const HEIGHT: usize = 24;
 
-/// The other screen, without a cursor; and back (xterm's control sequences, which every terminal in use knows).
+/// Switches to the alternate screen without a cursor, and back (xterm's control sequences).
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 pub(super) fn run(args: &Args, terminal: Terminal) -> Done {
     if !std::io::stdout().is_terminal() {
-        return Err(Failure::usage("--watch draws on a terminal; `firelink ctl events` tells programs what changes"));
+        return Err(Failure::usage("--watch needs a terminal; programs can follow `firelink ctl events`"));
     }
     let mut asking = connect(args.socket.as_deref())?;
-    // What can be wrong with the request is said before the screen is taken.
+    // Errors of the request are printed before the screen is switched.
     let mut status = ask_status(&mut asking, args)?;
     let mut events = connect(args.socket.as_deref())?;
     events.send(&Request::Events(events::Request {})).map_err(failure)?;
@@ -56,7 +55,7 @@ pub(super) fn run(args: &Args, terminal: Terminal) -> Done {
     let (mut asked, mut changed) = (Instant::now(), false);
     loop {
         let ticks = screen.draw(&status)?;
-        let until_asked = if changed { ASK_AT_MOST } else { ASK_AT_LEAST }.saturating_sub(asked.elapsed());
+        let until_asked = if changed { SHORTEST_PERIOD } else { LONGEST_PERIOD }.saturating_sub(asked.elapsed());
         let until_drawn = if ticks { Duration::from_secs(1) } else { Duration::from_secs(60) };
         wait(&signals, &events, !changed, until_asked.min(until_drawn)).map_err(|errno| cannot("wait for the daemon", &errno))?;
         while let Ok(Some(signal)) = signals.read_signal() {
@@ -66,29 +65,29 @@ pub(super) fn run(args: &Args, terminal: Terminal) -> Done {
             screen.resize();
         }
         changed |= take_events(&mut events)?;
-        if asked.elapsed() >= if changed { ASK_AT_MOST } else { ASK_AT_LEAST } {
+        if asked.elapsed() >= if changed { SHORTEST_PERIOD } else { LONGEST_PERIOD } {
             status = ask_again(&mut asking, args)?;
-            // A daemon with many jobs takes a while to answer; it has better things to do.
+            // From the reply on, so that a daemon with many jobs is not kept busy.
             (asked, changed) = (Instant::now(), false);
         }
     }
 }
 
-/// As [`ask_status`], but a daemon that goes is no error of the question.
+/// As [`ask_status`], but the daemon may have exited.
 fn ask_again(client: &mut Client, args: &Args) -> Result<Status, Failure> {
     let request = Request::Status(status::Request { job: args.job.clone() });
     let value = client.ask(&request).map_err(|error| match error {
         ClientError::Broken(_) => Failure::no_daemon(ENDED),
         other => failure(other),
     })?;
-    serde_json::from_value(value).map_err(|error| Failure::failed(format!("the daemon's answer can't be read: {error}")))
+    serde_json::from_value(value).map_err(|error| Failure::failed(format!("can't parse the daemon's reply: {error}")))
 }
 
-/// Until a signal comes, something happens (if that is not known already), or the time is over.
+/// Waits for a signal, an event (if `to_events`), or the timeout.
 fn wait(signals: &SignalFd, events: &Client, to_events: bool, time: Duration) -> nix::Result<()> {
     let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN), PollFd::new(events.socket().as_fd(), PollFlags::POLLIN)];
     let count = if to_events { 2 } else { 1 };
-    // Rounded up: a time that is almost over must not be waited for in a hurry.
+    // Rounded up, against a busy loop at the end of the timeout.
     let time = PollTimeout::try_from(time + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
     match poll(&mut fds[..count], time) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -96,7 +95,7 @@ fn wait(signals: &SignalFd, events: &Client, to_events: bool, time: Duration) ->
     }
 }
 
-/// Whether anything happened; what it was, the next answer tells.
+/// True if there were events. Their content is not needed: the status is requested again.
 fn take_events(events: &mut Client) -> Result<bool, Failure> {
     let mut any = false;
     let mut chunk = [0; 16 * 1024];
@@ -111,7 +110,7 @@ fn take_events(events: &mut Client) -> Result<bool, Failure> {
     }
 }
 
-/// The terminal, until it is dropped.
+/// The alternate screen, until it is dropped.
 struct Screen {
     terminal: Terminal,
     shown: Vec<String>,
@@ -126,19 +125,19 @@ impl Screen {
     fn resize(&mut self) {
         self.terminal = Terminal::of_stdout();
         self.shown.clear();
-        // The next drawing fails as well if this does, and says so.
+        // If this fails, so does the next drawing, which reports it.
         let _ = write("\x1b[2J");
     }
 
-    /// Draws what is another than before; true if that will be so in a second although nothing happens.
+    /// Draws the changed lines; true if a time in seconds is shown, which changes every second.
     fn draw(&mut self, status: &Status) -> Result<bool, Failure> {
         let height = self.terminal.height.unwrap_or(HEIGHT);
-        let page = view::screen(status, self.terminal, height, crate::cli::next::now());
+        let page = view::screen(status, self.terminal, height, crate::cli::clock::now());
         let mut text = String::new();
         for row in 0..page.lines.len().max(self.shown.len()) {
             let line = page.lines.get(row).map_or("", String::as_str);
             if self.shown.get(row).map(String::as_str) != Some(line) {
-                // To the row's first column, the line, and nothing behind it.
+                // Cursor to the row, the line, and erase to its end.
                 text.push_str(&format!("\x1b[{};1H{line}\x1b[K", row + 1));
             }
         }
@@ -152,7 +151,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
+        // The terminal may have been closed.
         let _ = write(LEAVE);
     }
 }

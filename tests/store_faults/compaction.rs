@@ -1,4 +1,4 @@
-//! A log of what was seen that is folded a piece at a time, on a disk that refuses or forgets between any two of them.
+//! Compaction of the seen log with I/O errors and power cuts between its steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::vfs::{self, Fault, Op};
 use crate::{Disks, Loss, random};
 
 const BATCHES: usize = 45;
-const REST: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_millis(200);
 
 /// Half of the keys stay as they were; the others change and go.
 fn batch(step: usize) -> Batch {
@@ -26,7 +26,7 @@ fn batch(step: usize) -> Batch {
     Batch { seen, gone, baseline_done: step == 0, ..Batch::default() }
 }
 
-fn tell(store: &mut Store, step: usize) -> bool {
+fn commit_step(store: &mut Store, step: usize) -> bool {
     store.commit(Vec::new(), vec![WatchRecord { job: JobId(0), batch: batch(step) }]).is_ok()
 }
 
@@ -51,7 +51,7 @@ fn rows(dir: &Path) -> i64 {
 }
 
 #[test]
-fn a_fold_that_is_refused_between_any_two_pieces_loses_and_doubles_nothing() {
+fn io_errors_between_steps_lose_and_duplicate_nothing() {
     vfs::install();
     let expected = expected(BATCHES);
     let mut met = 0;
@@ -62,34 +62,34 @@ fn a_fold_that_is_refused_between_any_two_pieces_loses_and_doubles_nothing() {
             if step == 10 {
                 vfs::fail([Fault::NoSpace, Fault::Io, Fault::Short][place % 3], place * 397, 2);
             }
-            tell(&mut store, step);
+            commit_step(&mut store, step);
             let before = vfs::refusals();
-            (0..3).for_each(|_| store.idle_maintenance(REST));
+            (0..3).for_each(|_| store.idle_maintenance(IDLE));
             met += usize::from(vfs::refusals() > before);
         }
         let refusals = vfs::heal();
-        store.commit(Vec::new(), Vec::new()).expect("the disk is well again");
+        store.commit(Vec::new(), Vec::new()).expect("the fault is over");
         drop(store);
         assert!(found(dir.path()) == expected, "a fault after {place} times 397 writes");
         if refusals == 0 {
-            assert!(rows(dir.path()) < 40_000, "there were folds");
+            assert!(rows(dir.path()) < 40_000, "there were compactions");
             break;
         }
     }
-    assert!(met > 3, "{met} folds were refused");
+    assert!(met > 3, "{met} compactions failed");
 }
 
 #[test]
-fn a_power_cut_between_any_two_pieces_loses_and_doubles_nothing() {
+fn power_cuts_between_steps_lose_and_duplicate_nothing() {
     vfs::install();
     let dir = tempfile::tempdir().unwrap();
     vfs::record();
     let mut store = begin(dir.path(), Durability::Full);
     vfs::acknowledge(0);
     for step in 0..BATCHES {
-        assert!(tell(&mut store, step));
+        assert!(commit_step(&mut store, step));
         vfs::acknowledge(step + 1);
-        (0..3).for_each(|_| store.idle_maintenance(REST));
+        (0..3).for_each(|_| store.idle_maintenance(IDLE));
     }
     let ops = vfs::recorded();
     drop(store);

@@ -1,4 +1,4 @@
-//! When the log of the database goes into it: in a rest if there is one, else in a commit.
+//! Checkpoints of SQLite's WAL: in idle time if there is any, else in a commit.
 
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn fill(store: &mut Store, dir: &Path, next: &mut u64, pages: i64) {
 }
 
 #[test]
-fn a_rest_is_used_once_the_log_is_long_enough_for_how_long_it_is() {
+fn the_longer_the_idle_time_the_fewer_pages_make_a_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let (path, mut next) = (dir.path(), 1);
@@ -38,10 +38,10 @@ fn a_rest_is_used_once_the_log_is_long_enough_for_how_long_it_is() {
     assert_eq!((log(path), before.1), (before, 0), "it is not worth it");
     fill(&mut store, path, &mut next, 1_000);
     store.idle_maintenance(SECOND - Duration::from_nanos(1));
-    assert_eq!(log(path).1, 0, "for a longer rest");
+    assert_eq!(log(path).1, 0, "for a longer idle time");
     store.idle_maintenance(SECOND);
     let (pages, done) = log(path);
-    assert!(pages < 5 && done == 0, "the log has begun anew, and not in the next commit: {pages} pages");
+    assert!(pages < 5 && done == 0, "the log was restarted by the checkpoint, not by the next commit: {pages} pages");
     fill(&mut store, path, &mut next, 2_000);
     store.idle_maintenance(FIFTH - Duration::from_nanos(1));
     assert_eq!(log(path).1, 0);
@@ -53,7 +53,7 @@ fn a_rest_is_used_once_the_log_is_long_enough_for_how_long_it_is() {
 }
 
 #[test]
-fn without_a_rest_the_log_is_emptied_all_the_same() {
+fn without_idle_time_a_commit_makes_the_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     fill(&mut store, dir.path(), &mut 1, 4_000);
@@ -61,7 +61,7 @@ fn without_a_rest_the_log_is_emptied_all_the_same() {
 }
 
 #[test]
-fn a_reader_that_holds_the_log_makes_no_rest_write_more() {
+fn a_reader_that_pins_the_log_does_not_cause_repeated_checkpoints() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path(), &["a"]);
     let mut next = 1;
