@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use daemon::{Place, TEST_TIMEOUT};
+use daemon::{PATIENCE, Place};
 use firelink::store::JOURNAL;
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ impl Scene {
     fn end(&self, daemon: daemon::Daemon<'_>, arrived: &Arrivals) {
         let (place, files, objects) = (&self.place, arrived.files, arrived.objects);
         let events = |history: &[Value], job: &str| history.iter().filter(|run| run["job"] == job).count();
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let history = place.history(&[]);
             if events(&history, "files") >= files && events(&history, "objects") >= objects {
@@ -147,7 +147,7 @@ impl Scene {
         // Jobs are not paused, which would keep queued runs, but get a deadline far away.
         place.write("firelink.yaml", &calm(&self.config));
         place.prints(&["ctl", "reload"]);
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         while daemon.status()["active"].as_array().is_some_and(|active| !active.is_empty()) {
             assert!(Instant::now() < deadline, "{}", daemon.status()["active"]);
             std::thread::sleep(Duration::from_millis(50));
@@ -185,7 +185,7 @@ fn no_run_is_lost_or_duplicated_by_a_daemon_that_is_killed_repeatedly() {
         arrivals.go_on(&scene, 400);
         // On a loaded machine no daemon may get busy within a round: further ones run until they have a journal.
         if round >= rounds {
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + TEST_TIMEOUT);
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
             while !journal() && Instant::now() < deadline {
                 std::thread::yield_now();
             }
@@ -228,7 +228,7 @@ fn no_run_is_lost_or_duplicated_by_a_daemon_whose_disk_is_full_repeatedly() {
     // On a loaded machine it may not have written anything while the disk was full.
     if reported == 0 {
         room(daemon.pid(), 1);
-        let deadline = Instant::now() + TEST_TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         while !has_error() {
             assert!(Instant::now() < deadline, "the full disk is never reported");
         }

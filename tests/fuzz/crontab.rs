@@ -89,10 +89,10 @@ fn any_crontab_becomes_a_configuration_that_loads_and_loses_no_line() {
 }
 
 #[test]
-fn variables_that_change_all_the_time_end_in_words_and_not_in_memory() {
+fn variables_that_change_all_the_time_are_refused_before_they_fill_the_memory() {
     let text: String = (0..4_000).map(|n| format!("A{n}={n}\n* * * * * x\n")).collect();
     let imported = import(&text, false);
-    assert!(imported.left > 0 && imported.yaml.contains("the variables of all lines before it are too many"));
+    assert!(imported.left > 0 && imported.yaml.contains("the variables of all lines before it are too large"));
 }
 
 /// What was found so.

@@ -81,13 +81,13 @@ fn holes(section: &Section) -> &'static [&'static str] {
         "cron" => &["jobs: [{ name: a, trigger: { type: cron, schedule: \"0 1 * * *\", @ } }]"],
         "interval" => &["jobs: [{ name: a, trigger: { type: interval, every: 1h, @ } }]"],
         "watch" => &[
-            "jobs: [{ name: a, trigger: { type: watch, source: \"s3://b/p\", @ } }]",
+            "jobs: [{ name: a, trigger: { type: watch, source: \"s3://box/in/\", @ } }]",
             "jobs: [{ name: a, trigger: { type: watch, source: /srv, @ } }]",
             "jobs: [{ name: a, trigger: { type: watch, source: \"sqs://sqs.eu-west-1.amazonaws.com/1/in\", @ } }]",
         ],
         "plugin" => &["jobs: [{ name: a, trigger: { type: plugin, command: x, @ } }]"],
         "after_deps" => &["jobs: [{ name: b, trigger: manual }, { name: a, trigger: { type: after_deps, @ }, depends_on: b }]"],
-        "source" => &["jobs: [{ name: a, trigger: { type: watch, source: { s3: b/p, @ } } }]"],
+        "source" => &["jobs: [{ name: a, trigger: { type: watch, source: { s3: box/in/, @ } } }]"],
         "metrics" => &["{ jobs: [{ name: a, trigger: manual }], metrics: { textfile: /x.prom, @ } }"],
         "notify" => &[
             "{ jobs: [{ name: a, trigger: manual }], notify: [{ url: \"https://example.org/\", @ }] }",

@@ -427,8 +427,8 @@ warning: https://a-host-with-a-name-that-is-long.example.org: the last request
         assert_eq!(targets, expected);
         for (height, shown) in [(12, false), (24, true)] {
             let lines = screen(&status, plain(80), height, instant(NOW).unwrap()).lines;
-            assert_eq!(lines.iter().any(|line| line.starts_with("HOOK")), shown, "{lines:#?}");
-            assert!(lines.len() <= height && lines.iter().any(|line| line.contains("the last call of")), "{lines:#?}");
+            assert_eq!(lines.iter().any(|line| line.starts_with("TARGET")), shown, "{lines:#?}");
+            assert!(lines.len() <= height && lines.iter().any(|line| line.contains("the last request")), "{lines:#?}");
         }
     }
 
