@@ -23,7 +23,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/exec/spawn/posix.rs", 9),
     // System calls without a safe wrapper: pidfds, waitid, close_range, process groups of orphans.
     ("src/exec/sys.rs", 21),
-    // clock_adjtime(2), and timers that are told when the clock is set.
+    // clock_adjtime(2), and timerfds that are cancelled when the clock is set.
     ("src/reactor/clocks.rs", 3),
     // malloc_trim(3), and madvise(2) on pages that the program's file can give again.
     ("src/reactor/memory.rs", 2),
