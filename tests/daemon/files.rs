@@ -339,7 +339,7 @@ fn keys_of_buckets_and_folders_are_told_apart() {
     let check = place.firelink(&["check", "firelink.yaml"]);
     assert_eq!(check.status.code(), Some(2));
     let said = text(&check.stderr);
-    assert!(said.contains("`recursive` is about folders") && said.contains("`source` is empty"), "{said}");
+    assert!(said.contains("`recursive` is for folders") && said.contains("`source` is empty"), "{said}");
 }
 
 /// `FIRELINK_STRESS_FILES=50000` drops that many.
