@@ -1,5 +1,5 @@
-//! What the web UI costs: the first page, firings while two hundred people look and do not read, wake-ups while nobody
-//! does, and memory while it is off. `cargo bench --bench web`; with `-- --write` the figures go into `docs/figures.md`.
+//! What the web UI costs: the first page, firings while two hundred people look and do not read, wake-ups while
+//! idle, and memory while it is off. `cargo bench --bench web`; with `-- --write` the figures go into `docs/figures.md`.
 //! `-- --without PATH` names a binary that was built without the feature `web`, to compare with; for example of
 //! `cargo build --release --no-default-features --features s3,metrics,notify --target-dir target/without-web`.
 //!
@@ -41,12 +41,12 @@ const OFF_BYTES: u64 = 200 * 1024;
 
 /// What was measured so far, as the rows of a table, and what is over its limit.
 #[derive(Default)]
-struct Told {
+struct Results {
     table: String,
     over: Vec<String>,
 }
 
-impl Told {
+impl Results {
     fn row(&mut self, what: &str, value: &str, limit: &str, is_kept: bool) {
         let _ = writeln!(self.table, "| {what} | {value} | {limit} |");
         println!("{what}: {value} ({limit})");
@@ -79,7 +79,7 @@ impl Daemon {
             line.contains("ask it from another terminal")
         });
         assert!(armed, "it started");
-        // Somebody must read on.
+        // The pipe is read on.
         std::thread::spawn(move || lines.for_each(drop));
         Daemon { child, web }
     }
@@ -187,7 +187,7 @@ fn fill(dir: &Path) {
     assert_eq!(firelink::store::inspect(dir).expect("a look"), Some(Vec::new()));
 }
 
-fn first_page(binary: &Path, told: &mut Told) {
+fn first_page(binary: &Path, results: &mut Results) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     fill(dir.path());
     let daemon = Daemon::start(binary, dir.path(), &format!("web: {{ listen: '127.0.0.1:0' }}\njobs:\n{}", many_jobs()));
@@ -204,21 +204,21 @@ fn first_page(binary: &Path, told: &mut Told) {
     times.sort_unstable();
     let middle = times[ROUNDS / 2];
     let shown = format!("{:.1} kB", bytes as f64 / 1e3);
-    told.row(
+    results.row(
         &format!("first page of {JOBS} jobs and {RUNS} runs, {} files and answers", paths.len()),
         &shown,
         "300 kB",
         bytes <= PAGE_BYTES,
     );
     let shown = format!("{:.1} ms, slowest of {ROUNDS} {:.1} ms", ms(middle), ms(times[ROUNDS - 1]));
-    told.row("the same, one after the other, median", &shown, "300 ms", middle <= PAGE_TIME);
+    results.row("the same, one after the other, median", &shown, "300 ms", middle <= PAGE_TIME);
 
     // Connections are closed; the thread that packed the answers goes away when it is idle.
     std::thread::sleep(Duration::from_secs(2));
     let before = daemon.switches();
     std::thread::sleep(IDLE);
     let woken = daemon.switches() - before;
-    told.row(&format!("wake-ups in {} s with nobody looking", IDLE.as_secs()), &woken.to_string(), "0", woken == 0);
+    results.row(&format!("wake-ups in {} s with nobody looking", IDLE.as_secs()), &woken.to_string(), "0", woken == 0);
 }
 
 fn ms(time: Duration) -> f64 {
@@ -246,7 +246,7 @@ fn delays(stamps: &Path, dir: &Path, count: usize) -> Vec<i64> {
         assert!(Instant::now() < deadline, "it fires");
         std::thread::sleep(Duration::from_millis(100));
     };
-    // Its writes wait for nobody who reads.
+    // Its writes do not wait for readers.
     let conn = rusqlite::Connection::open_with_flags(dir.join(DATABASE), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
         .expect("the database");
     let mut query = conn.prepare("SELECT id, scheduled_at FROM runs").expect("a query");
@@ -265,11 +265,11 @@ fn delays(stamps: &Path, dir: &Path, count: usize) -> Vec<i64> {
     delays
 }
 
-fn firings(binary: &Path, told: &mut Told) {
+fn firings(binary: &Path, results: &mut Results) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let stamps = dir.path().join("stamps");
     let own = std::env::current_exe().expect("the path of this program");
-    // The milestones make some two hundred events a second, which nobody reads.
+    // The milestones make some two hundred events a second, which are not read.
     let config = format!(
         "web: {{ listen: '127.0.0.1:0' }}\njobs:\n  - name: fires\n    trigger: {{ type: interval, every: 100ms }}\n    command: [{}, --stamp, {}]\n    \
          concurrency: allow\n    output: {{ capture: none, keep_runs: 10000 }}\n  - {{ name: noise, trigger: {{ type: interval, every: 15ms }}, output: {{ keep_runs: 100 }} }}\n",
@@ -283,7 +283,7 @@ fn firings(binary: &Path, told: &mut Told) {
         let readers = scope.spawn(|| {
             let mut readers: std::collections::VecDeque<TcpStream> = (0..READERS).map(|_| slow_reader(at)).collect();
             let mut renewed = 0;
-            // Whoever does not read is dropped after a while, and comes again as a browser does.
+            // A client that does not read is disconnected after a while, and reconnects as a browser does.
             while !over.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));
                 readers.pop_front();
@@ -299,7 +299,7 @@ fn firings(binary: &Path, told: &mut Told) {
     let part = |delays: &[i64], hundredth: usize| delays[(delays.len() * hundredth / 100).min(delays.len() - 1)] as f64 / 1e6;
     for (hundredth, limit) in [(50, 1.0), (99, 5.0)] {
         let (without, with) = (part(&alone, hundredth), part(&crowded, hundredth));
-        told.row(
+        results.row(
             &format!("deadline to the first instruction of its program, {hundredth} %: nobody looks, {READERS} look and do not read ({renewed} renewed)"),
             &format!("{without:.2} ms, {with:.2} ms"),
             &format!("{limit} ms more"),
@@ -327,18 +327,18 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let after = |flag: &str| args.iter().position(|arg| arg == flag).and_then(|at| args.get(at + 1)).map(PathBuf::from);
     if let Some(stamps) = after("--stamp") {
-        // As early as a program can tell.
+        // As early as a program can take the time.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970").as_nanos();
         let mut file = std::fs::OpenOptions::new().append(true).create(true).open(stamps).expect("a file");
         let line = format!("{} {now}\n", std::env::var("FIRELINK_RUN_ID").expect("a run"));
         return file.write_all(line.as_bytes()).expect("a line");
     }
     let binary = PathBuf::from(env!("CARGO_BIN_EXE_firelink"));
-    let mut told = Told::default();
-    let _ = writeln!(told.table, "| what | measured | limit |");
-    let _ = writeln!(told.table, "| --- | ---: | ---: |");
-    first_page(&binary, &mut told);
-    firings(&binary, &mut told);
+    let mut results = Results::default();
+    let _ = writeln!(results.table, "| what | measured | limit |");
+    let _ = writeln!(results.table, "| --- | ---: | ---: |");
+    first_page(&binary, &mut results);
+    firings(&binary, &mut results);
     let off = memory(&binary);
     match after("--without") {
         None => println!("not compared: `--without PATH` names a binary built without `web`; this one takes {} kB", off / 1024),
@@ -346,9 +346,9 @@ fn main() {
             let without = memory(&other);
             let shown = format!("{} kB, {} kB", without / 1024, off / 1024);
             let what = "resident memory: built without `web`, built with it and off";
-            told.row(what, &shown, "200 kB more", off.saturating_sub(without) <= OFF_BYTES);
+            results.row(what, &shown, "200 kB more", off.saturating_sub(without) <= OFF_BYTES);
         }
     }
-    figures::publish("web", &told.table);
-    assert!(told.over.is_empty(), "over the limit: {:?}", told.over);
+    figures::publish("web", &results.table);
+    assert!(results.over.is_empty(), "over the limit: {:?}", results.over);
 }

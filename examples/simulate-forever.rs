@@ -15,18 +15,18 @@ fn main() -> ExitCode {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<u64>().expect("a seed is a number"));
     let (first, last) = (numbers.next().unwrap_or(1), numbers.next().unwrap_or(u64::MAX));
     let begun = Instant::now();
-    let (mut stories, mut turns, mut starts) = (0_u64, 0, 0);
+    let (mut cases, mut turns, mut starts) = (0_u64, 0, 0);
     for seed in first..=last {
         match simulation::simulate(seed) {
-            Ok(tally) => (stories, turns, starts) = (stories + 1, turns + tally.turns, starts + tally.starts),
+            Ok(tally) => (cases, turns, starts) = (cases + 1, turns + tally.turns, starts + tally.starts),
             Err(_) => {
                 println!("{}", simulation::explain(seed).expect("a seed replays"));
                 return ExitCode::FAILURE;
             }
         }
-        if stories.is_multiple_of(500) {
+        if cases.is_multiple_of(500) {
             println!(
-                "{stories} stories, {turns} turns, {starts} processes in {:.0} s; next seed {}",
+                "{cases} cases, {turns} turns, {starts} processes in {:.0} s; next seed {}",
                 begun.elapsed().as_secs_f64(),
                 seed + 1
             );

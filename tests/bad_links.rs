@@ -1,4 +1,4 @@
-//! A bucket behind a bad link: the real daemon, a real S3 server, and between them what goes wrong in the world.
+//! A bucket behind a bad link: the real daemon, a real S3 server, and a proxy that injects faults between them.
 
 #![cfg(feature = "s3")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]
@@ -18,7 +18,7 @@ mod s3;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use daemon::{Daemon, PATIENCE, Place};
+use daemon::{Daemon, Place, TEST_TIMEOUT};
 use hostile::{Hostile, Reply};
 use proxy::{Fault, Proxy};
 use random::Random;
@@ -41,7 +41,7 @@ fn watches(endpoint: &str, prefixes: &[String], existing: impl Fn(usize) -> &'st
 
 /// How many runs each object has had, once none is open and there are as many as expected.
 fn runs_by_object(place: &Place, at_least: usize) -> BTreeMap<String, usize> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let runs = place.history(&[]);
         let is_open = |run: &Value| run["state"] == "pending" || run["state"] == "running";
@@ -68,7 +68,7 @@ fn assert_each_once(place: &Place, expected: &BTreeMap<String, usize>) {
 
 /// Asks for the warnings until this holds for them.
 fn wait_for_warnings(daemon: &Daemon<'_>, what: &str, holds: impl Fn(&[String]) -> bool) -> Vec<String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let warnings: Vec<String> = serde_json::from_value(daemon.status()["warnings"].clone()).expect("texts");
         if holds(&warnings) {
@@ -87,7 +87,7 @@ fn cpu_seconds(pid: u32) -> f64 {
 }
 
 #[test]
-fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object() {
+fn every_fault_is_a_warning_costs_next_to_nothing_and_loses_no_object() {
     let cases = [
         ("drop/", Fault::Drop, "can't be reached"),
         ("lost/", Fault::DropAnswer, "can't be reached"),
@@ -98,8 +98,8 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
         ("broken/", Fault::Refuse(500, "InternalError"), "answered 500 InternalError"),
         ("slow/", Fault::Refuse(503, "SlowDown"), "asks to slow down"),
         ("mangled/", Fault::Malformed, "it is not the XML of a listing"),
-        ("endless/", Fault::Endless, "it goes round in a circle"),
-        ("void/", Fault::EndlessEmpty, "it goes round in a circle"),
+        ("endless/", Fault::Endless, "it repeats itself"),
+        ("void/", Fault::EndlessEmpty, "it repeats itself"),
     ];
     let prefixes: Vec<String> = cases.iter().map(|(prefix, _, _)| (*prefix).to_owned()).collect();
     let server = S3Server::start("box");
@@ -108,7 +108,7 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
     let place = Place::new(&watches(&proxy.endpoint(), &prefixes, |_| "skip")).with_env(server.env());
     let daemon = place.start();
     // The second listing begins when the first is recorded.
-    proxy.wait_for_each(&prefixes, PATIENCE, |count| count.whole >= 2);
+    proxy.wait_for_each(&prefixes, TEST_TIMEOUT, |count| count.whole >= 2);
 
     proxy.decide(move |prefix, _| cases.iter().find(|(of, _, _)| *of == prefix).map_or(Fault::Pass, |(_, fault, _)| *fault));
     let (began, cpu) = (Instant::now(), cpu_seconds(daemon.pid()));
@@ -119,7 +119,7 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
         warnings.iter().any(|warning| warning.starts_with(&start) && warning.contains(text) && warning.contains("next try in"))
     };
     wait_for_warnings(&daemon, "a warning for each", |warnings| cases.iter().all(|case| told(warnings, case)));
-    proxy.wait_for_each(&prefixes, PATIENCE, |count| count.decided >= 3);
+    proxy.wait_for_each(&prefixes, TEST_TIMEOUT, |count| count.decided >= 3);
     let (took, cpu) = (began.elapsed(), cpu_seconds(daemon.pid()) - cpu);
     assert!(cpu < 1.0 + took.as_secs_f64() / 4.0, "{cpu} s of CPU time in {took:?}: something is busy");
     for prefix in &prefixes {
@@ -130,7 +130,7 @@ fn each_thing_that_goes_wrong_is_told_costs_next_to_nothing_and_loses_no_object(
     assert!(daemon.job("drop")["last_run"].is_null(), "nothing gets through");
 
     proxy.decide(|_, _| Fault::Pass);
-    proxy.wait_for_each(&prefixes, PATIENCE, |count| count.whole >= 2);
+    proxy.wait_for_each(&prefixes, TEST_TIMEOUT, |count| count.whole >= 2);
     wait_for_warnings(&daemon, "every warning goes", |warnings| warnings.is_empty());
     let expected: BTreeMap<String, usize> = prefixes.iter().map(|prefix| (format!("{prefix}new"), 1)).collect();
     assert_each_once(&place, &expected);
@@ -177,7 +177,7 @@ fn story(random: &mut Random) -> Vec<Fault> {
 const OBJECTS: usize = 1_100;
 
 #[test]
-fn a_random_mix_of_faults_neither_loses_nor_doubles_an_object() {
+fn a_random_mix_of_faults_neither_loses_nor_duplicates_an_object() {
     let seed = match std::env::var("FIRELINK_TEST_SEED") {
         Ok(seed) => seed.parse().expect("FIRELINK_TEST_SEED is a number"),
         Err(_) => std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs(),
@@ -201,9 +201,9 @@ fn a_random_mix_of_faults_neither_loses_nor_doubles_an_object() {
         proxy.decide(move |prefix, nth| stories.get(prefix).and_then(|story| story.get(nth)).copied().unwrap_or(Fault::Pass));
     };
     // After a story two whole polls of two pages come; the second begins when what the first found is recorded.
-    // An endless listing is some forty pages of a thousand keys before it is given up, which takes a debug build on a busy
-    // machine most of a minute.
-    let settled = || proxy.wait_for_each(&prefixes, 4 * PATIENCE, |count| count.decided >= 2 * STRUCK + 4);
+    // An endless listing is aborted after some forty pages of a thousand keys, which takes a debug build on a busy machine most
+    // of a minute.
+    let settled = || proxy.wait_for_each(&prefixes, 4 * TEST_TIMEOUT, |count| count.decided >= 2 * STRUCK + 4);
 
     strike(&mut random);
     let existing = |n: usize| if is_processed(n) { "process" } else { "skip" };
@@ -251,7 +251,7 @@ fn is_told_in_time(place: &Place, parts: &[&str]) {
 const ONE_WATCH: &str = "jobs: [{ name: each, trigger: { type: watch, source: \"s3://box/\" } }]";
 
 #[test]
-fn a_box_without_credentials_is_told_what_to_set() {
+fn missing_credentials_are_a_warning_that_names_what_to_set() {
     let server = S3Server::start("box");
     let silent = Hostile::start([]);
     silent.otherwise(Reply::Silence);
@@ -265,7 +265,7 @@ fn a_box_without_credentials_is_told_what_to_set() {
 }
 
 #[test]
-fn a_box_with_the_wrong_region_is_told_the_right_one() {
+fn a_wrong_region_is_a_warning_with_the_right_one() {
     let server = S3Server::start("box");
     let aws = Hostile::start([]);
     let body = "<Error><Code>PermanentRedirect</Code><Message>m</Message></Error>".to_owned();
@@ -276,14 +276,14 @@ fn a_box_with_the_wrong_region_is_told_the_right_one() {
 }
 
 #[test]
-fn a_box_whose_bucket_is_missing_is_told_its_name() {
+fn a_missing_bucket_is_a_warning_with_its_name() {
     let server = S3Server::start("another");
     let place = Place::new(ONE_WATCH).with_env(server.env());
     is_told_in_time(&place, &["no bucket `box` at 127.0.0.1:", "create it, or correct `source`"]);
 }
 
 #[test]
-fn a_box_whose_clock_is_an_hour_late_is_told_by_how_much() {
+fn a_clock_that_is_an_hour_behind_is_a_warning_with_the_difference() {
     use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
     let server = S3Server::start("box");
     let aws = Hostile::start([]);

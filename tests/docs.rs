@@ -31,7 +31,7 @@ mod messages;
 #[path = "docs/state_format.rs"]
 mod state_format;
 
-use daemon::PATIENCE;
+use daemon::TEST_TIMEOUT;
 
 struct Block {
     page: String,
@@ -144,7 +144,7 @@ impl Scene {
         }
         let asks = ["firelink status", "firelink history", "firelink ctl status", "firelink ctl logs"];
         let may_wait = asks.iter().any(|ask| line.starts_with(ask));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let output = self.bash(&format!("exec 2>&1\n{line}\n")).output().expect("bash");
             let printed = String::from_utf8_lossy(&output.stdout);

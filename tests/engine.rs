@@ -32,7 +32,7 @@ const JOB: JobId = JobId(2);
 
 const TIMEOUT: Duration = Duration::from_secs(600);
 const RETRY_DELAY: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(5);
+const TEST_TIMEOUT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(10);
 
 fn policy() -> Policy {
@@ -353,10 +353,10 @@ impl World {
             "`Cancel`" => drop(self.ask(Request::Cancel(run))),
             "`Pause`" => drop(self.ask(Request::Pause(Some(JOB)))),
             "`Resume`" => drop(self.ask(Request::Resume(Some(JOB)))),
-            "`Stop`" => drop(self.ask(Request::Stop { patience: PATIENCE })),
+            "`Stop`" => drop(self.ask(Request::Stop { patience: TEST_TIMEOUT })),
             "`Stop`, patience over" => {
-                self.ask(Request::Stop { patience: PATIENCE });
-                self.pass(PATIENCE);
+                self.ask(Request::Stop { patience: TEST_TIMEOUT });
+                self.pass(TEST_TIMEOUT);
             }
             "`StopNow`" => drop(self.ask(Request::StopNow)),
             "`Leave`" => drop(self.ask(Request::Leave)),
@@ -463,7 +463,7 @@ fn the_table_has_a_row_for_each_event_and_each_request() {
         Event::Ask(Request::Cancel(run)),
         Event::Ask(Request::Pause(None)),
         Event::Ask(Request::Resume(None)),
-        Event::Ask(Request::Stop { patience: PATIENCE }),
+        Event::Ask(Request::Stop { patience: TEST_TIMEOUT }),
         Event::Ask(Request::StopNow),
         Event::Ask(Request::Leave),
     ];

@@ -1,5 +1,5 @@
-//! Processes on the real kernel, through the public face of `exec`, watched the way the reactor does: by their
-//! descriptors. Nothing here sleeps to let something happen; what never happens is a panic after [`support::PATIENCE`].
+//! Processes on the real kernel, through the public interface of `exec`, watched as by the reactor, by their descriptors.
+//! Nothing sleeps as synchronization; a wait that never ends is a panic after [`support::TEST_TIMEOUT`].
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "the helpers of a test may panic like the tests themselves")]
 

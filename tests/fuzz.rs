@@ -25,7 +25,7 @@ use firelink::triggers::seams;
 use firelink::triggers::watch::NameFilter;
 
 /// No input of a few kilobytes may take longer, on a machine that does ten other things, in a debug build.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -46,7 +46,7 @@ fn fuzz(corpus: &[&[u8]], inputs: u64, law: impl Fn(&[u8])) {
             law(&shortest);
             panic!("it fails no more");
         }
-        assert!(started.elapsed() < PATIENCE, "input {at} takes {:?}", started.elapsed());
+        assert!(started.elapsed() < TEST_TIMEOUT, "input {at} takes {:?}", started.elapsed());
         at += 1;
         let over = seconds.map_or(at >= inputs, |seconds| begun.elapsed() >= seconds);
         if one.is_some() || over {

@@ -1,4 +1,4 @@
-//! Numbers for Prometheus, from a real daemon, and with a real Prometheus: `cargo test --test metrics`.
+//! Metrics of a real daemon, and a real Prometheus: `cargo test --test metrics`.
 //!
 //! `prometheus` and `promtool` are of Debian's package `prometheus`; `tests/setup all` installs it. Where they are missing
 //! the tests are skipped.

@@ -1,4 +1,4 @@
-//! Webhooks and dead man's switches, by the real daemon and a server that does what a test says: `cargo test --test notify`.
+//! Webhooks and dead man's switches, with the real daemon and a server under the control of the test: `cargo test --test notify`.
 
 #![cfg(feature = "notify")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is a test")]

@@ -129,7 +129,7 @@ fn a_crash_in_the_middle_of_a_poll_neither_loses_nor_doubles_an_object() {
 }
 
 #[test]
-fn a_bucket_that_can_not_be_read_is_a_warning_and_stops_nothing_else() {
+fn an_unreadable_bucket_is_a_warning_and_stops_nothing_else() {
     let server = S3Server::start("box");
     let config = r#"
 jobs:

@@ -1,4 +1,4 @@
-//! The S3 watch against real HTTP: an S3 server that checks signatures, and one that lies.
+//! The watch of a bucket over real HTTP: an S3 server that checks signatures, and a hostile one.
 
 #![cfg(feature = "s3")]
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, reason = "tests, and what they measure")]

@@ -9,7 +9,7 @@
 #[path = "simulation/mod.rs"]
 mod simulation;
 
-/// Seeds whose stories broke a promise once: a retry that lost its turn over a restart, a run that started while paused, a
+/// Seeds that broke a promise once: a retry that lost its turn over a restart, a run that started while paused, a
 /// deadline that was caught up and fired again after a restart with the clock set back, or because another one had been caught
 /// up since, a run that started right after a milestone without its end, and the end of a dependency that came back.
 const ONCE_BROKEN: &[u64] = &[98, 197, 300, 797, 1942, 2288, 2295, 3104];
@@ -36,7 +36,7 @@ fn every_promise_holds_whatever_the_world_does() {
             }
         }
     }
-    println!("{} stories: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());
+    println!("{} cases: {turns} turns, {starts} processes, {deaths} deaths of the daemon", seeds.len());
     // A world in which nothing happens would keep every promise, too.
     assert!(number("FIRELINK_SEED").is_some() || turns > 2_000 && starts > 500 && deaths > 20);
 }

@@ -1,5 +1,4 @@
-//! The watch of a queue, against an SQS server of the tests' own and against moto: the source under a clock that the test
-//! moves, and the real daemon.
+//! The watch of a queue, against a fake SQS server and moto: the source with a manual clock, and the real daemon.
 
 #![cfg(feature = "sqs")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test may panic")]

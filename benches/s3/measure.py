@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 FIGURES = HERE.parent.parent / "docs" / "figures.md"
 NEW_OBJECTS = 1_000
 LARGEST_GROWTH = 32_000_000
-PATIENCE = 1_800
+TEST_TIMEOUT = 1_800
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,13 +29,13 @@ class Failed(Exception):
 
 
 def wait_for(what, condition):
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TEST_TIMEOUT
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
         time.sleep(0.02)
-    raise Failed(f"{what} did not come in {PATIENCE} s")
+    raise Failed(f"{what} did not come in {TEST_TIMEOUT} s")
 
 
 class Server:

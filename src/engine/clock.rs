@@ -89,7 +89,7 @@ impl Engine {
             "the deadline passed while the machine or the daemon was off, asleep or stopped, or the clock was set past it";
         if let Some(at) = due.older_since {
             let until = due.caught_up.first().or(due.missed.first()).copied().unwrap_or(at);
-            let reason = format!("{REASON}; this stands for all deadlines from {at} until before {until}");
+            let reason = format!("{REASON}; this record is for all deadlines from {at} until {until}, exclusive");
             self.record(Change::Missed { job, at, reason });
         }
         for at in &due.missed {

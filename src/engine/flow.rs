@@ -218,7 +218,7 @@ impl Engine {
             let (outcome, reason) = match process.stop {
                 Some(StopCause::Timeout) => (Outcome::TimedOut, "ran past its timeout".into()),
                 Some(cause) => (Outcome::Cancelled, cause.reason()),
-                None => (Outcome::Lost, "the daemon that started it died before it ended, and how could not be learnt".into()),
+                None => (Outcome::Lost, "its exit status is unknown: the daemon that started it died before it ended".into()),
             };
             self.end(now, run, outcome, None, Some(reason));
         }

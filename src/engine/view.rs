@@ -103,7 +103,7 @@ impl Engine {
         JobView { state, paused, next_at, waiting_for: self.waiting_for(job, state) }
     }
 
-    /// A job's next deadline, if it has one; an interval's is told by today's reading of both clocks.
+    /// A job's next deadline, if it has one; that of an interval is converted by the present reading of both clocks.
     #[must_use]
     pub fn next_at(&self, now: Now, job: JobId) -> Option<WallTime> {
         let memory = &self.jobs[job.index()];

@@ -1,16 +1,16 @@
 //! Control groups (cgroups(7), version 2), where one was delegated to the daemon.
 //!
-//! A run with `limits` then gets a group of its own: `memory` and `pids` bound the whole run instead of each process or
-//! all processes of its user, and nothing of the run gets away at its end, whatever group, session or environment it
-//! has put on: `cgroup.kill` (Linux 5.14) meets all of it.
+//! A run with `limits` gets a group of its own: `memory` and `pids` apply to the whole run instead of to each process or to all
+//! processes of its user, and nothing of the run survives its end, whatever group, session or environment it has:
+//! `cgroup.kill` (Linux 5.14) reaches all of it.
 //!
-//! The daemon touches no group that was not given to it: one whose extended attribute `user.delegate` or
-//! `trusted.delegate` says so (systemd's `Delegate=yes`; see systemd's "Control Group APIs and Delegation"), or, for a
-//! daemon without root's rights, one that belongs to its user. In it, processes may only be in leaves, so the daemon
-//! moves itself into one. A group without that attribute counts only while the daemon is alone in it: the shell that a
-//! daemon was started from shares its group, and has asked for none of this.
+//! The daemon changes no group that was not delegated to it: one whose extended attribute `user.delegate` or
+//! `trusted.delegate` is 1 (systemd's `Delegate=yes`; see systemd's "Control Group APIs and Delegation"), or, for a daemon
+//! without root's rights, one that belongs to its user. Processes may only be in leaves, so the daemon moves itself into one.
+//! A group without the attribute counts only while the daemon is alone in it: a shell from which the daemon was started
+//! shares its group and must not be moved.
 //!
-//! Runs without `limits` get none: entering a group takes a fork and a write, for which posix_spawn(3) has no room.
+//! Runs without `limits` get none: entering a group takes a fork and a write, which posix_spawn(3) does not offer.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -26,14 +26,14 @@ use super::spec::Limits;
 use super::sys;
 use crate::model::{Attempt, RunId};
 
-/// The leaf that the daemon itself is in.
-const LEAF: &str = "daemon";
+/// The name of the leaf with the daemon itself.
+const DAEMON_GROUP: &str = "daemon";
 
-/// What the groups of runs are called, before their numbers.
-const RUN: &str = "run-";
+/// The prefix of the names of runs' groups.
+const RUN_PREFIX: &str = "run-";
 
-/// When groups whose processes were killed are looked at again for the first time.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// The delay before the first retry to remove a group whose processes were killed.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 
 /// The group that was delegated to the daemon.
 #[derive(Debug)]
@@ -41,18 +41,18 @@ pub struct Cgroups {
     root: PathBuf,
     memory: bool,
     pids: bool,
-    /// Groups of runs that are over, of which something has yet to die.
-    dying: Vec<PathBuf>,
-    /// How often they have been looked at since one was added or removed.
-    looks: u32,
+    /// Groups of runs that have ended, whose processes are killed and not gone yet.
+    emptying: Vec<PathBuf>,
+    /// Retries since a group was added or removed.
+    retries: u32,
 }
 
-/// Why there is none, for a person.
+/// Why there is none, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotDelegated(String);
 
 impl NotDelegated {
-    /// None was looked for.
+    /// No job has limits.
     #[must_use]
     pub fn not_needed() -> NotDelegated {
         NotDelegated("no job needs one".into())
@@ -75,7 +75,7 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Where a process writes `0` to enter.
+    /// `cgroup.procs`: a process enters by writing `0`.
     #[must_use]
     pub fn door(&self) -> BorrowedFd<'_> {
         self.procs.as_fd()
@@ -83,16 +83,16 @@ impl Cgroup {
 }
 
 impl Cgroups {
-    /// Finds the daemon's group and makes it ready: the daemon goes into a leaf, and the controllers are handed down.
+    /// Finds the daemon's group and prepares it: moves the daemon into a leaf, and enables the controllers for subgroups.
     ///
     /// # Errors
-    /// Why it is not the daemon's to use.
+    /// When it is not delegated to the daemon.
     pub fn open() -> Result<Cgroups, NotDelegated> {
         let read = |path: &str| fs::read_to_string(path).map_err(|error| NotDelegated(format!("{path} can't be read: {error}")));
         let own = own_group(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?)
             .ok_or_else(|| NotDelegated("no cgroup file system of version 2 is mounted".into()))?;
-        // A daemon that has replaced itself is in its leaf already.
-        let above = own.parent().filter(|_| own.ends_with(LEAF)).filter(|above| is_delegated(above));
+        // After the daemon has replaced itself by exec, it is in the leaf already.
+        let above = own.parent().filter(|_| own.ends_with(DAEMON_GROUP)).filter(|above| is_delegated(above));
         let root = above.unwrap_or(&own).to_owned();
         if !is_delegated(&root) {
             return Err(NotDelegated(format!(
@@ -108,18 +108,18 @@ impl Cgroups {
 
     fn prepare(root: PathBuf) -> Result<Cgroups, NotDelegated> {
         let failed = |what: &str, error: io::Error| NotDelegated(format!("{what} {}: {error}", root.display()));
-        let leaf = root.join(LEAF);
+        let leaf = root.join(DAEMON_GROUP);
         match fs::create_dir(&leaf) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(failed("no group can be made in", error));
             }
             _ => {}
         }
-        // Whoever else is there came with the daemon: what a daemon before it left running, for example.
+        // Other processes came with the daemon, for example those that a daemon before it left running.
         let inside =
             fs::read_to_string(root.join("cgroup.procs")).map_err(|error| failed("can't read the processes of", error))?;
         for pid in inside.lines() {
-            // One that has ended meanwhile needs no place.
+            // It fails for a process that has exited meanwhile.
             let _ = fs::write(leaf.join("cgroup.procs"), pid);
         }
         let has = |controller: &str| {
@@ -129,30 +129,30 @@ impl Cgroups {
             handed_down() || (fs::write(&control, format!("+{controller}")).is_ok() && handed_down())
         };
         let (memory, pids) = (has("memory"), has("pids"));
-        Ok(Cgroups { root, memory, pids, dying: Vec::new(), looks: 0 })
+        Ok(Cgroups { root, memory, pids, emptying: Vec::new(), retries: 0 })
     }
 
-    /// True if a group keeps every limit of these that is about the whole run.
+    /// True if a group can enforce all of these limits that apply to the whole run.
     #[must_use]
     pub fn keeps(&self, limits: &Limits) -> bool {
         (limits.memory.is_none() || self.memory) && (limits.pids.is_none() || self.pids)
     }
 
-    /// Which limits are left to the rlimits of each process: a group's limit is exact, so the rlimit beside it, which
-    /// counts address space or all processes of the user, would only refuse what the person has allowed.
+    /// The limits left to the rlimits of each process. A limit of the group is exact; an rlimit besides it, which counts address
+    /// space or all processes of the user, would be stricter than configured.
     #[must_use]
     pub fn rest(&self, limits: &Limits) -> Limits {
         Limits { memory: limits.memory.filter(|_| !self.memory), pids: limits.pids.filter(|_| !self.pids), ..limits.clone() }
     }
 
     fn group(&self, run: RunId, attempt: Attempt) -> PathBuf {
-        self.root.join(format!("{RUN}{run}.{attempt}"))
+        self.root.join(format!("{RUN_PREFIX}{run}.{attempt}"))
     }
 
-    /// Makes the group of an attempt.
+    /// Creates the group of an attempt.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// When it can't be created or configured.
     pub fn make(&self, run: RunId, attempt: Attempt, limits: &Limits) -> io::Result<Cgroup> {
         let dir = self.group(run, attempt);
         match fs::create_dir(&dir) {
@@ -161,7 +161,7 @@ impl Cgroups {
         }
         if let Some(bytes) = limits.memory.filter(|_| self.memory) {
             fs::write(dir.join("memory.max"), bytes.to_string())?;
-            // What is short of memory ends as a whole (Linux 4.19): half a pipeline is worse than none.
+            // Out of memory, the whole run is killed (Linux 4.19): half a pipeline is worse than none.
             let _ = fs::write(dir.join("memory.oom.group"), "1");
         }
         if let Some(count) = limits.pids.filter(|_| self.pids) {
@@ -179,48 +179,47 @@ impl Cgroups {
         Some(Cgroup { dir, procs })
     }
 
-    /// Ends whatever is left in the group of an attempt that is over; true if the kernel had ended some of it because the
-    /// memory ran out.
+    /// Kills what is left in the group of an attempt that has ended; true if the kernel had killed some of it for lack of memory.
     pub fn end(&mut self, cgroup: Cgroup) -> bool {
         let killed_for_memory = oom_kills(&cgroup.dir) > 0;
         kill(&cgroup.dir);
-        self.dying.push(cgroup.dir);
-        self.looks = 0;
-        self.bury();
+        self.emptying.push(cgroup.dir);
+        self.retries = 0;
+        self.remove_empty();
         killed_for_memory
     }
 
-    /// Removes the groups of which nothing is left.
-    pub fn bury(&mut self) {
-        let before = self.dying.len();
-        self.dying.retain(|dir| !is_removed(dir));
-        self.looks = if self.dying.len() == before { self.looks.saturating_add(1) } else { 0 };
+    /// Removes groups that are empty by now.
+    pub fn remove_empty(&mut self) {
+        let before = self.emptying.len();
+        self.emptying.retain(|dir| !is_removed(dir));
+        self.retries = if self.emptying.len() == before { self.retries.saturating_add(1) } else { 0 };
     }
 
-    /// If groups wait to be removed, how long to wait before the next look, which is longer each time: what hangs in the
-    /// kernel, on a disk that is gone, may take for ever, and costs ever less.
+    /// The delay before the next [`Cgroups::remove_empty`], if groups are left. It doubles each time: a process in
+    /// uninterruptible sleep, on a disk that is gone, may never exit.
     #[must_use]
     pub fn look_again_after(&self) -> Option<Duration> {
-        (!self.dying.is_empty()).then(|| LOOK_AGAIN.saturating_mul(1 << self.looks.min(16)))
+        (!self.emptying.is_empty()).then(|| FIRST_RETRY.saturating_mul(1 << self.retries.min(16)))
     }
 
-    /// Ends and removes what earlier daemons left, but for these.
+    /// Kills and removes the groups that earlier daemons left, except for these.
     pub fn end_leftovers<'a>(&mut self, but: impl Iterator<Item = &'a Cgroup>) {
         let kept: Vec<&Path> = but.map(|cgroup| cgroup.dir.as_path()).collect();
         let left: Vec<PathBuf> = groups(&self.root).filter(|dir| !kept.contains(&dir.as_path())).collect();
         left.iter().for_each(|dir| kill(dir));
-        self.dying.extend(left);
-        self.bury();
+        self.emptying.extend(left);
+        self.remove_empty();
     }
 }
 
 /// The groups of runs in a group.
 fn groups(root: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
-    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN)).map(|entry| entry.path())
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(RUN_PREFIX)).map(|entry| entry.path())
 }
 
-/// Removes a group, and those that its run has made in it; false while something in it has yet to die or to be reaped.
+/// Removes a group and its subgroups; false while it has processes.
 fn is_removed(dir: &Path) -> bool {
     match fs::remove_dir(dir) {
         Ok(()) => return true,
@@ -234,7 +233,7 @@ fn is_removed(dir: &Path) -> bool {
     removed > 0 && fs::remove_dir(dir).is_ok()
 }
 
-/// SIGKILL to all of a group; one by one where the kernel has no cgroup.kill, until nobody new is found.
+/// Sends SIGKILL to a group; on kernels without cgroup.kill to one process after the other, until no new ones are found.
 fn kill(dir: &Path) {
     const LOOKS: usize = 8;
     let all_at_once = OpenOptions::new().write(true).open(dir.join("cgroup.kill")).and_then(|mut file| file.write_all(b"1"));
@@ -248,7 +247,7 @@ fn kill(dir: &Path) {
             return;
         }
         for pid in pids {
-            // Through a pidfd, and asked once more where it is: its number may have been given to another since.
+            // Through a pidfd, and checked again: the pid may have been reused.
             if let Ok(fd) = sys::pidfd_open(pid)
                 && is_in(dir, pid)
             {
@@ -267,7 +266,7 @@ fn oom_kills(dir: &Path) -> u64 {
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Where this process's group of version 2 is mounted, from `/proc/self/mountinfo` and `/proc/self/cgroup` (proc(5)).
+/// The path of this process's group of version 2, from `/proc/self/mountinfo` and `/proc/self/cgroup` (proc(5)).
 fn own_group(mountinfo: &str, cgroup: &str) -> Option<PathBuf> {
     let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
     mountinfo.lines().find_map(|line| {
@@ -310,7 +309,7 @@ mod tests {
         41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
 
     #[test]
-    fn the_own_group_is_found_in_hybrid_and_in_contained_trees() {
+    fn the_own_group_is_found_in_hybrid_hierarchies_and_in_containers() {
         let found = |mounts: &str, own: &str| own_group(mounts, own).map(|path| path.display().to_string());
         assert_eq!(
             found(MOUNTS, "4:memory:/x\n0::/system.slice/firelink.service\n").as_deref(),
@@ -322,11 +321,11 @@ mod tests {
         assert_eq!(found(MOUNTS, "4:memory:/x\n"), None);
     }
 
-    /// A directory stands in for the kernel's, which may have no such controllers here.
+    /// In a plain directory: the kernel's hierarchy may lack controllers here.
     #[test]
-    fn a_run_with_limits_gets_a_group_that_keeps_them() {
+    fn a_run_with_limits_gets_a_group_that_enforces_them() {
         let dir = tempfile::tempdir().unwrap();
-        let cgroups = Cgroups { root: dir.path().to_owned(), memory: true, pids: false, dying: Vec::new(), looks: 0 };
+        let cgroups = Cgroups { root: dir.path().to_owned(), memory: true, pids: false, emptying: Vec::new(), retries: 0 };
         let limits = Limits { memory: Some(1 << 20), pids: Some(7), open_files: Some(9), ..Limits::default() };
         fs::create_dir(dir.path().join("run-5.1")).unwrap();
         fs::write(dir.path().join("run-5.1/cgroup.procs"), "").unwrap();

@@ -1,4 +1,4 @@
-//! Becoming a daemon: a child in a session of its own goes on, and its parent waits to hear whether it came up.
+//! Detaching from the terminal: a child in a session of its own becomes the daemon, and the parent waits until it is ready.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -8,33 +8,33 @@ use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe, setsid};
 
-/// Who goes on after [`detach`].
+/// The two returns of [`detach`].
 #[derive(Debug)]
 pub enum Detached {
-    /// The daemon to be.
+    /// In the child, which becomes the daemon.
     Child(Readiness),
-    /// The parent, once it knows: none when the daemon is up, else how the child ended.
+    /// In the parent, after the child is ready (`None`) or has exited (its exit code).
     Parent(Option<i32>),
 }
 
-/// The child's word to its parent. Dropped unused it says that there will be no daemon.
+/// Reports to the parent that the daemon is ready. Dropped, it reports a failure.
 #[derive(Debug)]
 pub struct Readiness {
     pipe: OwnedFd,
 }
 
-/// Forks. The child is the leader of a new session without a terminal; its standard streams are still the parent's, so
-/// that it can say why it does not come up.
+/// Forks. The child leads a new session without a terminal; it keeps the standard streams until it is ready, for its error
+/// messages.
 ///
 /// # Errors
-/// What pipe(2), fork(2) or waitpid(2) said; and when the process has more than one thread.
+/// The error of pipe(2), fork(2) or waitpid(2); and when the process has more than one thread.
 pub fn detach() -> io::Result<Detached> {
-    // fork(2) copies the calling thread alone; what another one had locked would stay locked in the child for ever.
+    // fork(2) copies the calling thread alone; locks of other threads would stay locked in the child.
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() != 1) {
         return Err(io::Error::other("the process has more than one thread"));
     }
     let (read, write) = pipe()?;
-    // SAFETY: there is one thread, so that the child may go on like any process.
+    // SAFETY: there is one thread, so the child may call any function.
     match unsafe { fork() }? {
         ForkResult::Child => {
             drop(read);
@@ -52,7 +52,7 @@ pub fn detach() -> io::Result<Detached> {
     }
 }
 
-/// The exit code with which a child that does not come up has ended, as a shell tells it.
+/// The exit code of the child, as in a shell.
 fn ended(child: Pid) -> io::Result<i32> {
     loop {
         match waitpid(child, None) {
@@ -65,7 +65,7 @@ fn ended(child: Pid) -> io::Result<i32> {
 }
 
 impl Readiness {
-    /// The daemon is up: it lets go of the parent's standard streams and of the parent.
+    /// Redirects the standard streams to `/dev/null`, and reports to the parent.
     ///
     /// # Errors
     /// When /dev/null can't be opened.
@@ -74,7 +74,7 @@ impl Readiness {
         dup2_stdin(&nothing)?;
         dup2_stdout(&nothing)?;
         dup2_stderr(&nothing)?;
-        // A parent that was killed meanwhile needs no answer.
+        // It fails if the parent was killed meanwhile.
         let _ = File::from(self.pipe).write(b"+");
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! An event's payload on its way to the job: a variable, or a file where it is too large for one.
+//! Passing an event's payload to a job: by a variable, or by a file if it is too large for one.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 use crate::model::RunId;
 
-/// The largest payload that goes into the environment. One string may have 128 KiB (`MAX_ARG_STRLEN`, execve(2)), and
-/// all of them together a quarter of the stack's limit; half of the first leaves room for the rest.
+/// The largest payload in the environment, in bytes. One string may have 128 KiB (`MAX_ARG_STRLEN`, execve(2)), and all of them
+/// together a quarter of the stack limit; half of the former leaves room for others.
 const INLINE_LIMIT: usize = 64 * 1024;
 
-/// How a payload is handed over.
+/// How a payload is passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventDelivery {
     /// In `FIRELINK_EVENT`.
     Inline,
-    /// In the file that `FIRELINK_EVENT_FILE` names; for the caller to remove after the run.
+    /// In the file that `FIRELINK_EVENT_FILE` names; the caller removes it after the run.
     File(PathBuf),
 }
 
-/// Decides, and writes the file if need be (mode 0600, in `dir`, which is made with 0700).
+/// Chooses, and writes the file if needed (mode 0600, in `dir`, which is created with 0700).
 ///
 /// # Errors
 /// When the file can't be written.
@@ -36,7 +36,7 @@ pub fn deliver_event(event: &str, dir: &Path, run: RunId) -> io::Result<EventDel
     Ok(EventDelivery::File(path))
 }
 
-/// Where a large payload is.
+/// The file of a large payload.
 #[must_use]
 pub fn event_path(dir: &Path, run: RunId) -> PathBuf {
     dir.join(format!("{run}.json"))
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_small_payload_is_a_variable_and_a_large_one_a_private_file() {
+    fn a_small_payload_is_passed_inline_and_a_large_one_in_a_private_file() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let events = dir.path().join("events");

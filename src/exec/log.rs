@@ -1,11 +1,11 @@
-//! A run's output: one file, made at the first byte, with a hard limit that keeps head and tail.
+//! A run's output: one file, created at the first byte, with a hard limit that keeps head and tail.
 //!
-//! Until the limit the file grows as output comes. Past it, its last part is a ring that is overwritten in place, so
-//! that neither the file nor memory grows with a job that writes for ever; when the run ends the ring is put in order
-//! and a line between head and tail says how much was cut.
+//! Up to the limit the file grows with the output. Beyond it, its last part is a ring that is overwritten in place, so that
+//! neither the file nor memory grows with a job that writes for ever; when the run ends, the ring is put in order, and a
+//! line between head and tail states how many bytes were cut.
 //!
-//! The kernel moves output from the pipe into the file (splice(2)): a byte is in one of the two at every instant, so a
-//! daemon that is killed loses none, and none passes through its memory.
+//! The kernel moves the output from the pipe into the file (splice(2)): each byte is in one of the two at any time, so a
+//! daemon that is killed loses none, and no output passes through its memory.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,32 +20,32 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::spec::{Capture, DEFAULT_LOG_SIZE};
 use crate::model::Attempt;
 
-/// What is read of one pipe in one turn of the loop, so that a chatty job does not starve the others.
+/// Bytes read from one pipe in one turn of the loop, so that a verbose job does not starve others.
 pub const DRAIN_AT_ONCE: usize = 256 * 1024;
 
-/// What is read through memory at once, where splice(2) can't be used.
+/// Bytes in one read(2), where splice(2) can't be used.
 const BUFFER: usize = 64 * 1024;
 
-/// The tail's part of a log at most: it is put in order through memory once.
+/// The largest tail, in bytes: it is put in order in memory.
 const TAIL_LIMIT: u64 = 256 * 1024;
 
-/// Room for the line that marks the cut: its words and a number of 20 digits.
+/// Room for the line that marks the cut: its text and a number of 20 digits.
 const MARK_ROOM: u64 = 64;
 
-/// What [`Capture::OnFailure`] keeps in memory at most, half of it head and half tail.
+/// The limit of [`Capture::OnFailure`], which keeps output in memory, half of it head and half tail; in bytes.
 const MEMORY_LIMIT: u64 = 64 * 1024;
 
-/// The smallest limit: below it there would be no room for head, mark and tail.
+/// The smallest limit with room for head, mark and tail, in bytes.
 const SMALLEST: u64 = 1024;
 
-/// What a [`drain`] left behind.
+/// The result of [`drain`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drained {
     /// The pipe may hold more.
     More,
     /// The pipe is empty for now.
     Empty,
-    /// Everybody has closed the other end.
+    /// All write ends are closed.
     Closed,
 }
 
@@ -58,21 +58,21 @@ pub struct OutputSink {
     head: u64,
     /// The ring's size.
     tail: u64,
-    /// Bytes that came, all of them.
+    /// The total number of bytes, cut ones included.
     total: u64,
-    /// False once the file system, or what is read from, has turned out not to know splice(2).
+    /// False once splice(2) has turned out to be unsupported by the file system or the source.
     splices: bool,
     trouble: Option<String>,
 }
 
 #[derive(Debug)]
 enum Medium {
-    /// Thrown away.
+    /// Discarded.
     Nowhere,
-    /// To be made at the first byte.
+    /// Created at the first byte.
     NoFileYet,
     File(File),
-    /// Held back until it is known whether the run fails.
+    /// Held back until the run has failed.
     Memory(Vec<u8>),
 }
 
@@ -90,8 +90,8 @@ impl OutputSink {
         OutputSink { path, medium, head: size - tail - MARK_ROOM, tail, total: 0, splices: true, trouble: None }
     }
 
-    /// A sink that goes on where an earlier daemon's left off. Of a log that was at its limit the order of the tail is not
-    /// known any more: what comes now overwrites it from its beginning.
+    /// A sink that continues the file of an earlier daemon. If the log is at its limit, the position in the ring is not known any
+    /// more: new output overwrites the tail from its beginning.
     #[must_use]
     pub fn resume(path: PathBuf, capture: Capture, max_size: Option<u64>) -> OutputSink {
         let mut sink = OutputSink::new(path, capture, max_size);
@@ -105,50 +105,49 @@ impl OutputSink {
         sink
     }
 
-    /// What the disk said, if it refused; output is read and dropped from then on.
+    /// The error of a failed write; output is read and discarded from then on.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// A retry begins: its output follows a line that says so, if there is any output yet.
+    /// A retry starts: marked by a line in the log, if there is any output yet.
     pub fn begin_attempt(&mut self, attempt: Attempt) {
         self.begin(&format!("attempt {attempt}"));
     }
 
-    /// Another process of the run begins: its output follows a line that says which, if there is any output yet.
+    /// Another process of the run starts: marked by a line with its name, if there is any output yet.
     pub fn begin(&mut self, what: &str) {
         if self.total > 0 {
             self.write(format!("[firelink: {what}]\n").as_bytes());
         }
     }
 
-    /// Takes output.
+    /// Appends output.
     pub fn write(&mut self, bytes: &[u8]) {
         if self.trouble.is_some() || bytes.is_empty() {
             return;
         }
         if let Err(error) = self.try_write(bytes) {
-            self.refused(&error);
+            self.fail(&error);
         }
     }
 
-    fn refused(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: &io::Error) {
         self.trouble = Some(format!("{}: {error}", self.path.display()));
     }
 
-    /// Takes some of what is in a pipe, and says how much that was; 0 is its end. The buffer is for what can't go straight
-    /// into the file.
+    /// Moves some bytes from a pipe, and returns their number; 0 at its end. The buffer is for data that can't be spliced.
     fn take(&mut self, fd: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
         if self.trouble.is_none() && matches!(self.medium, Medium::NoFileYet) {
-            let seen = look(fd);
+            let seen = poll_now(fd);
             if seen == PollFlags::POLLHUP {
                 return Ok(0);
             }
             if seen.contains(PollFlags::POLLIN) {
                 match create(&self.path) {
                     Ok(file) => self.medium = Medium::File(file),
-                    Err(error) => self.refused(&error),
+                    Err(error) => self.fail(&error),
                 }
             }
         }
@@ -166,7 +165,7 @@ impl OutputSink {
                 }
                 Err(errno @ (Errno::EAGAIN | Errno::EINTR)) => return Err(errno),
                 Err(Errno::EINVAL) => self.splices = false,
-                Err(errno) => self.refused(&errno.into()),
+                Err(errno) => self.fail(&errno.into()),
             }
         }
         buffer.resize(BUFFER, 0);
@@ -175,8 +174,7 @@ impl OutputSink {
         Ok(count)
     }
 
-    /// Where in the file the next byte belongs, and how many fit there: until the end of head and ring, or of the ring
-    /// that is overwritten.
+    /// The offset of the next byte in the file, and the number of bytes up to the end of the file or of the ring.
     fn place(&self) -> (u64, u64) {
         let capacity = self.head + self.tail;
         if self.total < capacity {
@@ -211,24 +209,24 @@ impl OutputSink {
         Ok(())
     }
 
-    /// The run has ended: the ring is put in order, the cut marked, and what was held back written if it failed.
+    /// The run has ended: puts the ring in order, marks the cut, and writes output that was held back if it failed.
     ///
     /// # Errors
-    /// What the disk said.
+    /// When the file can't be written.
     pub fn finish(&mut self, success: bool) -> io::Result<()> {
         match std::mem::replace(&mut self.medium, Medium::Nowhere) {
             Medium::Nowhere | Medium::NoFileYet => Ok(()),
-            Medium::File(file) => self.straighten(&file),
+            Medium::File(file) => self.linearize(&file),
             Medium::Memory(memory) if success || memory.is_empty() => Ok(()),
             Medium::Memory(memory) => {
                 let file = create(&self.path)?;
                 file.write_all_at(&memory, 0)?;
-                self.straighten(&file)
+                self.linearize(&file)
             }
         }
     }
 
-    fn straighten(&self, file: &File) -> io::Result<()> {
+    fn linearize(&self, file: &File) -> io::Result<()> {
         let capacity = self.head + self.tail;
         if self.total <= capacity {
             return Ok(());
@@ -250,17 +248,17 @@ fn create(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Whether a pipe holds something: at the end of one, poll(2) tells of a hang-up alone.
-fn look(fd: BorrowedFd<'_>) -> PollFlags {
+/// The state of a pipe: POLLIN if it holds data, POLLHUP alone at its end.
+fn poll_now(fd: BorrowedFd<'_>) -> PollFlags {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     let looked = poll(&mut fds, PollTimeout::ZERO);
     fds[0].revents().filter(|_| looked.is_ok()).unwrap_or(PollFlags::empty())
 }
 
-/// Moves a pipe into a sink until it would block, its end, or [`DRAIN_AT_ONCE`]. The buffer is made when it is needed.
+/// Moves data from a pipe into a sink until it would block, ends, or [`DRAIN_AT_ONCE`]. The buffer is allocated on first use.
 ///
 /// # Errors
-/// What read(2) said.
+/// The error of read(2).
 pub fn drain(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, sink: &mut OutputSink) -> io::Result<Drained> {
     let mut taken = 0;
     while taken < DRAIN_AT_ONCE {
@@ -275,7 +273,7 @@ pub fn drain(fd: BorrowedFd<'_>, buffer: &mut Vec<u8>, sink: &mut OutputSink) ->
     Ok(Drained::More)
 }
 
-/// Reads a whole file of at most a log's size, for tests and tools.
+/// Reads a log; `None` if it does not exist.
 #[cfg(test)]
 fn slurp(path: &std::path::Path) -> Option<Vec<u8>> {
     use std::io::{ErrorKind, Read};
@@ -310,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_in_the_file_as_it_comes_and_a_retry_is_marked() {
+    fn output_is_written_at_once_and_a_retry_is_marked() {
         let (_dir, mut sink) = sink(Capture::All, 4096);
         sink.write(b"one\n");
         assert_eq!(slurp(&sink.path).unwrap(), b"one\n");
@@ -330,8 +328,8 @@ mod tests {
         }
     }
 
-    /// Drains a pipe that nobody writes into any more. A process that another test is about to start holds a copy of the
-    /// write end until its execve(2).
+    /// Drains a pipe whose write end is closed here. A process that another test is starting holds a copy of it until its
+    /// execve(2).
     fn drain_all(reader: &impl AsFd, buffer: &mut Vec<u8>, sink: &mut OutputSink) {
         while drain(reader.as_fd(), buffer, sink).unwrap() != Drained::Closed {
             poll(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
@@ -339,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_ends_without_a_byte_makes_no_file() {
+    fn an_empty_pipe_creates_no_file() {
         let (_dir, mut sink) = sink(Capture::All, 4096);
         let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
         let mut buffer = Vec::new();
@@ -350,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn output_goes_from_the_pipe_into_the_file_without_memory_of_ours() {
+    fn output_is_spliced_into_the_file_without_a_buffer() {
         let (_dir, mut sink) = sink(Capture::All, 4096);
         let (reader, writer) = crate::exec::spawn::output::pipe().unwrap();
         File::from(writer).write_all(b"one\n").unwrap();
@@ -365,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_refuses_is_told_once_and_output_goes_on_being_taken() {
+    fn after_a_failed_write_output_is_read_and_discarded() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("job"), "a file where a directory should be").unwrap();
         let mut sink = OutputSink::new(dir.path().join("job/1.log"), Capture::All, None);

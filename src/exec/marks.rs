@@ -1,6 +1,5 @@
-//! The variables by which a process is recognised later as one of a daemon's: by this daemon, for processes that left
-//! their group, or by the next one, for processes that outlived this one. They are in the environment of each child, and
-//! `/proc/PID/environ` shows them for as long as it lives, to whoever may read the process.
+//! The variables that identify a process later: to this daemon, if it left its group, or to the next one, if it outlived this
+//! one. They are in the environment of each child, and `/proc/PID/environ` shows them to processes that may read it.
 
 /// The pid of the daemon that started the process.
 pub(super) const DAEMON_PID: &str = "FIRELINK_DAEMON_PID";

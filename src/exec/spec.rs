@@ -1,4 +1,4 @@
-//! How a job's process is made, as plain data: what `config` reads and [`super::spawn()`] carries out.
+//! The process of a job as plain data: `config` reads it, and [`super::spawn()`] executes it.
 
 use std::path::PathBuf;
 
@@ -33,10 +33,10 @@ pub struct Hooks {
     pub on_retry: Option<Action>,
 }
 
-/// What becomes of a run's output.
+/// Where the output of a run goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Capture {
-    /// Into the run's log file as it comes.
+    /// Into the run's log file, as it is written.
     #[default]
     All,
     /// Kept in memory and written only if the run does not succeed.
@@ -45,7 +45,7 @@ pub enum Capture {
     None,
 }
 
-/// Resource limits; `None` leaves what the daemon has.
+/// Resource limits; `None` leaves the daemon's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Bytes of memory of the whole run (`memory.max`), or of address space of each process (`RLIMIT_AS`).
@@ -59,21 +59,21 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// True if one of them means the whole run, which only a control group can keep exactly.
+    /// True if one of them applies to the whole run, which only a control group enforces exactly.
     #[must_use]
     pub fn are_of_the_whole_run(&self) -> bool {
         self.memory.is_some() || self.pids.is_some()
     }
 }
 
-/// The surroundings of a job's processes. Jobs that say the same share one.
+/// The execution settings of a job. Jobs with equal settings share one value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExecSpec {
     /// Variables added to the daemon's own environment.
     pub env: Vec<(String, String)>,
     /// A file of `KEY=value` lines, read at each start and never shown; relative to `cwd`.
     pub env_file: Option<PathBuf>,
-    /// The working directory; `None`: where the daemon was started.
+    /// The working directory; `None`: that in which the daemon was started.
     pub cwd: Option<PathBuf>,
     /// Run as this user (a name or a number).
     pub user: Option<String>,
@@ -85,7 +85,7 @@ pub struct ExecSpec {
     pub nice: Option<i32>,
     /// Resource limits.
     pub limits: Limits,
-    /// What becomes of the output.
+    /// Where the output goes.
     pub capture: Capture,
     /// The size at which a log is cut; `None`: [`DEFAULT_LOG_SIZE`].
     pub max_size: Option<u64>,

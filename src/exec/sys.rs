@@ -1,4 +1,4 @@
-//! The system calls that neither std nor nix has a safe face for.
+//! System calls that neither std nor nix wraps safely.
 
 use std::ffi::CString;
 use std::io;
@@ -16,8 +16,8 @@ use nix::sys::signal::{self, SigHandler, Signal};
 
 use crate::model::Exit;
 
-/// What a child does between fork and exec, besides what [`Command`] does itself. Numbers only, so that nothing is
-/// looked up or allocated there.
+/// What a child does between fork and exec besides [`Command`]'s own steps. Numbers only: nothing may be looked up or allocated
+/// there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChildSettings {
     pub umask: Option<libc::mode_t>,
@@ -38,8 +38,8 @@ pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// How a process ended that a pidfd stood for while it lived, after its parent has reaped it: `PIDFD_GET_INFO` with
-/// `PIDFD_INFO_EXIT`, Linux 6.15. `None` where the kernel does not know that, or before.
+/// The exit status of the process of a pidfd, after its parent has reaped it: `PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux
+/// 6.15. `None` on older kernels, or before it is reaped.
 pub(super) fn pidfd_exit(fd: BorrowedFd<'_>) -> Option<Exit> {
     let mut info = MaybeUninit::<libc::pidfd_info>::zeroed();
     // SAFETY: zeroed, it is a valid value of this struct of integers, whose size is part of the request.
@@ -53,7 +53,7 @@ pub(super) fn pidfd_exit(fd: BorrowedFd<'_>) -> Option<Exit> {
     known.then(|| exit_from_status(info.exit_code))
 }
 
-/// A status as wait(2) has it.
+/// Decodes a status of wait(2).
 pub(super) fn exit_from_status(status: i32) -> Exit {
     match status & 0x7f {
         0 => Exit::Code(status >> 8 & 0xff),
@@ -79,11 +79,11 @@ pub fn terminal_size(fd: BorrowedFd<'_>) -> Option<(u16, u16)> {
     (code == 0 && size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
 }
 
-/// Children whose parent ends come to this process instead of init (prctl(2), `PR_SET_CHILD_SUBREAPER`). Also gives
-/// SIGCHLD back its default meaning: ignored, as whoever started the daemon may have left it, it lets the kernel throw
-/// exit statuses away (wait(2)). And ignores SIGXFSZ: where whoever started the daemon has limited the size of files, a
-/// write past that fails like one on a full disk (setrlimit(2)) instead of being the daemon's end. To be called once,
-/// before anything is started; what is started gets both signals' default meaning.
+/// Makes this process a child subreaper: orphaned descendants are reparented to it instead of init (prctl(2),
+/// `PR_SET_CHILD_SUBREAPER`). Also resets SIGCHLD to its default: ignored, as a parent may have left it, it makes the kernel
+/// discard exit statuses (wait(2)). And ignores SIGXFSZ: under a file size limit, a write beyond it then fails as on a full
+/// disk (setrlimit(2)) instead of killing the daemon. To be called once, before anything is started; children get the
+/// default disposition of both signals.
 ///
 /// # Errors
 /// What prctl(2) or sigaction(2) said.
@@ -97,28 +97,28 @@ pub fn become_subreaper() -> io::Result<()> {
     Errno::result(code).map(drop).map_err(Into::into)
 }
 
-/// True for a signal that the caller ignores or handles.
+/// True for a signal that this process ignores or handles.
 pub(super) fn is_altered(signal: libc::c_int) -> bool {
     let mut now = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: a null new action only asks; the answer goes into a local of the right type, for which zeros are valid.
     let (code, now) = unsafe { (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()), now.assume_init()) };
-    // Refused for the two numbers that the C library keeps to itself, whose handlers end with the exec.
+    // It fails for the two signals that the C library reserves, whose handlers do not survive exec.
     code == 0 && now.sa_sigaction != libc::SIG_DFL
 }
 
-/// How a child has ended, if it has; `reap` also lets go of it. Not by nix, which knows no real-time signal and calls
-/// a death by one an error.
+/// The exit status of a child that has exited; `reap` also reaps it. Not by nix, which reports death by a real-time signal as an
+/// error.
 ///
 /// # Errors
-/// What waitid(2) said: `ECHILD` for what is no child of this process.
+/// The error of waitid(2): `ECHILD` for a process that is not a child.
 pub(super) fn wait(pid: i32, reap: bool) -> io::Result<Option<Exit>> {
     wait_with(pid, libc::WNOHANG | if reap { 0 } else { libc::WNOWAIT })
 }
 
-/// Waits for a child that has been killed, and lets go of it.
+/// Waits for a child that was killed, and reaps it.
 ///
 /// # Errors
-/// What waitid(2) said.
+/// The error of waitid(2).
 pub(super) fn wait_for_death(pid: i32) -> io::Result<()> {
     wait_with(pid, 0).map(drop)
 }
@@ -148,10 +148,10 @@ fn wait_with(pid: i32, flags: libc::c_int) -> io::Result<Option<Exit>> {
     })
 }
 
-/// Sends a signal to the very process that a pidfd stands for (pidfd_send_signal(2), Linux 5.1).
+/// Sends a signal to the process of a pidfd (pidfd_send_signal(2), Linux 5.1).
 ///
 /// # Errors
-/// What the kernel said: `ESRCH` for one that is gone.
+/// `ESRCH` for a process that is gone.
 pub(super) fn pidfd_send_signal(fd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: the descriptor is borrowed and so open; a null siginfo asks for what kill(2) would send.
@@ -163,7 +163,7 @@ pub(super) fn pidfd_send_signal(fd: BorrowedFd<'_>, signal: Signal) -> io::Resul
 /// (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
 ///
 /// # Errors
-/// What close_range(2) said, or where it is missing, that `/proc/self/fd` can't be read.
+/// The error of close_range(2), or, where it is missing, of reading `/proc/self/fd`.
 pub(super) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: three integers go in; no descriptor is closed here, and what exec does to them harms no owner.
     let code = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
@@ -185,7 +185,7 @@ fn close_on_exec_one_by_one(first: libc::c_uint) -> io::Result<()> {
     Ok(())
 }
 
-/// An extended attribute of a file (getxattr(2)); `None` if it has none of this name, or a long one.
+/// An extended attribute of a file (getxattr(2)); `None` if it does not exist or is longer than 16 bytes.
 pub(super) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     let (path, name) = (CString::new(path.as_os_str().as_bytes()).ok()?, CString::new(name).ok()?);
     let mut value = [0_u8; 16];
@@ -194,7 +194,7 @@ pub(super) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     value.get(..usize::try_from(length).ok()?).map(<[u8]>::to_vec)
 }
 
-/// Has the child enter the control group whose `cgroup.procs` this is. Before it becomes another account.
+/// Makes the child enter the control group of this `cgroup.procs`, before it changes its account.
 pub(super) fn enter_group(command: &mut Command, door: BorrowedFd<'_>) {
     let door = door.as_raw_fd();
     // SAFETY: write(2) is async-signal-safe; the descriptor is open in the parent until `spawn` has returned, and so it is in
@@ -207,8 +207,8 @@ pub(super) fn enter_group(command: &mut Command, door: BorrowedFd<'_>) {
     }
 }
 
-/// Has the child apply the settings before exec, and begin with no blocked signal and none ignored: std hands on both
-/// as the daemon has them.
+/// Makes the child apply the settings before exec, and start without blocked or ignored signals: std passes on the daemon's mask
+/// and dispositions.
 pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
     // SAFETY: between fork and exec only async-signal-safe functions may be called (signal-safety(7)): sigprocmask,
     // sigaction, umask, setrlimit and nice are plain system calls, and the closure allocates nothing and owns only
@@ -235,7 +235,7 @@ pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
     }
 }
 
-/// Every signal to its default, then all let through. Async-signal-safe.
+/// Resets every signal to its default, then unblocks all. Async-signal-safe.
 fn reset_signals() {
     let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: plain system calls on locals of the right types, zeroed, which is a valid value of each; the default
@@ -251,14 +251,13 @@ fn reset_signals() {
     }
 }
 
-/// Both limits of a resource at once. Async-signal-safe: nix calls setrlimit(2) and nothing else.
+/// Sets the soft and hard limit of a resource. Async-signal-safe: nix calls setrlimit(2) and nothing else.
 fn limit(resource: Resource, value: Option<libc::rlim_t>) -> io::Result<()> {
     value.map_or(Ok(()), |value| setrlimit(resource, value, value).map_err(Into::into))
 }
 
-/// Has the child become another account: groups first, the user last, because each step needs the rights that the next
-/// gives up. Not through `Command::uid`, which drops all supplementary groups and comes before this closure could set
-/// them.
+/// Makes the child switch to another account: groups first, the user last, because each step needs the rights that the next
+/// drops. Not by `Command::uid`, which clears the supplementary groups before this closure could set them.
 pub(super) fn become_account(
     command: &mut Command,
     uid: Option<libc::uid_t>,

@@ -16,7 +16,7 @@ use timerfd::{SetTimeFlags, TimerFd, TimerState};
 use crate::engine::Deadlines;
 use crate::model::{Elapsed, Now, WallTime};
 
-/// What the wall timer's descriptor had to say.
+/// Why the wall timer's descriptor was readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WallWake {
     /// The deadline was reached, or nothing happened.
@@ -32,18 +32,18 @@ pub trait Clocks {
     /// Arms both timers; called only when a deadline has changed.
     ///
     /// # Errors
-    /// What timerfd_settime(2) said, but for a clock that was set meanwhile, which the descriptor tells.
+    /// What timerfd_settime(2) said, but for ECANCELED, which read(2) reports again.
     fn arm(&mut self, deadlines: Deadlines) -> io::Result<()>;
     /// The descriptor that becomes readable at the wall deadline, and when the clock is set.
     fn wall_fd(&self) -> RawFd;
     /// The descriptor that becomes readable at the elapsed deadline.
     fn elapsed_fd(&self) -> RawFd;
-    /// The wall descriptor is readable: takes what it says.
+    /// Reads the wall descriptor, which is readable.
     ///
     /// # Errors
     /// What read(2) said.
     fn take_wall(&mut self) -> io::Result<WallWake>;
-    /// The elapsed descriptor is readable: takes what it says.
+    /// Reads the elapsed descriptor, which is readable.
     ///
     /// # Errors
     /// What read(2) said.
@@ -59,8 +59,8 @@ pub struct KernelClocks {
     elapsed: TimerFd,
 }
 
-/// Where the wall timer is armed when nothing is due: far enough never to fire, because only an armed timer is told
-/// of a clock that is set.
+/// The wall timer's expiry when nothing is due: far enough never to fire, because only an armed timer is cancelled when
+/// the clock is set.
 const FAR: i64 = i64::MAX / 2;
 
 impl KernelClocks {
@@ -108,7 +108,7 @@ impl Clocks for KernelClocks {
     }
 
     fn take_wall(&mut self) -> io::Result<WallWake> {
-        // Not TimerFd::read, which panics on ECANCELED: here that is the message.
+        // Not TimerFd::read, which panics on ECANCELED: here that means that the clock was set.
         match nix::unistd::read(&self.wall, &mut [0; 8]) {
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(WallWake::Due),
             Err(Errno::ECANCELED) => Ok(WallWake::ClockSet),
@@ -135,7 +135,7 @@ impl Clocks for KernelClocks {
 }
 
 /// Arms a `CLOCK_REALTIME` timerfd absolutely, to be cancelled when the clock is set. Not through `TimerFd`, which
-/// panics when timerfd_settime(2) says ECANCELED: the timer is armed all the same, and read(2) will tell.
+/// panics when timerfd_settime(2) fails with ECANCELED: the timer is armed all the same, and read(2) reports it again.
 fn arm_wall(fd: BorrowedFd<'_>, nanos: i64) -> io::Result<()> {
     const CANCEL_ON_SET: libc::c_int = 2; // TFD_TIMER_CANCEL_ON_SET, linux/timerfd.h
     let value = timespec(nanos);

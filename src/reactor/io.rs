@@ -1,4 +1,4 @@
-//! The poller and what its tokens stand for.
+//! The poller's registry, and what its tokens mean.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -16,7 +16,7 @@ pub(super) type PeerId = u64;
 /// A hook that runs.
 pub(super) type HookId = u32;
 
-/// Whose descriptor is ready.
+/// What a registered descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
     WallTimer,
@@ -63,15 +63,15 @@ impl Io {
         registered.map(|()| token).inspect_err(|_| self.tokens.remove(token))
     }
 
-    /// For a descriptor of this process alone that is closed now, which ends its registration (epoll(7)), before the loop waits again. A child that has
-    /// not executed its program yet holds a copy of it and may keep the registration for so long: what that tells has a
-    /// token that stands for nothing.
-    pub fn let_go(&mut self, token: Token) {
+    /// For a descriptor of this process alone that is closed before the loop waits again, which ends its registration
+    /// (epoll(7)). A child that has not executed its program yet holds a copy of it, which keeps the registration until
+    /// then: its events have a token that means nothing.
+    pub fn release(&mut self, token: Token) {
         self.tokens.remove(token);
     }
 
     /// Before the descriptor is closed: a duplicate of it elsewhere would keep its registration alive.
-    pub fn forget(&mut self, fd: RawFd, token: Token) {
+    pub fn deregister(&mut self, fd: RawFd, token: Token) {
         // It fails only for what is not registered, which is what is wanted.
         let _ = self.registry.deregister(&mut SourceFd(&fd));
         self.tokens.remove(token);

@@ -4,9 +4,10 @@ use std::convert::Infallible;
 
 use nix::sys::signal::Signal;
 
+use super::bridge::{Bridge, OBSERVERS};
 use super::clocks::Clocks;
 use super::core::Core;
-use super::front::{Asker, Command, Front, View};
+use super::front::{Asker, Command, Front};
 use super::host::{EndedRun, FollowUp, FoundBatch, Host};
 use super::io::{Io, PeerId};
 use super::ledger::{Acts, Written};
@@ -14,13 +15,14 @@ use super::lifecycle::Lifecycle;
 use super::memory;
 use super::observers::{Context, Observers, Report};
 use super::processes::{Processes, RunExit};
-use super::sources::{self, Bridge, OBSERVERS, SourceContext, Sources};
+use super::sources::{self, CountPolls, SourceContext, Sources};
+use super::view::View;
 use crate::config::{Config, Job, OnStop};
 use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, Notice, RunRecord, Spawn, StopSignal};
-use crate::model::{Elapsed, Pid, RunId, format_size};
+use crate::model::{Elapsed, JobId, Pid, RunId, format_size};
 use crate::triggers::Readiness;
 
 /// The parts of the daemon that touch the kernel; each owns what it needs, and this connects them.
@@ -46,7 +48,7 @@ impl<C: Clocks> KernelHost<C> {
             engine: &core.engine,
             config: &core.config,
             environment: self.processes.environment(),
-            observers: &mut self.observers,
+            polls: &mut self.observers,
         };
         (&mut self.sources, cx)
     }
@@ -225,6 +227,12 @@ impl<C: Clocks> KernelHost<C> {
         core.ledger.close(core.now.elapsed, &core.config);
         let (observers, mut cx) = self.observers(core);
         observers.close(&mut cx);
+    }
+}
+
+impl CountPolls for Observers {
+    fn polled(&mut self, job: JobId, works: bool, now: Elapsed) {
+        self.poll(job, works, now);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the start leaves behind, a daemon that sleeps for days should not keep: free memory in the allocator's lists, and
-//! the pages of the program itself that only the start has used.
+//! Releases memory that only the start needed and a daemon that sleeps for days should not keep: free memory in the
+//! allocator's lists, and pages of the program itself.
 
 use std::ops::Range;
 use std::ptr;
@@ -79,7 +79,7 @@ Anonymous:             0 kB
 ";
 
     #[test]
-    fn only_what_a_file_can_give_again_is_dropped() {
+    fn only_pages_that_can_be_read_from_a_file_again_are_dropped() {
         assert_eq!(unwritten(SMAPS), [0x55d0_c000_0000..0x55d0_c001_0000, 0x55d0_c001_0000..0x55d0_c002_0000]);
         assert!(unwritten("nonsense\n\nAnonymous: 0 kB\n").is_empty());
     }

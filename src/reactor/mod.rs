@@ -12,13 +12,14 @@
 //! * `core`: the engine, the configuration and the `ledger`, which writes the state;
 //! * `turn`, `reload`: one turn, and another configuration, for any host;
 //! * `host`: what a turn needs of the world; `kernel`: that of the daemon, which connects its parts:
-//! * `processes`: runs and hooks; `sources`: watches and the other thread; `front`: requests and replies; `observers`: the
+//! * `processes`: runs and hooks; `sources`: watches; `bridge`: the other thread; `front`: requests and replies; `observers`: the
 //!   log, metrics, webhooks, the web UI; `lifecycle`: supervisor, log file, replacement.
 //!
 //! Each part owns its fields and its wake-ups, is handed what it needs, and answers with values.
 //!
 //! This room imports everything; `main` starts it. Only it and `exec` make syscalls that could block.
 
+mod bridge;
 pub mod clocks;
 mod core;
 mod front;
@@ -38,6 +39,7 @@ mod sources;
 mod tests;
 mod tokens;
 mod turn;
+mod view;
 
 use std::fmt;
 use std::os::fd::AsRawFd;
@@ -51,6 +53,7 @@ use crate::control::Bound;
 use crate::engine::{Deadlines, Event};
 use crate::store::{Lock, Store};
 use crate::triggers::Readiness;
+use bridge::Bridge;
 use clocks::{Clocks, WallWake};
 use front::Front;
 use io::{Io, What};
@@ -58,7 +61,7 @@ use kernel::KernelHost;
 use lifecycle::Lifecycle;
 use observers::Observers;
 use processes::Processes;
-use sources::{Bridge, Sources};
+use sources::Sources;
 
 pub use self::core::{Core, OpenedCore};
 pub use host::{EndedRun, FollowUp, FoundBatch, Host};

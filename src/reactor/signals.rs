@@ -6,11 +6,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-/// What the daemon listens to. SIGCHLD tells of the ends of processes that have no pidfd here: orphans of runs, and
-/// every child where the kernel has no pidfds. For the others it is read together with the exit that it tells of.
+/// The signals that the daemon reads. SIGCHLD reports the ends of processes that have no pidfd here: orphans of runs, and
+/// every child where the kernel has no pidfds. For the others it comes together with the exit that it reports.
 const SIGNALS: [Signal; 5] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD];
 
-/// Blocks the signals in this thread, and in every thread that it starts, and opens the descriptor that tells them.
+/// Blocks the signals in this thread, and in every thread that it starts, and opens their descriptor.
 pub(super) fn open() -> io::Result<SignalFd> {
     let set: SigSet = SIGNALS.into_iter().collect();
     set.thread_block()?;
@@ -33,7 +33,7 @@ pub(super) fn take(fd: &SignalFd) -> io::Result<Vec<Signal>> {
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
         };
-        // Its number is the first thing of each (signalfd(2)).
+        // `ssi_signo` is the first field (signalfd(2)).
         let numbers = infos[..count].chunks_exact(INFO).filter_map(|info| Some(i32::from_ne_bytes(*info.first_chunk()?)));
         taken.extend(numbers.filter_map(|number| Signal::try_from(number).ok()));
         if count < infos.len() {

@@ -1,4 +1,4 @@
-//! A whole daemon in a thread, for what the binary does not have.
+//! A whole daemon in a thread, for trigger types that the binary does not have.
 
 #[path = "../../tests/support/own_process.rs"]
 mod own_process;
@@ -19,7 +19,7 @@ fn daemon(dir: &Path, text: &str) -> JoinHandle<()> {
     let (dir, text) = (dir.to_owned(), text.to_owned());
     std::thread::spawn(move || {
         let surroundings = Surroundings { start_dir: dir.clone(), machine_seed: 1, uid: nix::unistd::getuid().as_raw() };
-        let config = load_text(Path::new("test.yaml"), &text, &surroundings).expect("a right file");
+        let config = load_text(Path::new("test.yaml"), &text, &surroundings).expect("a valid file");
         let lock = Lock::take(&dir).expect("a lock");
         let Opened { store, .. } = Store::open(&dir, config.durability, String::new()).expect("a store");
         let socket = bind(&socket_path(Some(&dir.join("socket")))).expect("a socket");
@@ -79,10 +79,10 @@ fn a_trigger_type_of_one_file_and_one_line_makes_a_run() {
 }
 
 #[test]
-fn its_mistakes_are_told_like_those_of_any_other() {
+fn its_mistakes_are_reported_like_those_of_any_other() {
     let surroundings = Surroundings { start_dir: "/".into(), machine_seed: 1, uid: 65_534 };
     let text = "jobs: [{ name: a, trigger: { type: echo, txet: hello } }]";
-    let told = load_text(Path::new("f"), text, &surroundings).expect_err("a wrong file").0;
-    let told: Vec<&str> = told.iter().map(|one| one.message.as_str()).collect();
-    assert_eq!(told, ["an `echo` trigger needs a `text`", "unknown key `txet`, did you mean `text`?"]);
+    let refused = load_text(Path::new("f"), text, &surroundings).expect_err("an invalid file").0;
+    let messages: Vec<&str> = refused.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!(messages, ["an `echo` trigger needs a `text`", "unknown key `txet`, did you mean `text`?"]);
 }

@@ -16,7 +16,7 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// What each token stands for.
+/// What each token means.
 #[derive(Debug)]
 pub(super) struct Tokens<T> {
     slots: Vec<Slot<T>>,
@@ -43,13 +43,13 @@ impl<T: Copy> Tokens<T> {
         Some(Token(slot.generation << INDEX_BITS | index))
     }
 
-    /// What the token stands for, unless it was taken back.
+    /// What the token means, unless it was removed.
     pub fn get(&self, token: Token) -> Option<T> {
         let slot = self.slots.get(token.0 & INDEX_MASK)?;
         if slot.generation == token.0 >> INDEX_BITS { slot.value } else { None }
     }
 
-    /// Takes a token back.
+    /// Removes a token.
     pub fn remove(&mut self, token: Token) {
         let index = token.0 & INDEX_MASK;
         if self.get(token).is_some() {

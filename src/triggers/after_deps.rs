@@ -1,4 +1,4 @@
-//! `after_deps`: a run whenever its dependencies allow it; the `condition` key is read with the job itself.
+//! `after_deps`: a run whenever its dependencies are satisfied; `condition` is read with the job itself.
 
 use super::{JobContext, Keys, Trigger, TriggerType};
 use crate::model::TriggerWord;

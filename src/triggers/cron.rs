@@ -1,4 +1,4 @@
-//! `cron`: a run at each instant that one of its schedules names.
+//! `cron`: a run at each instant of its schedules.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ pub static TYPE: TriggerType =
 
 #[derive(Debug, PartialEq)]
 struct Cron {
-    /// The schedules as they were written, for people.
+    /// The schedules as configured, for messages.
     text: Box<str>,
     timing: Arc<WallTiming>,
 }
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
-    // Each key is read even if one before it is wrong, so that all mistakes show at once.
+    // Every key is read before an error ends it, so that all errors are reported at once.
     let written = read_schedules(keys);
     let zone = read_zone(keys, cx);
     let catch_up = read_catch_up(keys);
@@ -35,7 +35,7 @@ fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
     Some(Box::new(Cron { text: text.into_boxed_str(), timing: Arc::new(timing) }))
 }
 
-/// What stands under `schedule`.
+/// The value of `schedule`.
 #[derive(Default)]
 struct Written {
     text: String,
@@ -64,11 +64,11 @@ fn read_schedules(keys: &mut dyn Keys) -> Option<Written> {
     for text in &texts {
         sound &= read_schedule(keys, text, &mut written);
     }
-    // Nothing at all was a mistake that the reader of the keys reported.
+    // An empty list was reported by the reader of the keys.
     (sound && !texts.is_empty()).then_some(written)
 }
 
-/// Adds one schedule; false if it is wrong, which is reported.
+/// Adds a schedule; false for an invalid one, which is reported.
 fn read_schedule(keys: &mut dyn Keys, text: &Text, written: &mut Written) -> bool {
     let value = text.value.trim();
     let fresh = if is_reboot(value) {
@@ -91,8 +91,8 @@ fn read_schedule(keys: &mut dyn Keys, text: &Text, written: &mut Written) -> boo
     if fresh {
         written.note(value);
     } else {
-        let what = if value == REBOOT { "stands here twice" } else { "is the same schedule as one before it" };
-        keys.warn(text.place, format!("`{value}` {what}"), "an instant fires once, however many schedules name it".into());
+        let what = if value == REBOOT { "is a duplicate" } else { "is the same schedule as one before it" };
+        keys.warn(text.place, format!("`{value}` {what}"), "an instant fires once, even if several schedules have it".into());
     }
     true
 }
@@ -121,8 +121,9 @@ fn read_catch_up(keys: &mut dyn Keys) -> Option<CatchUp> {
         "last" => Some(CatchUp::Last),
         "all" => Some(CatchUp::All),
         other => {
-            let message = format!("`{other}` is no way to catch up");
-            keys.error(text.place, message, "write `none`, `last` or `all`".into());
+            let message = format!("invalid value `{other}` for `catch_up`: expected `none`, `last` or `all`");
+            let help = "after a time without a daemon, `last` runs the latest missed deadline and `all` each of them";
+            keys.error(text.place, message, help.into());
             None
         }
     }
@@ -137,7 +138,7 @@ impl Trigger for Cron {
         format!("cron {}", self.text)
     }
 
-    /// What has no words is told as it is written.
+    /// As configured, if a schedule can't be described.
     fn words(&self) -> Option<String> {
         let mut all: Vec<String> = Vec::new();
         if self.timing.at_startup {

@@ -1,5 +1,5 @@
-//! `echo`: one run at the start of the daemon, with the text of its key as the payload. Built for tests alone: the
-//! smallest whole type there is, which docs/triggers.md refers to.
+//! `echo`: one run at the start of the daemon, with the text of its key as the payload. For tests only: the smallest complete
+//! type, which docs/triggers.md refers to.
 //!
 //! ```yaml
 //! trigger: { type: echo, text: hello }
@@ -51,7 +51,7 @@ impl Source for Echo {
     }
 
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness) {
-        // What could not be stored is still there to be handed over.
+        // The batch was not stored: it is emitted again.
         if matches!(what, Readiness::NotRecorded) {
             host.emit(Batch { events: vec![self.text.clone().into()], ..Batch::default() });
         }

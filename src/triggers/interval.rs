@@ -1,4 +1,4 @@
-//! `interval`: every so often, on a fixed grid of elapsed time.
+//! `interval`: a run per period, on a fixed grid of elapsed time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::model::{TriggerWord, format_duration};
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Interval.as_str(), keys: &["every", "jitter"], build };
 
-/// Below this a grid is a busy loop, not a schedule.
+/// A shorter period is a busy loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 #[derive(Debug, PartialEq)]

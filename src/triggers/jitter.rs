@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::JobContext;
 
-/// The offset, below `limit`, that this job always has on this machine: FNV-1a over the machine's seed and the job's
-/// name, so that a fleet with one configuration spreads out and one box stays predictable.
+/// The offset below `limit` of a job on this machine: FNV-1a over the machine's seed and the job's name, so that machines with
+/// the same configuration spread out and each stays predictable.
 #[must_use]
 pub fn stable_offset(limit: Duration, cx: &JobContext<'_>) -> Duration {
     let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);

@@ -1,10 +1,10 @@
-//! How a trigger type reads its part of a job: values with their places, and errors that point at them.
+//! The interface by which a trigger type reads its keys: values with their places, and errors that point at them.
 
 use std::time::Duration;
 
 use crate::exec::spec::Action;
 
-/// Where a value stands in the file: byte offsets into its text.
+/// The place of a value in the file, in byte offsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
     /// The first byte.
@@ -18,10 +18,10 @@ pub struct Place {
 pub struct Text {
     /// The scalar's text, unquoted.
     pub value: String,
-    /// Where it stands, quotes included.
+    /// Its place, with quotes.
     pub place: Place,
-    /// Where the first character of `value` stands, if the text stands in the file as it is (no escapes, no folding):
-    /// then a byte of `value` has its own column.
+    /// The offset of the first character of `value`, if the text is verbatim in the file (no escapes, no folding), so that each
+    /// byte of `value` has a column.
     pub verbatim_at: Option<usize>,
 }
 
@@ -36,28 +36,28 @@ impl Text {
     }
 }
 
-/// The keys of one trigger, read one by one. A reader that finds a value of the wrong shape reports it and answers
-/// `None`, like a key that is absent; [`Keys::has`] tells the two apart.
+/// The keys of one trigger. A value of the wrong type is reported and read as `None`, like an absent key; [`Keys::has`]
+/// distinguishes the two.
 pub trait Keys {
-    /// True if the key stands there.
+    /// True if the key is present.
     fn has(&self, key: &str) -> bool;
     /// The place of the key's value, else of the trigger itself.
     fn place(&self, key: &str) -> Place;
     /// A scalar.
     fn text(&mut self, key: &str) -> Option<Text>;
-    /// A scalar or a list of scalars; empty when absent. An empty list is a mistake, which is reported.
+    /// A scalar or a list of scalars; empty when absent. An empty list is an error, which is reported.
     fn texts(&mut self, key: &str) -> Vec<Text>;
     /// A duration with units.
     fn duration(&mut self, key: &str) -> Option<Duration>;
     /// `true` or `false`.
     fn flag(&mut self, key: &str) -> Option<bool>;
-    /// A command: a list of words, run directly, or a line for the shell.
+    /// A command: a list, executed directly, or a line for the shell.
     fn command(&mut self, key: &str) -> Option<Action>;
-    /// A map, as keys of its own that may be read in turn, whose keys must be among `allowed`; `None` if the value is
-    /// no map (which is no error: a scalar may be allowed too).
+    /// A map, whose keys must be in `allowed`; `None` if the value is not a map, which is not an error: a scalar may be allowed
+    /// too.
     fn map(&mut self, key: &str, allowed: &[&str]) -> Option<Box<dyn Keys + '_>>;
-    /// Reports a mistake: what is wrong at `place`, and what to do about it (empty for nothing to add).
+    /// Reports an error at `place`, with a hint on how to fix it, which may be empty.
     fn error(&mut self, place: Place, message: String, help: String);
-    /// Reports what is legal but likely wrong.
+    /// Reports something that is valid but probably wrong.
     fn warn(&mut self, place: Place, message: String, help: String);
 }

@@ -1,4 +1,4 @@
-//! `manual`: a run only when a person asks, or when its dependencies allow it if it has any.
+//! `manual`: a run only on request, or after its dependencies if it has any.
 
 use super::{JobContext, Keys, Trigger, TriggerType};
 use crate::model::TriggerWord;

@@ -1,16 +1,21 @@
-//! Triggers: what makes a job want to run.
+//! Triggers: the reasons for a job to run.
 //!
-//! A trigger type is one file here and one line in [`REGISTRY`]. The file says which keys the type takes, reads them
-//! through [`Keys`] (so that every mistake is reported with its place), and yields a [`Trigger`]. A trigger then has
-//! up to two faces:
+//! A trigger type is a file or folder here and a line in [`REGISTRY`]. It names its keys, reads them through [`Keys`], which
+//! reports every error with its place, and makes a [`Trigger`] of them, with up to two parts:
 //!
-//! * [`Trigger::timing`]: what the engine can time by itself, as pure data (cron, interval, startup);
-//! * [`Trigger::source`]: what waits for the world (a bucket, a folder, a plugin), driven by the reactor through
+//! * [`Trigger::timing`]: what the engine times by itself, as plain data (cron, interval, startup);
+//! * [`Trigger::source`]: what waits for external events (a bucket, a folder, a plugin), driven by the reactor through
 //!   [`Source`] and [`SourceHost`].
 //!
-//! How to add a type is told in docs/triggers.md.
+//! | module | subject |
+//! | --- | --- |
+//! | `cron`, `interval`, `startup`, `manual`, `after_deps` | types without a source |
+//! | `watch_trigger` | the type `watch`; its sources are [`s3`], [`sqs`] and `files` |
+//! | `plugin` | the type `plugin`: a process whose output is events |
+//! | [`watch`], [`aws`] | what the sources of `watch` share, and what those of AWS share |
+//! | `keys`, `source` | the interfaces to the configuration and to the reactor |
 //!
-//! This room imports `model`, `engine::rules` and `exec::spec`; `config` and `reactor` import it.
+//! How to add a type: docs/triggers.md. Of the engine, triggers import plain data alone ([`crate::engine::timing`]).
 
 mod after_deps;
 pub mod aws;
@@ -47,7 +52,7 @@ pub use jitter::stable_offset;
 pub use keys::{Keys, Place, Text};
 pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
-/// Every trigger type that a configuration may name. Adding one: a file in this folder, a line here.
+/// All trigger types.
 pub static REGISTRY: &[&TriggerType] = &[
     &cron::TYPE,
     &interval::TYPE,
@@ -60,26 +65,26 @@ pub static REGISTRY: &[&TriggerType] = &[
     &echo::TYPE,
 ];
 
-/// What a job's surroundings say to its trigger while it is read.
+/// The job whose trigger is read.
 #[derive(Clone, Copy, Debug)]
 pub struct JobContext<'a> {
     /// The job's name.
     pub job: &'a str,
-    /// The zone that holds for the job: its own `timezone`, else the file's, else the system's.
+    /// The job's time zone: its own `timezone`, else the file's, else the system's.
     pub zone: Zone,
-    /// The job's `cwd`, from which relative paths start.
+    /// The job's `cwd`; relative paths start there.
     pub cwd: &'a Path,
-    /// A number that is the same for each start on this machine (from machine-id); seeds stable jitter.
+    /// The seed of stable jitter, the same for each start on this machine (from machine-id).
     pub machine_seed: u64,
 }
 
-/// A type of trigger: its word, its keys and how it is read.
+/// A trigger type.
 pub struct TriggerType {
-    /// The word after `trigger:` or `type:`.
+    /// The value of `trigger:` or `type:`.
     pub word: &'static str,
-    /// The keys it takes beside `type`.
+    /// Its keys besides `type`.
     pub keys: &'static [&'static str],
-    /// Reads the keys. `None` when something was wrong; the reasons were reported to [`Keys::error`].
+    /// Reads the keys. `None` after an error, which was reported to [`Keys::error`].
     pub build: fn(&mut dyn Keys, &JobContext<'_>) -> Option<Box<dyn Trigger>>,
 }
 
@@ -89,7 +94,7 @@ impl fmt::Debug for TriggerType {
     }
 }
 
-/// Whether two triggers are the same one, as far as a reload is concerned; each [`Trigger`] that is `PartialEq` has it.
+/// The comparison of triggers at a reload; every [`Trigger`] that is `PartialEq` has it.
 pub trait SameTrigger {
     /// True if the other is of the same type and has the same settings.
     fn same_as(&self, other: &dyn Trigger) -> bool;
@@ -107,42 +112,41 @@ impl PartialEq for dyn Trigger {
     }
 }
 
-/// One job's trigger, as configured. A source goes on over a reload if its job's trigger is equal before and after.
+/// One job's trigger, as configured. A reload keeps the source of a job whose trigger is equal before and after.
 pub trait Trigger: SameTrigger + Any + fmt::Debug + Send + Sync {
-    /// What `status` and the history call its runs' trigger. Types may share a word of the design: whatever watches
-    /// something outside is a `watch`.
+    /// The trigger of its runs in `status` and in the history. Types may share a word: all watches are `watch`.
     fn kind(&self) -> TriggerWord;
 
     /// One line for `check` and `status`: `cron 0 18 * * *`, `watch s3://bucket/input/`.
     fn summary(&self) -> String;
 
-    /// When it fires, in the words of a person, where there are any: `every day at 18:00`.
+    /// When it fires, in English, if that can be said: `every day at 18:00`.
     fn words(&self) -> Option<String> {
         None
     }
 
-    /// What happens by default when the job is triggered while a run of it is active.
+    /// The default of `concurrency`.
     fn default_concurrency(&self) -> Concurrency {
         Concurrency::Queue
     }
 
-    /// What the engine keeps time for.
+    /// What the engine times.
     fn timing(&self) -> Timing {
         Timing::None
     }
 
-    /// What waits for events from outside; the reactor starts it once the job is armed.
+    /// The source of external events; the reactor starts it when the job is armed.
     fn source(&self) -> Option<Box<dyn Source>> {
         None
     }
 
-    /// The variables that an event's payload adds to the environment of its run.
+    /// The environment variables of a run that this event has triggered.
     fn event_env(&self, _event: &serde_json::Value) -> Vec<(String, OsString)> {
         Vec::new()
     }
 }
 
-/// The type that a word names.
+/// The type with this word.
 #[must_use]
 pub fn find_type(word: &str) -> Option<&'static TriggerType> {
     REGISTRY.iter().copied().find(|t| t.word == word)

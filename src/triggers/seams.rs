@@ -1,9 +1,9 @@
-//! What lies within this room and is fuzzed from without. Nothing else uses it.
+//! Entry points for fuzzing. Nothing else uses them.
 
 use super::plugin;
 
-/// The lines that a plugin's output of these pieces is cut into: each one's number, its bytes up to the limit, and
-/// whether it was longer; then what was left at the end of the stream.
+/// Splits the output of a plugin: the number of each line, its bytes up to the limit, and whether it was longer; then the
+/// rest at the end of the stream.
 #[must_use]
 pub fn plugin_lines(limit: usize, pieces: &[&[u8]]) -> Vec<(u64, Vec<u8>, bool)> {
     let mut lines = plugin::Lines::new(limit);
@@ -18,7 +18,7 @@ pub fn plugin_lines(limit: usize, pieces: &[&[u8]]) -> Vec<(u64, Vec<u8>, bool)>
     found
 }
 
-/// Whether an answer's text is a listing from its first tag to its last.
+/// True if the body of an answer is a complete listing.
 #[cfg(feature = "s3")]
 #[must_use]
 pub fn is_whole_listing(body: &[u8]) -> bool {

@@ -1,10 +1,10 @@
-//! The door between a trigger that waits for the world and the reactor that waits for everything.
+//! The interface between sources of external events and the reactor.
 //!
-//! A [`Source`] never blocks and never reaches into the poller: it asks its [`SourceHost`] to watch a descriptor, to
-//! wake it at an instant, or to run a future on the S3 runtime, and it is called back through [`Source::ready`]. What
-//! it found it hands over as a [`Batch`]; the reactor stores the batch's seen objects and the runs made of its events
-//! in one transaction and answers [`Readiness::Recorded`]. Until then a source sends no further batch, which is both
-//! the back-pressure and the reason why a crash neither loses nor doubles an event.
+//! A [`Source`] never blocks and has no access to the poller: it asks its [`SourceHost`] to watch a descriptor, to set a
+//! timer, or to run a future on the S3 runtime, and is called back through [`Source::ready`]. It hands over events as a
+//! [`Batch`]; the reactor stores the batch's seen objects and the runs of its events in one transaction and answers
+//! [`Readiness::Recorded`]. Until then the source emits no further batch, which provides back-pressure and is the reason why
+//! a crash neither loses nor duplicates an event.
 
 use std::any::Any;
 use std::io;
@@ -14,37 +14,37 @@ use std::sync::Arc;
 use crate::exec::spec::Action;
 use crate::model::{Batch, Elapsed, Exit, Now, SeenSnapshot, StateWord};
 
-/// Names a descriptor that a source asked the host to watch.
+/// Identifies a descriptor that the host watches for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FdId(pub u32);
 
-/// Why a source is called.
+/// The reason why a source is called.
 #[derive(Debug)]
 pub enum Readiness {
-    /// A watched descriptor is readable or was hung up. Read it until it would block: notice comes once per edge.
+    /// A watched descriptor is readable or was hung up. Edge-triggered: read it until it would block.
     Fd(FdId),
-    /// The instant asked for with [`SourceHost::wake_at`] is reached.
+    /// The timer of [`SourceHost::wake_at`] has expired.
     Timer,
-    /// Something sent through a [`Mailbox`].
+    /// A message from a [`Mailbox`].
     Message(Box<dyn Any + Send>),
     /// The batch given to [`SourceHost::emit`] is in the store.
     Recorded,
-    /// The batch could not be stored; nothing of it took effect, and it must be found again.
+    /// The batch could not be stored and had no effect; its events have to be found again.
     NotRecorded,
-    /// The child has ended, and nothing of its process group is left. Its pipes may still hold something.
+    /// The child has exited, and nothing of its process group is left. Its pipes may still hold output.
     Exited(Exit),
     /// There is room for runs again, after [`SourceHost::room`] was 0.
     Room,
-    /// A run of the job has ended, its retries included; told only after [`SourceHost::follow_runs`].
+    /// A run of the job has ended, with all its retries; only after [`SourceHost::follow_runs`].
     RunEnded {
         /// The payload of the run's event; null if it had none.
         event: serde_json::Value,
-        /// In which state.
+        /// The final state.
         state: StateWord,
     },
 }
 
-/// The read ends of a child's outputs; watched, non-blocking, to be given back with [`SourceHost::drop_fd`].
+/// The read ends of a child's outputs: watched and non-blocking; to be released with [`SourceHost::drop_fd`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildPipes {
     /// Its stdout.
@@ -53,20 +53,21 @@ pub struct ChildPipes {
     pub stderr: FdId,
 }
 
-/// Sends messages to one source, or to the loop itself, from the other thread; wakes the reactor. Dropping every clone closes nothing.
+/// Sends messages from the other thread to one source, or to another part of the reactor, and wakes the loop. Dropping it has
+/// no effect.
 #[derive(Clone)]
 pub struct Mailbox {
     send: Arc<dyn Fn(Box<dyn Any + Send>) + Send + Sync>,
 }
 
 impl Mailbox {
-    /// A mailbox over whatever carries messages to the reactor.
+    /// A mailbox that delivers through this function.
     #[must_use]
     pub fn new(send: Arc<dyn Fn(Box<dyn Any + Send>) + Send + Sync>) -> Mailbox {
         Mailbox { send }
     }
 
-    /// Hands a message over; the source gets it as [`Readiness::Message`]. Never blocks.
+    /// Sends a message, which a source gets as [`Readiness::Message`]. Never blocks.
     pub fn send(&self, message: Box<dyn Any + Send>) {
         (self.send)(message);
     }
@@ -78,9 +79,9 @@ impl std::fmt::Debug for Mailbox {
     }
 }
 
-/// What a source may ask of the reactor. All of it is about this source alone.
+/// The services of the reactor for one source.
 pub trait SourceHost {
-    /// Both clocks, as read at the start of this turn of the loop.
+    /// Both clocks, as of the start of this turn of the loop.
     fn now(&self) -> Now;
 
     /// Watches a non-blocking descriptor for readability; the host owns and closes it.
@@ -95,86 +96,86 @@ pub trait SourceHost {
     /// Stops watching and closes.
     fn drop_fd(&mut self, id: FdId);
 
-    /// Calls back with [`Readiness::Timer`] at this instant; `None` takes the wish back. One timer a source.
+    /// Sets the source's only timer, which calls back with [`Readiness::Timer`]; `None` cancels it.
     fn wake_at(&mut self, at: Option<Elapsed>);
 
-    /// Hands over what was found; see the module for the promise. At most one batch may be under way.
+    /// Hands over a batch; see the module. At most one batch may be in flight.
     fn emit(&mut self, batch: Batch);
 
-    /// What the store knows of this watch. `identity` says what is watched (endpoint, bucket, prefix; a path): when
-    /// it differs from the one stored for the job, the answer is empty and the store forgets the old objects.
+    /// Loads the objects that this watch has seen. `identity` identifies what is watched (endpoint, bucket, prefix; a path): when
+    /// it differs from the one stored for the job, the result is empty and the store deletes the old objects.
     ///
     /// # Errors
     /// A sentence, when the store can't be read.
     fn load_seen(&mut self, identity: &str) -> Result<SeenSnapshot, String>;
 
-    /// Shows a warning for the job in `status` and logs it when it is new; `None` clears it.
+    /// Sets the warning of the job in `status`, and logs it when it is new; `None` clears it.
     fn warn(&mut self, warning: Option<String>);
 
-    /// The source has looked at what it watches, and could or could not. Only counted.
+    /// Counts a poll, for metrics.
     fn polled(&mut self, _works: bool) {}
 
-    /// Starts a program in the surroundings of the job's own runs (variables, directory, account, limits but for CPU
-    /// time), in a process group of its own. One at a time; its end comes as [`Readiness::Exited`]. Whatever becomes of
-    /// the daemon, the child does not outlive it for long: it is ended with the daemon, or by the next one.
+    /// Starts a program like a run of the job (variables, directory, account, limits except for CPU time), in a process group
+    /// of its own. One at a time; its exit comes as [`Readiness::Exited`]. The child is terminated when the daemon stops, and
+    /// killed by the next daemon if this one crashes.
     ///
     /// # Errors
-    /// Why it could not be started, for a person.
+    /// A sentence why it could not be started.
     fn start_child(&mut self, action: &Action) -> Result<ChildPipes, String>;
 
-    /// Asks the child's process group to end: SIGTERM now, SIGKILL when the job's `kill_grace` is over.
+    /// Terminates the child's process group: SIGTERM now, SIGKILL after the job's `kill_grace`.
     fn end_child(&mut self);
 
-    /// How many more events of this job make runs before those that wait would fill the window that memory has for
-    /// them. A source that can make whoever sends events wait does so while this is 0; [`Readiness::Room`] follows.
+    /// How many more events the job can take before its pending runs reach the limit in memory. A source that can apply
+    /// back-pressure to its sender does so while this is 0; [`Readiness::Room`] follows.
     fn room(&mut self) -> usize;
 
-    /// False while the disk refuses what was recorded, which then is in memory alone: no one outside should be told that
-    /// an event is taken care of. The next batch, empty or not, has it tried again.
+    /// False while a write has failed, so that recorded runs are in memory alone: no event may be acknowledged to its sender.
+    /// The next batch, even an empty one, has the write tried again.
     fn is_written(&self) -> bool;
 
-    /// Asks for [`Readiness::RunEnded`] from now on, for a source that owes someone an answer about its events.
+    /// Subscribes to [`Readiness::RunEnded`], for a source that acknowledges events after their runs.
     fn follow_runs(&mut self);
 
-    /// The state of the latest run that was made of this event, as the store has it; `None` if it knows of none. It
-    /// looks through the job's history, so it is for what is rare.
+    /// The state of the latest run of this event in the store; `None` if there is none. It scans the job's history, so it is for
+    /// rare cases.
     ///
     /// # Errors
     /// A sentence, when the store can't be read.
     fn state_of_run(&mut self, event: &serde_json::Value) -> Result<Option<StateWord>, String>;
 
-    /// A way for other threads to reach this source.
+    /// The mailbox by which other threads reach this source.
     fn mailbox(&mut self) -> Mailbox;
 
-    /// The tokio current-thread runtime on its own thread, started on first need.
+    /// The tokio current-thread runtime on its own thread, started on first use.
     ///
     /// # Errors
-    /// What starting the thread said.
+    /// When the thread can't be started.
     #[cfg(feature = "s3")]
     fn runtime(&mut self) -> io::Result<tokio::runtime::Handle>;
 }
 
-/// What waits for events outside, for one job.
+/// A source of external events, for one job.
 pub trait Source {
-    /// Begins to wait.
+    /// Starts to watch.
     ///
     /// # Errors
-    /// A sentence for the person who must act; the job is then shown as broken and the daemon goes on.
+    /// A sentence for `status`; the job is shown as broken and the daemon goes on.
     fn start(&mut self, host: &mut dyn SourceHost) -> Result<(), String>;
 
-    /// Something that the source waits for has happened.
+    /// The host reports something.
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness);
 
-    /// The daemon has been asked to stop: what takes time to end should begin to. Events may be handed over until
-    /// [`Source::stop`]; their runs wait for the next start. The daemon waits for the child, for a batch under way, and
-    /// while the source [is busy](Source::is_busy).
+    /// The daemon shuts down: starts what takes time to finish. Batches may be emitted until [`Source::stop`]; their runs are
+    /// executed after the next start. The daemon waits for the child, for a batch in flight, and while the source
+    /// [is busy](Source::is_busy).
     fn close(&mut self, _host: &mut dyn SourceHost) {}
 
-    /// After [`Source::close`]: true while someone outside must still be told something. It has to end by itself, soon.
+    /// After [`Source::close`]: true while acknowledgements are outstanding. It has to become false by itself, soon.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// The job is gone or the daemon ends: release what the host does not own.
+    /// The job is removed or the daemon stops: releases what the host does not own.
     fn stop(&mut self, host: &mut dyn SourceHost);
 }

@@ -1,4 +1,4 @@
-//! `startup`: a run once per start of the daemon, like `@reboot` in a crontab.
+//! `startup`: a run at each start of the daemon, like `@reboot` in a crontab.
 
 use super::{JobContext, Keys, Trigger, TriggerType};
 use crate::engine::timing::Timing;

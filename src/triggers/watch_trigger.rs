@@ -1,7 +1,6 @@
 //! `watch`: a run for each new or changed object of a bucket, file of a folder, or message of a queue.
 //!
-//! This file reads the keys and makes a [`Trigger`] of them; the watching itself is [`super::s3`], [`super::files`] and
-//! [`super::sqs`].
+//! This file chooses the type of source; [`super::s3`], [`super::files`] and [`super::sqs`] read its keys and watch it.
 //!
 //! ```yaml
 //! trigger:
@@ -9,21 +8,21 @@
 //!   source: "s3://bucket/prefix"     # or { s3: bucket/prefix, endpoint, region, path_style, anonymous, profile, timeout }
 //!   filter: "*.tar.gz"               # without `/`: the last part of the key; with `/`: the key below the prefix
 //!   poll_interval: 30s               # from the end of one poll to the next, plus up to a tenth of stable jitter
-//!   existing: skip                   # or process: what the first scan does with the objects it finds
-//!   batch: false                     # true: one run for all that one scan found, at most 1,000 objects a run
+//!   existing: skip                   # or process: what the first scan does with the objects that it finds
+//!   batch: false                     # true: one run for all objects of a scan, at most 1,000 each
 //!   ordered: false                   # true: keys only grow, so most polls list from the last key on
 //!
 //! trigger:
 //!   type: watch
 //!   source: /srv/inbox               # a folder; relative to the job's `cwd`
-//!   recursive: true                  # its folders too
-//!   stable_for: 2s                   # a file counts once it has not changed for so long
+//!   recursive: true                  # directories below it too
+//!   stable_for: 2s                   # a file is ready once it has not changed for this long
 //!   poll_interval: 10s               # only for file systems without inotify
 //!
 //! trigger:
 //!   type: watch
 //!   source: "sqs://host/account/queue"   # or { sqs: "https://host/account/queue", endpoint, region, profile, timeout }
-//!   filter: "*.csv"                  # of messages that tell of objects: which objects
+//!   filter: "*.csv"                  # which objects, for messages about objects
 //!   ack: stored                      # when a message is deleted; or after_success
 //! ```
 
@@ -47,14 +46,14 @@ pub static TYPE: TriggerType = TriggerType {
 };
 
 fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
-    // A share of a second rather than of the interval: the same job keeps its place when the interval changes.
+    // A share of a second rather than of the interval: a job keeps its share when the interval changes.
     let spread = Spread::from_offset(stable_offset(Duration::from_secs(1), cx));
     if is_queue(keys) {
         return Some(Box::new(Watch::Queue(sqs::keys::read(keys, spread)?)));
     }
     if keys.has("ack") {
-        let message = "`ack` is about queues, and this source is none".to_owned();
-        keys.error(keys.place("ack"), message, "objects and files stay where they are: leave the key out".into());
+        let message = "`ack` is for queues, and this source is not one".to_owned();
+        keys.error(keys.place("ack"), message, "objects and files are not deleted: leave the key out".into());
     }
     if is_folder(keys) {
         return Some(Box::new(Watch::Folder(files::keys::read(keys, cx)?)));
@@ -73,7 +72,7 @@ fn is_queue(keys: &mut dyn Keys) -> bool {
     keys.text("source").is_some_and(|text| text.value.starts_with("sqs://"))
 }
 
-/// True if `source` is a text without a scheme.
+/// True if `source` is a text without a URL scheme.
 fn is_folder(keys: &mut dyn Keys) -> bool {
     keys.has("source")
         && keys.map("source", SOURCE_KEYS).is_none()
@@ -124,7 +123,7 @@ impl Trigger for Watch {
     }
 }
 
-/// The variables of one event. A batch has a bucket but no single key: its objects are in `FIRELINK_EVENT`.
+/// The variables of an event about objects. A batch has a bucket but no single key: its objects are in `FIRELINK_EVENT`.
 fn object_env(event: &Value) -> Vec<(String, OsString)> {
     const NAMES: [(&str, &str); 4] = [
         ("FIRELINK_OBJECT_BUCKET", "bucket"),

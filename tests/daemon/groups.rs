@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::skip::skip;
-use super::support::{Daemon, PATIENCE, Place, is_alive};
+use super::support::{Daemon, Place, TEST_TIMEOUT, is_alive};
 
 /// A group of the test's own; its processes are ended and it is removed with it.
 struct Group(PathBuf);
@@ -46,7 +46,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let _ = std::fs::write(self.0.join("cgroup.kill"), "1");
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TEST_TIMEOUT;
         let below = || std::fs::read_dir(&self.0).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
         while self.0.exists() && std::time::Instant::now() < deadline {
             below().filter(|path| path.is_dir()).for_each(|path| drop(std::fs::remove_dir(path)));
@@ -56,7 +56,7 @@ impl Drop for Group {
 }
 
 fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "never: {what}");
         std::thread::yield_now();

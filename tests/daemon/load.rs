@@ -148,7 +148,7 @@ defaults:
         }
     }
     // The last runs' processes are reaped, and the last peer's connection is closed, in a later turn than the answer to it.
-    let deadline = std::time::Instant::now() + super::support::PATIENCE;
+    let deadline = std::time::Instant::now() + super::support::TEST_TIMEOUT;
     let settled = || children(daemon.pid()).is_empty() && marked(&place) == 0 && descriptors(daemon.pid()) <= before.1;
     while !settled() && std::time::Instant::now() < deadline {
         daemon.status();

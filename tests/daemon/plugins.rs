@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::support::{Daemon, PATIENCE, Place, is_alive};
+use super::support::{Daemon, Place, TEST_TIMEOUT, is_alive};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ fn warnings(daemon: &Daemon<'_>) -> String {
 
 /// Asks again and again, which makes the daemon turn, until it is so.
 fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is() {
         assert!(Instant::now() < deadline, "it never came to be that {what}");
         // Asking starts processes, and other tests want the processor too.
@@ -104,9 +104,9 @@ exec sleep 1000
 fn one_that_crashes_is_started_again_and_status_says_so() {
     let place = place("echo $$\necho oh dear >&2\nexit 3\n", "");
     let mut daemon = place.start();
-    daemon.wait_for_log("each: the plugin ended with exit code 3; next start in 1s");
-    daemon.wait_for_log("each: the plugin ended with exit code 3, 2 times in a row; next start in 2s");
-    assert!(warnings(&daemon).contains("each: the plugin ended with exit code 3, 2 times in a row"), "{}", warnings(&daemon));
+    daemon.wait_for_log("each: the plugin exited with code 3; next start in 1s");
+    daemon.wait_for_log("each: the plugin exited with code 3, 2 times in a row; next start in 2s");
+    assert!(warnings(&daemon).contains("each: the plugin exited with code 3, 2 times in a row"), "{}", warnings(&daemon));
     let runs = payloads(&place);
     assert!(runs.len() == 2 && runs[0] != runs[1], "two processes, an event each: {runs:?}");
     daemon.terminate();
@@ -118,7 +118,7 @@ fn one_that_is_not_there_is_a_warning_and_the_rest_goes_on() {
         "jobs:\n  - { name: each, trigger: { type: plugin, command: [./nowhere], restart: never } }\n  - { name: other, trigger: manual }\n",
     );
     let daemon = place.start();
-    let told = "each: the plugin can't be started: `./nowhere` does not exist and is not started again (restart: never)";
+    let told = "each: the plugin can't be started: `./nowhere` does not exist and is not restarted (restart: never)";
     assert_eq!(warnings(&daemon), told);
     assert_eq!(daemon.trigger("other")["state"], "succeeded");
     daemon.terminate();
@@ -249,8 +249,8 @@ fn while_the_state_can_not_be_written_events_wait_and_nothing_is_lost() {
 fn one_whose_pipeline_has_ended_is_not_left_without_an_ear() {
     let place = place("echo $$\nexec >&-\nwhile :; do sleep 1000; done\n", "kill_grace: 100ms");
     let mut daemon = place.start();
-    daemon.wait_for_log("each: the plugin has closed its stdout, so nothing can come from it; it is ended");
-    daemon.wait_for_log("each: the plugin was ended by SIGTERM");
+    daemon.wait_for_log("each: the plugin has closed its stdout and can send no more events; terminating it");
+    daemon.wait_for_log("each: the plugin was killed by SIGTERM");
     daemon.terminate();
 }
 
@@ -333,8 +333,8 @@ exec sleep 1000
         let place = example(&[("mosquitto_sub", refused), ("udevadm", SILENT)]);
         let mut daemon = place.start();
         daemon.wait_for_log("door: plugin: Error: Connection refused");
-        daemon.wait_for_log("door: the plugin ended with exit code 1; next start in 1s");
-        assert!(warnings(&daemon).contains("door: the plugin ended with exit code 1"), "{}", warnings(&daemon));
+        daemon.wait_for_log("door: the plugin exited with code 1; next start in 1s");
+        assert!(warnings(&daemon).contains("door: the plugin exited with code 1"), "{}", warnings(&daemon));
         daemon.terminate();
     }
 }

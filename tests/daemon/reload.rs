@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::support::{PATIENCE, Place, is_alive, text};
+use super::support::{Place, TEST_TIMEOUT, is_alive, text};
 
 /// Jobs that tell a test how far they are and wait for it: `ready` says the pid, `go` lets it end with code 3.
 const WAITER: &str = r#"
@@ -78,7 +78,7 @@ fn of_a_job_that_was_removed_old_runs_and_logs_go_as_defaults_say_and_in_the_end
     };
     let logs = || std::fs::read_dir(place.state_dir().join("logs/old")).map_or(0, Iterator::count);
     let wait = |runs: usize| {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = std::time::Instant::now() + TEST_TIMEOUT;
         while place.history(&["--job", "old"]).len() != runs {
             assert!(std::time::Instant::now() < deadline, "{:?}", place.history(&[]));
         }
@@ -96,7 +96,7 @@ fn of_a_job_that_was_removed_old_runs_and_logs_go_as_defaults_say_and_in_the_end
         let mut names = conn.prepare("SELECT name FROM jobs ORDER BY id").unwrap();
         names.query_map([], |row| row.get::<_, String>(0)).unwrap().collect::<Result<Vec<_>, _>>().unwrap()
     };
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     while names() != ["stays"] {
         assert!(std::time::Instant::now() < deadline, "{:?}", names());
     }
@@ -207,7 +207,7 @@ fn a_daemon_that_leaves_lets_its_runs_go_on_even_if_they_write_more_than_a_pipe_
     assert!(is_alive(&pid));
     go(&place);
     let daemon = place.start();
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     while daemon.job("chatty")["state"] != "idle" {
         assert!(std::time::Instant::now() < deadline, "{}", daemon.job("chatty"));
     }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::{PATIENCE, Place, is_alive, text};
+use super::support::{Place, TEST_TIMEOUT, is_alive, text};
 
 const JOBS: &str = "jobs: [{ name: env, trigger: manual, command: env }]\n";
 
@@ -20,7 +20,7 @@ struct Supervisor(UnixDatagram);
 impl Supervisor {
     fn at(address: &SocketAddr) -> Supervisor {
         let socket = UnixDatagram::bind_addr(address).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Supervisor(socket)
     }
 
@@ -164,7 +164,7 @@ impl<'p> Background<'p> {
 
     /// Waits until the log, as it is named, says this.
     fn wait_for_log(&self, part: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !self.place.read("state/firelink.log").contains(part) {
             assert!(Instant::now() < deadline, "{part}: {}", self.place.read("state/firelink.log"));
             std::thread::yield_now();
@@ -206,7 +206,7 @@ fn a_detached_daemon_is_armed_when_its_parent_ends_and_lets_go_of_everything_but
     assert_eq!(place.json(&["ctl", "status", "--format", "json"])["pid"], pid, "its pid outlives an upgrade");
     assert_eq!(place.read("pid").trim(), pid.to_string());
     place.prints(&["stop"]);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while is_alive(&pid.to_string()) {
         assert!(Instant::now() < deadline, "it does not end");
     }

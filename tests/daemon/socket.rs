@@ -6,13 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use super::own_process::in_own_process;
 use super::skip::skip;
-use super::support::{Daemon, PATIENCE, Place};
+use super::support::{Daemon, Place, TEST_TIMEOUT};
 
 const QUICK: &str = "jobs: [{ name: quick, trigger: manual, command: \"true\" }]";
 
 fn ask(place: &Place, bytes: &[u8]) -> Vec<serde_json::Value> {
     let mut stream = UnixStream::connect(place.socket()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     stream.write_all(bytes).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut answers = Vec::new();

@@ -1,6 +1,6 @@
 //! The state's directory from outside: a disk that refuses, a state in memory.
 
-use super::support::{PATIENCE, Place};
+use super::support::{Place, TEST_TIMEOUT};
 
 #[test]
 fn while_the_state_cannot_be_written_jobs_go_on_status_says_so_and_nothing_is_missing_after() {
@@ -34,7 +34,7 @@ fn a_state_in_memory_is_copied_now_and_then_and_at_the_end_and_brought_back() {
     // A copy that has the run has the pause too.
     daemon.trigger("a");
     let copy = place.path("card/state").display().to_string();
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     let copied = || !place.firelink(&["history", "--state-dir", &copy, "--format", "json"]).stdout.starts_with(b"[]");
     while !place.path("card/state/state.db").exists() || !copied() {
         assert!(std::time::Instant::now() < deadline);

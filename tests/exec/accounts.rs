@@ -1,5 +1,4 @@
-//! Becoming another user or group, which only root can: without root these tests are skipped, because the kernel
-//! allows none of it.
+//! Switching to another user or group. Only root may do that: without root these tests are skipped.
 
 use firelink::exec::spec::ExecSpec;
 use nix::unistd::{Group, Uid, User, getgrouplist};
@@ -46,7 +45,7 @@ fn a_job_with_a_user_has_the_users_ids_groups_and_home() {
 }
 
 #[test]
-fn a_group_of_ones_own_choice_takes_the_place_of_the_users() {
+fn a_configured_group_replaces_the_users_own() {
     if !is_root() {
         return;
     }
@@ -78,7 +77,7 @@ fn niceness_and_limits_are_set_with_the_rights_of_the_daemon() {
 }
 
 #[test]
-fn an_account_that_is_not_there_is_named() {
+fn an_unknown_account_is_an_error_with_its_name() {
     let told = refusal(&shell("true"), &as_user("no-such-user-x"));
     assert_eq!(told, "there is no user `no-such-user-x` on this machine");
     let spec = ExecSpec { group: Some("no-such-group-x".into()), ..ExecSpec::default() };
@@ -86,7 +85,7 @@ fn an_account_that_is_not_there_is_named() {
 }
 
 #[test]
-fn a_program_that_the_user_may_not_execute_says_so() {
+fn a_program_that_the_user_may_not_execute_is_an_error() {
     if !is_root() {
         return;
     }

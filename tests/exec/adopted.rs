@@ -1,4 +1,4 @@
-//! Processes that an earlier daemon started: here, children that this test knows by their number alone.
+//! Processes that an earlier daemon started: here, children that the test knows only by their pid.
 
 use std::os::fd::AsFd;
 
@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::support::{Run, argv, pid_after, shell, spawn, spawn_with, state_of, wait_any, wait_gone};
 
 #[test]
-fn a_process_that_lives_on_is_watched_to_its_end_by_its_descriptor() {
+fn an_adopted_process_is_watched_by_its_pidfd() {
     let child = spawn(&argv(&["sleep", "1000"]), &ExecSpec::default()).unwrap();
     let adopted = Adopted::open(child.pid()).expect("it lives");
     assert!(adopted.is_alive());
@@ -24,7 +24,7 @@ fn a_process_that_lives_on_is_watched_to_its_end_by_its_descriptor() {
 }
 
 #[test]
-fn a_number_that_means_another_process_by_now_is_not_adopted() {
+fn a_reused_pid_is_not_adopted() {
     let child = spawn(&argv(&["sleep", "1000"]), &ExecSpec::default()).unwrap();
     let pid = child.pid();
     for wrong in [pid.start_ticks - 1, pid.start_ticks + 1, 0] {
@@ -36,7 +36,7 @@ fn a_number_that_means_another_process_by_now_is_not_adopted() {
 }
 
 #[test]
-fn a_process_that_has_ended_is_adopted_until_it_is_reaped_and_its_parent_reaps_it() {
+fn a_zombie_is_adopted_and_reaped_by_its_parent() {
     let child = spawn(&shell("exit 7"), &ExecSpec::default()).unwrap();
     wait_any(&[child.pidfd().unwrap()]);
     assert_eq!(state_of(child.pid().pid), Some('Z'));
@@ -56,7 +56,7 @@ fn pidfds_keep_the_status() -> bool {
 }
 
 #[test]
-fn how_a_process_ended_that_is_nobodys_child_here_is_learnt_as_long_as_its_parent_does_not_ask() {
+fn the_exit_status_of_another_parents_zombie_is_read_from_proc() {
     for (script, ends) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(9)), ("exit 0", Exit::Code(0))] {
         // What becomes sleep(1) has a child and never asks after it.
         let line = format!("sh -c 'echo child=$$; {script}' & exec sleep 1000");
@@ -73,7 +73,7 @@ fn how_a_process_ended_that_is_nobodys_child_here_is_learnt_as_long_as_its_paren
 }
 
 #[test]
-fn how_a_process_ended_is_learnt_after_its_parent_has_asked_where_the_kernel_keeps_it() {
+fn the_exit_status_of_a_reaped_process_is_read_from_its_pidfd() {
     for (script, ends) in [("exit 7", Exit::Code(7)), ("kill -9 $$", Exit::Signal(9)), ("exit 0", Exit::Code(0))] {
         let mut run = Run::start(&shell(script), &ExecSpec::default());
         let adopted = Adopted::open(run.child.pid()).expect("nobody has reaped it");
@@ -83,7 +83,7 @@ fn how_a_process_ended_is_learnt_after_its_parent_has_asked_where_the_kernel_kee
 }
 
 #[test]
-fn the_output_of_a_process_is_come_by_through_the_process_and_none_is_lost_meanwhile() {
+fn the_output_pipe_is_reopened_through_proc_and_no_output_is_lost() {
     let fifo = tempfile::tempdir().unwrap();
     let path = fifo.path().join("go").display().to_string();
     nix::unistd::mkfifo(&*path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
@@ -107,7 +107,7 @@ fn the_output_of_a_process_is_come_by_through_the_process_and_none_is_lost_meanw
 }
 
 #[test]
-fn what_an_adopted_run_leaves_behind_is_ended_in_its_group_or_out_of_it_and_nothing_else() {
+fn remaining_processes_of_an_adopted_run_are_killed_and_no_others() {
     // They wait in open(2) instead of becoming sleep(1): in the middle of execve(2) a process can't be known.
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo").display().to_string();

@@ -1,4 +1,4 @@
-//! How a process ends, and that nothing of its group outlives it.
+//! The exit of a process, which nothing of its group outlives.
 
 use firelink::exec::GroupSignal;
 use firelink::exec::spec::ExecSpec;
@@ -7,7 +7,7 @@ use firelink::model::Exit;
 use crate::support::{Run, argv, pid_after, run, shell, spawn, state_of, wait_any, wait_gone};
 
 #[test]
-fn an_exit_status_is_the_number_and_a_signal_the_signal() {
+fn exit_codes_and_signals_are_reported() {
     for code in [0, 1, 42, 126, 127, 255] {
         assert_eq!(run(&shell(&format!("exit {code}")), &ExecSpec::default()).exit, Exit::Code(code));
     }
@@ -17,7 +17,7 @@ fn an_exit_status_is_the_number_and_a_signal_the_signal() {
 }
 
 #[test]
-fn a_process_that_has_not_ended_is_not_reaped() {
+fn a_running_process_is_not_reaped() {
     let mut run = Run::start(&shell("echo up; exec sleep 1000"), &ExecSpec::default());
     run.wait_for("up");
     assert_eq!(run.child.try_reap().unwrap(), None);
@@ -27,7 +27,7 @@ fn a_process_that_has_not_ended_is_not_reaped() {
 }
 
 #[test]
-fn term_reaches_the_whole_group_and_kill_ends_one_that_ignores_it() {
+fn signals_reach_the_whole_group() {
     let line = "trap '' TERM; sh -c 'echo inner=$$; while :; do sleep 1000; done' & echo up; while :; do wait; done";
     let mut run = Run::start(&shell(line), &ExecSpec::default());
     run.wait_for("inner=");
@@ -42,7 +42,7 @@ fn term_reaches_the_whole_group_and_kill_ends_one_that_ignores_it() {
 }
 
 #[test]
-fn a_process_that_ends_well_takes_its_background_processes_with_it() {
+fn background_processes_are_killed_when_the_leader_exits() {
     let line = "trap '' HUP TERM; sleep 1000 & echo bg=$!; (sleep 1000 & echo deep=$!); exit 3";
     let finished = run(&shell(line), &ExecSpec::default());
     assert_eq!(finished.exit, Exit::Code(3));
@@ -59,7 +59,7 @@ fn a_stopped_group_ends_too() {
 }
 
 #[test]
-fn whoever_left_the_group_and_holds_the_pipe_open_does_not_hold_up_the_end() {
+fn a_process_outside_of_the_group_that_holds_the_pipe_does_not_delay_the_end() {
     let line = "trap 'exit 0' USR1; setsid sh -c 'echo escaped=$$; kill -USR1 '$$'; exec sleep 1000' & while :; do wait; done";
     let finished = run(&shell(line), &ExecSpec::default());
     assert_eq!(finished.exit, Exit::Code(0));
@@ -69,7 +69,7 @@ fn whoever_left_the_group_and_holds_the_pipe_open_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_child_that_is_dropped_is_ended_and_reaped_with_its_group() {
+fn a_dropped_child_is_killed_with_its_group_and_reaped() {
     let mut run = Run::start(&shell("trap '' TERM; sleep 1000 & echo bg=$!; wait"), &ExecSpec::default());
     run.wait_for("bg=");
     run.wait_for("\n");
@@ -81,7 +81,7 @@ fn a_child_that_is_dropped_is_ended_and_reaped_with_its_group() {
 }
 
 #[test]
-fn a_pid_comes_with_the_start_time_that_tells_it_from_its_successors() {
+fn a_pid_has_the_start_time_that_distinguishes_it_from_a_reused_one() {
     let child = spawn(&argv(&["sleep", "1000"]), &ExecSpec::default()).unwrap();
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.pid().pid)).unwrap();
     let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
@@ -89,7 +89,7 @@ fn a_pid_comes_with_the_start_time_that_tells_it_from_its_successors() {
 }
 
 #[test]
-fn the_pidfd_of_a_child_is_readable_when_it_ends_and_not_before() {
+fn the_pidfd_of_a_child_is_readable_when_it_exits_and_not_before() {
     let mut run = Run::start(&shell("echo up; exec sleep 1000"), &ExecSpec::default());
     run.wait_for("up");
     let mut fds = [nix::poll::PollFd::new(run.child.pidfd().unwrap(), nix::poll::PollFlags::POLLIN)];

@@ -1,4 +1,4 @@
-//! What tries to outlive its run. Each test is in a process of its own, which is a subreaper as the daemon is: every
+//! Processes that try to outlive their run. Each test is in a process of its own, which is a subreaper as the daemon is: every
 //! child and every orphan in it is this test's.
 
 use std::os::fd::AsFd;
@@ -42,7 +42,7 @@ fn wait_for_an_end(live: &[Known]) {
     }
 }
 
-/// Sweeps at each end of a child, or at once when told to, until `done`.
+/// Sweeps at each exit of a child, or at once on request, until `done`.
 fn sweep_until(live: &[Known], done: impl Fn() -> bool) -> Vec<EscapedProcess> {
     let mut swept = sweep(live).unwrap();
     let mut killed = swept.killed;
@@ -73,8 +73,8 @@ fn daemon(test: &str) -> bool {
 }
 
 #[test]
-fn a_process_that_forked_twice_into_its_own_session_is_gone_and_reaped_after_its_run() {
-    if !daemon("a_process_that_forked_twice_into_its_own_session_is_gone_and_reaped_after_its_run") {
+fn a_double_forked_process_in_its_own_session_is_killed_and_reaped_after_its_run() {
+    if !daemon("a_double_forked_process_in_its_own_session_is_killed_and_reaped_after_its_run") {
         return;
     }
     let line = "(setsid sh -c '(trap \"\" TERM HUP; echo stray=$$; sleep 1000; sleep 1000) &' &) ; (setsid sh -c 'echo two=$$; exec sleep 1000' &); exec sleep 1000";
@@ -108,8 +108,8 @@ fn the_exit_status_of_a_known_child_is_not_taken() {
 }
 
 #[test]
-fn a_stray_of_one_run_ends_and_the_orphans_of_a_living_run_do_not() {
-    if !daemon("a_stray_of_one_run_ends_and_the_orphans_of_a_living_run_do_not") {
+fn escaped_processes_of_an_ended_run_are_killed_and_orphans_of_a_live_run_are_not() {
+    if !daemon("escaped_processes_of_an_ended_run_are_killed_and_orphans_of_a_live_run_are_not") {
         return;
     }
     let line = "(sleep 1000 & echo member=$!); (setsid sh -c 'echo stray=$$; echo up; exec sleep 1000' &); exec sleep 1000";
@@ -134,8 +134,8 @@ fn a_stray_of_one_run_ends_and_the_orphans_of_a_living_run_do_not() {
 }
 
 #[test]
-fn a_stray_of_an_earlier_attempt_ends_while_the_next_one_runs() {
-    if !daemon("a_stray_of_an_earlier_attempt_ends_while_the_next_one_runs") {
+fn an_escaped_process_of_an_earlier_attempt_is_killed_while_the_next_one_runs() {
+    if !daemon("an_escaped_process_of_an_earlier_attempt_is_killed_while_the_next_one_runs") {
         return;
     }
     let mut first = start("(setsid sh -c 'echo stray=$$; exec sleep 1000' &); exec sleep 1000", 5);
@@ -152,8 +152,8 @@ fn a_stray_of_an_earlier_attempt_ends_while_the_next_one_runs() {
 }
 
 #[test]
-fn what_is_not_proved_to_be_of_a_run_is_left_alone() {
-    if !daemon("what_is_not_proved_to_be_of_a_run_is_left_alone") {
+fn processes_that_can_not_be_identified_are_left_alone() {
+    if !daemon("processes_that_can_not_be_identified_are_left_alone") {
         return;
     }
     // As the SDK starts a credential process: in the daemon's own group, with its environment.
@@ -185,8 +185,8 @@ fn what_is_not_proved_to_be_of_a_run_is_left_alone() {
 }
 
 #[test]
-fn two_hundred_children_of_every_kind_leave_no_zombie_no_descriptor_and_no_process() {
-    if !daemon("two_hundred_children_of_every_kind_leave_no_zombie_no_descriptor_and_no_process") {
+fn two_hundred_children_of_all_kinds_leave_no_zombie_no_descriptor_and_no_process() {
+    if !daemon("two_hundred_children_of_all_kinds_leave_no_zombie_no_descriptor_and_no_process") {
         return;
     }
     const AT_ONCE: usize = 20;

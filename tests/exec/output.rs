@@ -1,4 +1,4 @@
-//! What a process writes, and what is kept of it.
+//! The output of a process, and the part of it that is kept.
 
 use std::os::fd::AsFd;
 
@@ -14,7 +14,7 @@ fn capture(capture: Capture, max_size: Option<u64>) -> ExecSpec {
 }
 
 #[test]
-fn all_output_is_kept_as_it_is_without_a_newline_and_with_every_byte() {
+fn output_is_kept_byte_for_byte() {
     assert_eq!(run(&argv(&["printf", "no newline"]), &ExecSpec::default()).log.unwrap(), b"no newline");
     // An octal escape for each byte there is.
     let every: Vec<u8> = (0..=255).collect();
@@ -23,14 +23,14 @@ fn all_output_is_kept_as_it_is_without_a_newline_and_with_every_byte() {
 }
 
 #[test]
-fn a_run_without_output_makes_no_file() {
+fn a_run_without_output_creates_no_file() {
     for mode in [Capture::All, Capture::OnFailure, Capture::None] {
         assert_eq!(run(&shell("exit 1"), &capture(mode, None)).log, None, "{mode:?}");
     }
 }
 
 #[test]
-fn on_failure_keeps_the_output_of_a_failed_run_alone_and_none_keeps_none() {
+fn on_failure_keeps_only_the_output_of_failed_runs_and_none_keeps_none() {
     for (mode, code, kept) in
         [(Capture::OnFailure, 0, false), (Capture::OnFailure, 1, true), (Capture::None, 0, false), (Capture::None, 1, false)]
     {
@@ -42,7 +42,7 @@ fn on_failure_keeps_the_output_of_a_failed_run_alone_and_none_keeps_none() {
 }
 
 #[test]
-fn on_failure_writes_nothing_to_disk_while_the_run_lives() {
+fn on_failure_writes_nothing_to_disk_while_the_run_is_active() {
     let mut run = Run::start(&shell("echo early; exec sleep 1000"), &capture(Capture::OnFailure, None));
     let output = run.output.take().unwrap();
     wait_any(&[output.as_fd()]);
@@ -55,20 +55,20 @@ fn on_failure_writes_nothing_to_disk_while_the_run_lives() {
 }
 
 #[test]
-fn a_process_that_closes_its_output_early_goes_on_and_its_exit_counts() {
+fn a_process_that_closes_its_output_early_is_not_affected() {
     let finished = run(&shell("echo last; exec >&- 2>&-; sleep 0; exit 9"), &ExecSpec::default());
     assert_eq!((finished.exit, finished.text().as_str()), (Exit::Code(9), "last\n"));
 }
 
 #[test]
-fn a_pipe_that_a_background_process_was_handed_does_not_hold_up_the_end() {
+fn a_background_process_that_holds_the_pipe_does_not_delay_the_end() {
     let finished = run(&shell("yes background & echo front; exit 4"), &capture(Capture::All, Some(4096)));
     assert_eq!(finished.exit, Exit::Code(4));
     assert!(finished.log.unwrap().len() <= 4096);
 }
 
 #[test]
-fn a_log_that_outgrows_its_limit_keeps_head_and_tail_and_says_how_much_was_cut() {
+fn a_log_beyond_its_limit_keeps_head_and_tail_and_states_how_much_was_cut() {
     const MAX: u64 = 8192;
     for mode in [Capture::All, Capture::OnFailure] {
         let line = "i=1; while [ $i -le 9999 ]; do echo line $i; i=$((i + 1)); done; exit 1";
@@ -122,7 +122,7 @@ fn one_drain_of_an_endless_writer_returns() {
 }
 
 #[test]
-fn a_payload_that_fits_is_a_variable_and_a_large_one_a_file_that_only_the_owner_reads() {
+fn a_small_payload_is_a_variable_and_a_large_one_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     let events = dir.path().join("events");
     let small = format!("\"{}\"", "s".repeat(60_000));
@@ -147,7 +147,7 @@ fn a_payload_that_fits_is_a_variable_and_a_large_one_a_file_that_only_the_owner_
 }
 
 #[test]
-fn a_payload_that_cannot_be_written_says_where_and_why() {
+fn a_payload_that_can_not_be_written_is_an_error_with_path_and_reason() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("events"), "").unwrap();
     let told = deliver_event(&"x".repeat(100_000), &dir.path().join("events"), RunId(3)).unwrap_err().to_string();
@@ -155,7 +155,7 @@ fn a_payload_that_cannot_be_written_says_where_and_why() {
 }
 
 #[test]
-fn an_event_never_reaches_a_command_line_but_through_its_variable() {
+fn an_event_is_in_a_variable_and_never_in_a_command_line() {
     let hostile = "$(echo pwned); `id`; \"'";
     let child = spawn_with(&shell("echo \"$FIRELINK_EVENT\""), &ExecSpec::default(), &[("FIRELINK_EVENT", hostile)]).unwrap();
     assert_eq!(Run::of(child, Capture::All, None).finish().text(), format!("{hostile}\n"));

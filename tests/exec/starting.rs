@@ -1,4 +1,4 @@
-//! How a process begins: what is run, in which surroundings, and what is said when that can't be.
+//! Starting a process: the program, its environment, and the errors.
 
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +25,7 @@ fn script(interpreter: &[&str], script: &str, args: &[&str]) -> Action {
 }
 
 #[test]
-fn an_argument_list_is_passed_as_it_stands_and_a_string_goes_to_the_shell() {
+fn an_argument_list_is_executed_directly_and_a_string_by_the_shell() {
     let hostile = r#"a b $HOME "q" ; * `id`"#;
     let direct = run(&argv(&["printf", "[%s]", hostile, ""]), &ExecSpec::default());
     assert_eq!(direct.text(), format!("[{hostile}][]"));
@@ -42,7 +42,7 @@ fn a_script_runs_by_its_interpreter_from_the_jobs_directory_and_needs_no_x() {
 }
 
 #[test]
-fn a_relative_program_and_a_relative_directory_start_from_where_they_should() {
+fn relative_paths_are_relative_to_the_documented_directories() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("sub")).unwrap();
     file(&dir.path().join("sub"), "here", 0o755, "#!/bin/sh\npwd\n");
@@ -56,7 +56,7 @@ fn a_relative_program_and_a_relative_directory_start_from_where_they_should() {
 }
 
 #[test]
-fn what_cannot_be_started_says_what_is_missing_and_what_to_do() {
+fn a_failed_start_is_an_error_with_a_fix() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name).display().to_string();
     let plain = file(dir.path(), "plain", 0o644, "#!/bin/sh\n");
@@ -79,7 +79,7 @@ fn what_cannot_be_started_says_what_is_missing_and_what_to_do() {
         (
             argv(&[&garbage]),
             here.clone(),
-            format!("`{garbage}` can't be started: it is neither a program for this machine nor a script with a `#!` line"),
+            format!("`{garbage}` can't be started: it is neither an executable for this machine nor a script with a `#!` line"),
         ),
         (argv(&[&at("")]), here.clone(), format!("`{}` is a directory, not a program", at(""))),
         (script(&["sh"], &at("none.sh"), &[]), here.clone(), format!("the script {} does not exist", at("none.sh"))),
@@ -109,7 +109,7 @@ fn what_cannot_be_started_says_what_is_missing_and_what_to_do() {
 }
 
 #[test]
-fn a_nul_in_a_variable_or_an_argument_is_refused_by_name_and_not_by_value() {
+fn a_nul_byte_in_a_variable_or_argument_is_an_error_without_the_value() {
     let told = spawn_with(&shell("true"), &ExecSpec::default(), &[("FIRELINK_EVENT", "sec\0ret")]).unwrap_err().to_string();
     assert_eq!(told, "the variable FIRELINK_EVENT can't be passed: its value contains a NUL byte");
     let told = refusal(&argv(&["echo", "a\0b"]), &ExecSpec::default());
@@ -139,8 +139,8 @@ fn stdin_is_dev_null_and_both_outputs_are_one_pipe_in_order() {
 }
 
 #[test]
-fn a_child_begins_with_no_blocked_and_no_ignored_signal_whatever_the_daemon_does() {
-    if !in_own_process("starting::a_child_begins_with_no_blocked_and_no_ignored_signal_whatever_the_daemon_does") {
+fn a_child_starts_without_blocked_or_ignored_signals() {
+    if !in_own_process("starting::a_child_starts_without_blocked_or_ignored_signals") {
         return;
     }
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).unwrap();
@@ -162,7 +162,7 @@ fn a_child_begins_with_no_blocked_and_no_ignored_signal_whatever_the_daemon_does
 }
 
 #[test]
-fn a_child_inherits_no_descriptor_but_its_three() {
+fn a_child_inherits_only_its_standard_streams() {
     // dup(2) makes descriptors without close-on-exec.
     let file = std::fs::File::open("/dev/null").unwrap();
     // SAFETY: the copies are plain numbers that this test alone knows; they live as long as the process.
@@ -175,7 +175,7 @@ fn a_child_inherits_no_descriptor_but_its_three() {
 }
 
 #[test]
-fn variables_come_from_the_daemon_the_job_its_file_and_the_run_and_the_last_wins() {
+fn variables_of_daemon_job_file_and_run_override_each_other_in_this_order() {
     let dir = tempfile::tempdir().unwrap();
     file(dir.path(), "secrets", 0o600, "# keys\nB=file\nC=file\nFIRELINK_JOB=file\n");
     let spec = ExecSpec {
@@ -190,8 +190,8 @@ fn variables_come_from_the_daemon_the_job_its_file_and_the_run_and_the_last_wins
 }
 
 #[test]
-fn what_speaks_to_the_daemon_itself_does_not_reach_a_job() {
-    if !in_own_process("starting::what_speaks_to_the_daemon_itself_does_not_reach_a_job") {
+fn variables_meant_for_the_daemon_are_not_passed_to_jobs() {
+    if !in_own_process("starting::variables_meant_for_the_daemon_are_not_passed_to_jobs") {
         return;
     }
     for name in
@@ -206,12 +206,12 @@ fn what_speaks_to_the_daemon_itself_does_not_reach_a_job() {
 }
 
 #[test]
-fn a_bad_env_file_fails_the_start_with_its_line_and_never_its_text() {
+fn an_invalid_env_file_is_an_error_with_the_line_number_and_not_the_text() {
     let dir = tempfile::tempdir().unwrap();
     for (text, told) in [
         ("A=1\nhunter2\n", ":2: a line must be KEY=value"),
         ("A='hunter2\n", ":1: a quote is not closed"),
-        ("hunter2 x=1\n", ":1: a variable's name has letters, digits and `_`, and does not start with a digit"),
+        ("hunter2 x=1\n", ":1: a variable's name consists of letters, digits and `_`, and does not start with a digit"),
         ("A=hunter2\0\n", ":1: the value contains a NUL byte"),
     ] {
         let path = file(dir.path(), "env", 0o600, text);
@@ -225,7 +225,7 @@ fn a_bad_env_file_fails_the_start_with_its_line_and_never_its_text() {
 }
 
 #[test]
-fn an_env_file_that_is_no_regular_file_is_refused_and_does_not_hang() {
+fn an_env_file_that_is_not_a_regular_file_is_an_error_and_does_not_block() {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
@@ -236,7 +236,7 @@ fn an_env_file_that_is_no_regular_file_is_refused_and_does_not_hang() {
 }
 
 #[test]
-fn umask_niceness_and_limits_hold_in_the_child_and_not_in_the_daemon() {
+fn umask_niceness_and_limits_apply_to_the_child_and_not_to_the_daemon() {
     let spec = ExecSpec {
         umask: Some(0o27),
         nice: Some(5),
@@ -255,15 +255,15 @@ fn umask_niceness_and_limits_hold_in_the_child_and_not_in_the_daemon() {
 }
 
 #[test]
-fn a_limit_that_is_hit_ends_the_process_and_not_the_daemon() {
+fn exceeding_a_limit_ends_the_process_and_not_the_daemon() {
     let spec = ExecSpec { limits: Limits { cpu_secs: Some(1), ..Limits::default() }, ..ExecSpec::default() };
     let finished = run(&shell("while :; do :; done"), &spec);
     assert!(matches!(finished.exit, Exit::Signal(libc::SIGXCPU | libc::SIGKILL)), "{finished:?}");
 }
 
 #[test]
-fn a_refused_start_leaves_neither_a_process_nor_a_descriptor() {
-    if !in_own_process("starting::a_refused_start_leaves_neither_a_process_nor_a_descriptor") {
+fn a_failed_start_leaves_neither_a_process_nor_a_descriptor() {
+    if !in_own_process("starting::a_failed_start_leaves_neither_a_process_nor_a_descriptor") {
         return;
     }
     let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();

@@ -1,4 +1,4 @@
-//! One run as the reactor drives it, and ways to look at processes.
+//! A run as the reactor drives it, and helpers to inspect processes.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -12,7 +12,7 @@ use firelink::model::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// After this long what a test waits for does not come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A line for the shell.
 pub fn shell(line: &str) -> Action {
@@ -38,8 +38,8 @@ pub fn spawn(action: &Action, spec: &ExecSpec) -> Result<Child, SpawnError> {
 /// Waits until one of the descriptors is readable or hung up.
 pub fn wait_any(fds: &[BorrowedFd<'_>]) {
     let mut polled: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    let limit = PollTimeout::try_from(PATIENCE).unwrap();
-    assert!(poll(&mut polled, limit).expect("poll") > 0, "nothing happened in {PATIENCE:?}");
+    let limit = PollTimeout::try_from(TEST_TIMEOUT).unwrap();
+    assert!(poll(&mut polled, limit).expect("poll") > 0, "nothing happened in {TEST_TIMEOUT:?}");
 }
 
 /// A run: its process, its pipe, its log.
@@ -110,7 +110,7 @@ impl Run {
     pub fn exit(&mut self) -> Exit {
         let began = Instant::now();
         let exit = loop {
-            assert!(began.elapsed() < PATIENCE, "the run does not end");
+            assert!(began.elapsed() < TEST_TIMEOUT, "the run does not end");
             let pidfd = self.child.pidfd().expect("this kernel has pidfds");
             let mut fds = vec![pidfd];
             fds.extend(self.output.as_ref().map(AsFd::as_fd));

@@ -1,4 +1,4 @@
-//! Processes that come up while the caller goes on.
+//! Processes that start while the caller goes on.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ fn begin_with(action: &Action, spec: &ExecSpec, vars: &[(&str, &str)]) -> Result
 }
 
 #[test]
-fn many_that_come_up_at_once_have_each_its_own_words_and_pipe() {
+fn concurrent_starts_have_their_own_arguments_and_pipes() {
     let action = shell("echo $NUMBER; echo $NUMBER >&2; exit $NUMBER");
     let begun: Vec<(u8, PendingSpawn)> = (0..100)
         .map(|number| (number, begin_with(&action, &ExecSpec::default(), &[("NUMBER", &number.to_string())]).unwrap()))
@@ -31,8 +31,8 @@ fn many_that_come_up_at_once_have_each_its_own_words_and_pipe() {
 }
 
 #[test]
-fn one_that_cannot_execute_says_so_when_it_is_settled_and_leaves_no_zombie() {
-    if !in_own_process("together::one_that_cannot_execute_says_so_when_it_is_settled_and_leaves_no_zombie") {
+fn a_failed_exec_is_reported_by_wait_for_exec_and_leaves_no_zombie() {
+    if !in_own_process("together::a_failed_exec_is_reported_by_wait_for_exec_and_leaves_no_zombie") {
         return;
     }
     let here = begin_with(&argv(&["/no/such/program"]), &ExecSpec::default(), &[]).unwrap();
@@ -50,8 +50,8 @@ fn one_that_cannot_execute_says_so_when_it_is_settled_and_leaves_no_zombie() {
 }
 
 #[test]
-fn one_that_is_dropped_is_killed_and_reaped() {
-    if !in_own_process("together::one_that_is_dropped_is_killed_and_reaped") {
+fn a_dropped_pending_spawn_is_killed_and_reaped() {
+    if !in_own_process("together::a_dropped_pending_spawn_is_killed_and_reaped") {
         return;
     }
     let begun = begin_with(&argv(&["sleep", "1000"]), &ExecSpec::default(), &[]).unwrap();
@@ -64,7 +64,7 @@ fn one_that_is_dropped_is_killed_and_reaped() {
 }
 
 #[test]
-fn nothing_of_the_caller_is_open_in_one_while_another_comes_up() {
+fn a_child_inherits_no_descriptor_while_another_one_starts() {
     let action = shell("for fd in /proc/$$/fd/*; do readlink $fd; done");
     let begun: Vec<PendingSpawn> = (0..8).map(|_| begin_with(&action, &ExecSpec::default(), &[]).unwrap()).collect();
     for begun in begun {

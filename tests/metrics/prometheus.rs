@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::daemon::{PATIENCE, Place, text};
+use crate::daemon::{Place, TEST_TIMEOUT, text};
 use crate::http::At;
 use crate::scrape::{JOBS, lively};
 use crate::skip::skip;
@@ -37,7 +37,7 @@ fn promtool(place: &Place, args: &[&str], input: &str) {
 }
 
 #[test]
-fn promtool_finds_nothing_to_mend_in_the_numbers() {
+fn promtool_accepts_the_metrics() {
     if !is_there("promtool") {
         return;
     }
@@ -52,7 +52,7 @@ fn promtool_finds_nothing_to_mend_in_the_numbers() {
 }
 
 #[test]
-fn the_alerts_are_right_and_come_when_they_should() {
+fn the_alerts_are_valid_and_fire_when_they_should() {
     if !is_there("promtool") {
         return;
     }
@@ -96,7 +96,7 @@ impl Prometheus {
             said.push(line);
             address
         });
-        // Somebody must read on, or it stops when the pipe is full.
+        // The pipe is read on, or Prometheus blocks when it is full.
         std::thread::spawn(move || lines.for_each(drop));
         let address = address.unwrap_or_else(|| panic!("prometheus does not listen:\n{}", said.join("\n")));
         Prometheus { child, at: At { address } }
@@ -113,7 +113,7 @@ impl Prometheus {
 
     /// Asks until there is an answer that will do.
     fn wait(&self, query: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             let result = self.ask(query);
             if is(&result) {

@@ -1,4 +1,4 @@
-//! What a scrape says of what has happened.
+//! The metrics of a scrape.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +99,7 @@ fn runs_retries_and_firings_are_counted_as_they_happen() {
 }
 
 #[test]
-fn the_format_is_the_one_that_is_asked_for() {
+fn the_format_is_negotiated() {
     lively(|_, at| {
         let plain = at.get("/metrics");
         assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -114,7 +114,7 @@ fn the_format_is_the_one_that_is_asked_for() {
 }
 
 #[test]
-fn what_waits_runs_and_is_held_is_told_as_it_stands() {
+fn gauges_show_the_current_state() {
     let place = Place::new(
         "web: { listen: \"127.0.0.1:0\" }\njobs:\n  - { name: a, trigger: manual, command: 'cat gate', concurrency: queue }\n  \
          - { name: held, trigger: { type: cron, schedule: '0 0 1 1 *' } }\n",

@@ -1,9 +1,9 @@
-//! The file for node_exporter.
+//! The textfile for node_exporter.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use crate::daemon::{Daemon, PATIENCE, Place};
+use crate::daemon::{Daemon, Place, TEST_TIMEOUT};
 use crate::scrape::value;
 
 const JOBS: &str = "jobs: [{ name: a, trigger: manual }]\n";
@@ -14,7 +14,7 @@ fn place(more: &str) -> Place {
 
 /// Waits until something holds; each look is preceded by a question to the daemon, so that it has its turn.
 fn wait_until(daemon: &Daemon<'_>, what: &str, is: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !is() {
         daemon.status();
         assert!(Instant::now() < deadline, "{what}");
@@ -22,7 +22,7 @@ fn wait_until(daemon: &Daemon<'_>, what: &str, is: impl Fn() -> bool) {
 }
 
 #[test]
-fn the_file_is_there_from_the_start_and_follows_what_happens() {
+fn the_file_is_written_at_the_start_and_after_changes() {
     let place = place("");
     std::fs::create_dir(place.path("numbers")).unwrap();
     let daemon = place.start();
@@ -97,7 +97,7 @@ fn a_success_before_a_failure_and_a_restart_is_known() {
 }
 
 #[test]
-fn a_folder_that_is_missing_is_a_warning_until_it_is_there_and_jobs_run() {
+fn a_missing_directory_is_a_warning_until_it_exists_and_jobs_run() {
     let place = place("");
     let mut daemon = place.start();
     let line = daemon.wait_for_log_ever("numbers/firelink.prom can't be written");
@@ -113,7 +113,7 @@ fn a_folder_that_is_missing_is_a_warning_until_it_is_there_and_jobs_run() {
 }
 
 #[test]
-fn a_reload_moves_the_file_and_takes_it_away() {
+fn a_reload_moves_and_removes_the_file() {
     let place = place("");
     std::fs::create_dir(place.path("numbers")).unwrap();
     let daemon = place.start();

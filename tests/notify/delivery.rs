@@ -1,4 +1,4 @@
-//! What a webhook is told, and what becomes of a delivery that fails.
+//! Webhook deliveries: their contents, retries and failures.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::daemon::{Daemon, Place};
 use crate::server::Server;
 
-/// Two jobs, one that fails and one that fails while a file is there; `more` is the hook's other keys.
+/// A job that fails, and one that fails while a file exists; `more` are further keys of the target.
 fn place(server: &Server, more: &str) -> Place {
     let place = Place::new("");
     place.write("firelink.yaml", &config(server, more));
@@ -29,7 +29,7 @@ fn threads(daemon: &Daemon<'_>) -> usize {
 }
 
 #[test]
-fn a_failed_run_is_told_with_its_exit_code_and_nothing_runs_before() {
+fn a_failed_run_is_delivered_with_its_exit_code_and_no_thread_runs_before() {
     let server = Server::start();
     let place = place(&server, "");
     let daemon = place.start();
@@ -46,7 +46,7 @@ fn a_failed_run_is_told_with_its_exit_code_and_nothing_runs_before() {
 }
 
 #[test]
-fn a_signature_is_what_python_makes_of_the_body() {
+fn the_signature_is_that_of_pythons_hmac() {
     let server = Server::start();
     let place = place(&server, ", secret_file: key");
     place.write("key", "a key\n");
@@ -61,7 +61,7 @@ fn a_signature_is_what_python_makes_of_the_body() {
 }
 
 #[test]
-fn what_fails_for_now_is_tried_again_under_the_same_name_and_in_order() {
+fn temporary_failures_are_retried_with_the_same_id_and_in_order() {
     let server = Server::start();
     let place = place(&server, &format!("{SOON}, timeout: 1s"));
     let daemon = place.start();
@@ -81,7 +81,7 @@ fn what_fails_for_now_is_tried_again_under_the_same_name_and_in_order() {
 }
 
 #[test]
-fn what_is_refused_for_good_is_not_tried_again_and_the_next_delivery_says_so() {
+fn permanent_failures_are_not_retried_and_the_next_delivery_reports_them() {
     let server = Server::start();
     let place = place(&server, SOON);
     let mut daemon = place.start();
@@ -96,7 +96,7 @@ fn what_is_refused_for_good_is_not_tried_again_and_the_next_delivery_says_so() {
 }
 
 #[test]
-fn a_server_that_never_ends_its_answer_holds_nobody() {
+fn a_server_that_never_ends_its_answer_delays_no_other_target() {
     let server = Server::start();
     let place = place(&server, ", retry: 1");
     let mut daemon = place.start();
@@ -115,7 +115,7 @@ fn a_server_that_never_ends_its_answer_holds_nobody() {
 }
 
 #[test]
-fn a_full_queue_drops_its_oldest_and_says_how_many() {
+fn a_full_queue_drops_its_oldest_and_reports_the_number() {
     let server = Server::start();
     let place = place(&server, ", on: [succeeded], timeout: 5m");
     let mut daemon = place.start();
@@ -134,7 +134,7 @@ fn a_full_queue_drops_its_oldest_and_says_how_many() {
 }
 
 #[test]
-fn the_first_success_after_a_failure_is_told_also_across_a_restart() {
+fn a_recovery_is_delivered_even_across_a_restart() {
     let server = Server::start();
     let place = place(&server, ", on: [recovered], jobs: 'mo*'");
     place.write("broken", "");
@@ -158,7 +158,7 @@ fn the_first_success_after_a_failure_is_told_also_across_a_restart() {
 }
 
 #[test]
-fn a_failure_is_remembered_behind_runs_that_say_nothing_of_the_job() {
+fn a_failure_is_remembered_behind_cancelled_and_skipped_runs() {
     let server = Server::start();
     let place = Place::new(&format!(
         "max_parallel: 1\njobs:\n  - {{ name: busy, command: cat gate }}\n  \
@@ -187,7 +187,7 @@ fn a_failure_is_remembered_behind_runs_that_say_nothing_of_the_job() {
 }
 
 #[test]
-fn a_reload_keeps_the_queue_of_a_hook_that_stays() {
+fn a_reload_keeps_the_queue_of_an_unchanged_target() {
     let server = Server::start();
     let place = place(&server, ", timeout: 5m");
     let mut daemon = place.start();
@@ -203,7 +203,7 @@ fn a_reload_keeps_the_queue_of_a_hook_that_stays() {
 }
 
 #[test]
-fn the_end_waits_a_little_for_deliveries_and_says_what_is_left() {
+fn shutdown_waits_shortly_for_deliveries_and_logs_the_rest() {
     let server = Server::start();
     let place = place(&server, "");
     let daemon = place.start();
@@ -220,7 +220,7 @@ fn retry_after(status: &str, value: &str) -> Vec<u8> {
 }
 
 #[test]
-fn retry_after_is_respected_up_to_the_longest_delay_and_never_shortens_one() {
+fn retry_after_is_respected_up_to_the_maximum_delay_and_never_shortens_one() {
     let in_two_hours = (chrono::Utc::now() + chrono::TimeDelta::hours(2)).format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let cases = [
         ("429 Slowly", "7", "1h", "in 7s"),
@@ -246,7 +246,7 @@ fn retry_after_is_respected_up_to_the_longest_delay_and_never_shortens_one() {
 }
 
 #[test]
-fn what_was_told_to_wait_waits_and_then_comes() {
+fn a_delivery_with_retry_after_is_delayed_and_then_sent() {
     let server = Server::start();
     let place = place(&server, SOON.replace("attempts", "max_delay: 1m, attempts").as_str());
     let daemon = place.start();

@@ -1,4 +1,4 @@
-//! The dead man's switch.
+//! Pings, for dead man's switches.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::daemon::Place;
 use crate::server::Server;
 
 #[test]
-fn a_ping_comes_every_so_often_until_the_daemon_is_dead() {
+fn pings_are_sent_periodically_until_the_daemon_is_dead() {
     let server = Server::start();
     let place = Place::new(&format!("jobs: []\nnotify: [{{ ping: \"{}\", every: 100ms }}]", server.url));
     let daemon = place.start();

@@ -12,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
-use crate::daemon::PATIENCE;
+use crate::daemon::TEST_TIMEOUT;
 
 pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
@@ -74,7 +74,7 @@ impl Server {
 
     /// The next request, whatever it is answered with.
     pub fn call(&self) -> Call {
-        self.calls.recv_timeout(PATIENCE).expect("nobody called")
+        self.calls.recv_timeout(TEST_TIMEOUT).expect("nobody called")
     }
 
     /// The next request, taken.

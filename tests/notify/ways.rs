@@ -1,4 +1,4 @@
-//! The ways to a hook: TLS and whom it trusts, and proxies.
+//! Connections to a target: TLS with its trusted certificates, and proxies.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::tunnel::Tunnel;
 
 const JOBS: &str = "jobs: [{ name: bad, command: exit 3 }]\n";
 
-/// A place whose one hook is `url`.
+/// A place with the target `url`.
 fn place(url: &str, more: &str, env: &[(&str, &str)]) -> Place {
     Place::new(&format!("{JOBS}notify: [{{ url: \"{url}\"{more} }}]\n")).with_env(env.to_vec())
 }
@@ -18,7 +18,7 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn tls_is_spoken_with_whom_the_file_of_certificates_vouches_for_and_a_reload_reads_it_anew() {
+fn tls_trusts_the_file_of_certificates_which_a_reload_reads_again() {
     let server = Server::start_tls("server");
     let more = ", retry: { attempts: 100, delay: 20ms, backoff: fixed, jitter: false }";
     let trusted = tempfile::NamedTempFile::new().unwrap();
@@ -38,7 +38,7 @@ fn tls_is_spoken_with_whom_the_file_of_certificates_vouches_for_and_a_reload_rea
 }
 
 #[test]
-fn a_folder_of_certificates_vouches_too() {
+fn tls_trusts_a_directory_of_certificates() {
     let server = Server::start_tls("server");
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(tls("ca.pem"), folder.path().join("ca.pem")).unwrap();
@@ -49,7 +49,7 @@ fn a_folder_of_certificates_vouches_too() {
 }
 
 #[test]
-fn a_certificate_that_is_expired_or_of_another_host_is_refused_in_words() {
+fn an_expired_or_foreign_certificate_is_an_error_with_the_reason() {
     let (other, past) = (Server::start_tls_at("127.0.0.2", "server"), Server::start_tls("past"));
     let cases = [(&other.url, "ca.pem", "not valid for name \"127.0.0.2\""), (&past.url, "past.pem", "certificate expired")];
     for (url, trusted, told) in cases {
@@ -62,7 +62,7 @@ fn a_certificate_that_is_expired_or_of_another_host_is_refused_in_words() {
 }
 
 #[test]
-fn certificates_that_are_not_there_are_told() {
+fn missing_certificates_are_an_error() {
     let server = Server::start_tls("server");
     let place = place(&server.url, ", retry: 1", &[("SSL_CERT_FILE", "/nonexistent/ca.pem")]);
     let mut daemon = place.start();
@@ -89,7 +89,7 @@ fn https_goes_through_a_tunnel_unless_the_host_is_an_exception() {
 }
 
 #[test]
-fn a_proxy_is_told_who_asks_and_its_refusal_is_told() {
+fn proxy_credentials_are_sent_and_a_refusal_is_an_error() {
     let proxy = Server::start();
     let with_name = proxy.url.replace("http://", "http://Aladdin:opensesame@");
     let ways = [("https://firelink.invalid/x", "HTTPS_PROXY"), ("http://firelink.invalid/x", "HTTP_PROXY")];
@@ -110,7 +110,7 @@ fn a_proxy_is_told_who_asks_and_its_refusal_is_told() {
 }
 
 #[test]
-fn http_goes_through_a_proxy_with_its_whole_address_unless_the_host_is_an_exception() {
+fn http_goes_through_a_proxy_with_the_absolute_url_unless_the_host_is_an_exception() {
     let proxy = Server::start();
     let far = "http://firelink.invalid/a-token?and=more";
     let through = place(far, "", &[("HTTP_PROXY", &proxy.url)]);
@@ -144,7 +144,7 @@ fn a_ping_goes_the_same_ways() {
 }
 
 #[test]
-fn a_proxy_that_speaks_no_http_is_refused_in_words() {
+fn a_proxy_of_another_scheme_is_an_error() {
     for proxy in ["socks5://127.0.0.1:1080", "https://127.0.0.1:3128"] {
         let place = place("http://firelink.invalid/", ", retry: 1", &[("ALL_PROXY", proxy)]);
         let mut daemon = place.start();

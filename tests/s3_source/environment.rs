@@ -1,4 +1,4 @@
-//! What comes from the environment: the endpoint, the region, credentials. A process has one environment, so each of
+//! Settings from the environment: endpoint, region, credentials. A process has one environment, so each of
 //! these tests runs one of the `child_` tests below in a process of its own.
 
 use std::path::Path;
@@ -58,7 +58,7 @@ fn the_usual_variables_are_enough() {
 }
 
 #[test]
-fn the_endpoint_for_s3_goes_before_the_one_for_all_and_needs_no_region() {
+fn the_endpoint_for_s3_takes_precedence_and_needs_no_region() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "a", b"x");
     let mut env = server.env();
@@ -68,7 +68,7 @@ fn the_endpoint_for_s3_goes_before_the_one_for_all_and_needs_no_region() {
 }
 
 #[test]
-fn a_profile_brings_endpoint_region_and_credentials() {
+fn endpoint_region_and_credentials_are_read_from_a_profile() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "a", b"x");
     let folder = tempfile::tempdir().expect("a folder");
@@ -89,7 +89,7 @@ fn a_profile_brings_endpoint_region_and_credentials() {
 }
 
 #[test]
-fn a_box_without_credentials_learns_so_in_ten_seconds_even_where_the_network_swallows_packets() {
+fn missing_credentials_are_reported_within_ten_seconds_even_if_the_network_drops_packets() {
     let server = S3Server::start(BUCKET);
     let silent = Hostile::start([]);
     silent.otherwise(Reply::Silence);
@@ -110,7 +110,7 @@ fn a_box_without_credentials_learns_so_in_ten_seconds_even_where_the_network_swa
 }
 
 #[test]
-fn a_box_without_a_region_is_told_how_to_set_one() {
+fn a_missing_region_is_a_warning_that_names_how_to_set_one() {
     let env = [
         ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ("AWS_ACCESS_KEY_ID", "x".to_owned()),
@@ -121,7 +121,7 @@ fn a_box_without_a_region_is_told_how_to_set_one() {
 }
 
 #[test]
-fn an_endpoint_that_is_no_url_is_told_with_its_origin() {
+fn an_invalid_endpoint_is_a_warning_with_its_origin() {
     let report = report_of("child_polls_once", &[("AWS_ENDPOINT_URL", "localhost:9000".to_owned())]);
     assert!(report.contains("`localhost:9000` does not start with `http://`"), "{report}");
     assert!(report.contains("AWS_ENDPOINT_URL"), "{report}");
@@ -160,7 +160,7 @@ fn signers(server: &Hostile) -> Vec<String> {
 }
 
 #[test]
-fn credentials_that_the_server_takes_for_expired_are_asked_for_anew() {
+fn credentials_that_the_server_rejects_as_expired_are_fetched_again() {
     let lender = Hostile::start([]);
     // Asked twice for the first client: once to explain what is wrong, once to sign.
     lender.at("/lend", [lent("FIRST", 3600), lent("FIRST", 3600), lent("SECOND", 3600)]);
@@ -179,7 +179,7 @@ fn credentials_that_the_server_takes_for_expired_are_asked_for_anew() {
 }
 
 #[test]
-fn credentials_are_renewed_before_they_expire_and_a_lender_that_fails_for_a_while_is_told() {
+fn credentials_are_renewed_before_they_expire_and_a_failing_provider_is_a_warning() {
     let lender = Hostile::start([]);
     let refusal = Reply::Whole { status: 404, headers: Vec::new(), body: "{}".into() };
     lender.at("/lend", [lent("FIRST", 5), lent("FIRST", 5), refusal, lent("SECOND", 3600)]);
@@ -192,12 +192,12 @@ fn credentials_are_renewed_before_they_expire_and_a_lender_that_fails_for_a_whil
     ];
     let report = report_of("child_polls_thrice", &env);
     assert!(report.starts_with("[None, Some(\"s3://box/: ") && report.ends_with("None] [\"a\"]"), "{report}");
-    assert!(report.contains("AWS credentials can't be had"), "{report}");
+    assert!(report.contains("AWS credentials are not available"), "{report}");
     assert_eq!(signers(&server), ["FIRST", "SECOND"]);
 }
 
 #[test]
-fn the_metadata_service_of_an_instance_lends_credentials() {
+fn credentials_come_from_the_instance_metadata_service() {
     let metadata = Hostile::start([]);
     metadata.otherwise(Reply::Whole { status: 404, headers: Vec::new(), body: String::new() });
     let ttl = vec![("x-aws-ec2-metadata-token-ttl-seconds".to_owned(), "21600".to_owned())];
@@ -240,7 +240,7 @@ fn a_web_identity_is_exchanged_for_credentials() {
 
 /// A proxy sees where each request is meant to go, whether or not such a host exists.
 #[test]
-fn a_path_style_of_false_puts_the_bucket_into_the_host_and_a_proxy_is_used_where_one_is_set() {
+fn path_style_false_puts_the_bucket_into_the_host_and_a_proxy_is_used() {
     let proxy = Hostile::start([]);
     proxy.otherwise(Reply::ok(listing(&[("a", "1")], None)));
     let env = |path_style: &str| {
@@ -277,7 +277,7 @@ fn tls_server_with(certificate: &str) -> Hostile {
 }
 
 #[test]
-fn tls_is_spoken_and_only_with_a_server_that_the_system_trusts() {
+fn tls_connects_only_to_servers_that_the_system_trusts() {
     let server = tls_server();
     let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls/ca.pem");
     let mut env = vec![
@@ -294,7 +294,7 @@ fn tls_is_spoken_and_only_with_a_server_that_the_system_trusts() {
 
 /// `future.pem` is valid from 2200 on, `past.pem` was until 2010; each vouches for itself.
 #[test]
-fn a_certificate_that_is_not_of_this_time_makes_one_look_at_the_clock() {
+fn a_certificate_outside_of_its_validity_hints_at_the_clock() {
     for (name, told) in [("future", "certificate not valid yet"), ("past", "certificate expired")] {
         let server = tls_server_with(name);
         let trusted = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/tls/{name}.pem"));
@@ -387,7 +387,7 @@ fn a_hundred_thousand_objects_cost_at_most_32_bytes_each_and_no_listing_is_kept(
 }
 
 #[test]
-fn two_watches_of_one_server_share_their_client_and_do_not_disturb_each_other() {
+fn two_watches_of_one_server_share_a_client_and_are_independent() {
     let page = Reply::ok(listing(&[("a", "1")], None));
     let server = Hostile::start([]);
     server.otherwise(page);

@@ -1,4 +1,4 @@
-//! Servers that refuse, lie or fall silent: what a person is told, and that nothing is lost or doubled by it.
+//! Servers that refuse, send invalid answers or none: the warnings, and that no event is lost or duplicated.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{BUCKET, watch_at};
 const OBJECTS: &[(&str, &str)] = &[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")];
 
 /// How long a watch of these tests waits for an answer to begin; three times as long for its end.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A bucket with four known objects, one poll that fails in the given way, then a good one with one object more.
 /// Answers the warning.
@@ -21,7 +21,7 @@ fn warning_of(trouble: impl IntoIterator<Item = Reply>) -> String {
     let server = Hostile::start([Reply::ok(listing(OBJECTS, None))]);
     let thread = S3Thread::start();
     let mut watch = watch_at(server.endpoint(), Existing::Skip);
-    watch.client.timeout = Some(PATIENCE);
+    watch.client.timeout = Some(SERVER_TIMEOUT);
     let mut bench = Bench::start(&watch, Store::default(), &thread);
     bench.poll();
     assert_eq!((bench.warning(), bench.store().objects.len()), (None, 4));
@@ -49,13 +49,13 @@ fn a_bucket_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn a_refusal_says_which_permission_is_missing() {
+fn an_access_error_names_the_missing_permission() {
     let warning = warning_of([Reply::refusal(403, "AccessDenied")]);
     assert_eq!(warning, "access to bucket `box` denied for these credentials: allow s3:ListBucket on it (as told)");
 }
 
 #[test]
-fn a_wrong_clock_key_secret_or_token_is_told_apart() {
+fn wrong_clock_key_secret_and_token_have_different_warnings() {
     for (code, told) in [
         ("RequestTimeTooSkewed", "clock is too far off"),
         ("InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
@@ -68,7 +68,7 @@ fn a_wrong_clock_key_secret_or_token_is_told_apart() {
 }
 
 #[test]
-fn a_clock_that_is_off_is_told_by_how_much() {
+fn a_wrong_clock_is_a_warning_with_the_difference() {
     use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
     // Half a minute more: what this test takes must not change the minute.
@@ -96,7 +96,7 @@ fn a_wrong_region_names_the_right_one() {
 }
 
 #[test]
-fn a_server_in_trouble_is_quoted() {
+fn server_errors_are_quoted() {
     assert_eq!(warning_of([Reply::refusal(500, "InternalError")]), "SERVER answered 500 InternalError (as told)");
     assert_eq!(warning_of([Reply::refusal(503, "SlowDown")]), "SERVER asks to slow down (as told)");
     let bare = Reply::Whole { status: 502, headers: Vec::new(), body: "<html>Bad Gateway</html>".into() };
@@ -104,7 +104,7 @@ fn a_server_in_trouble_is_quoted() {
 }
 
 #[test]
-fn an_answer_that_is_no_listing_is_refused() {
+fn an_answer_that_is_not_a_listing_is_rejected() {
     for body in ["", "{}", "<html>log in</html>", "<ListBucketResult><Contents></ListBucketResult>", "<ListBucketResult/>"] {
         let warning = warning_of([Reply::ok(body.into())]);
         assert!(warning.starts_with("SERVER sent a listing that can't be used"), "{body}: {warning}");
@@ -114,7 +114,7 @@ fn an_answer_that_is_no_listing_is_refused() {
 }
 
 #[test]
-fn an_answer_cut_anywhere_is_refused() {
+fn a_truncated_answer_is_rejected() {
     let body = listing(OBJECTS, None);
     for sent in (0..body.len()).step_by(23) {
         let warning = warning_of([Reply::Cut { body: body.clone(), sent }]);
@@ -125,14 +125,14 @@ fn an_answer_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_second_page_that_fails_keeps_what_the_first_brought() {
+fn a_failed_second_page_keeps_the_objects_of_the_first() {
     let warning = warning_of([Reply::ok(listing(&OBJECTS[..2], Some("more"))), Reply::refusal(500, "InternalError")]);
     assert_eq!(warning, "SERVER answered 500 InternalError (as told)");
 }
 
 #[test]
-fn a_listing_without_an_end_is_given_up() {
-    let circle = "SERVER sent a listing that can't be used: it goes round in a circle; is the endpoint an S3 server?";
+fn an_endless_listing_is_aborted() {
+    let circle = "SERVER sent a listing that can't be used: it repeats itself; is the endpoint an S3 server?";
     let same = || Reply::ok(listing(OBJECTS, Some("again")));
     assert_eq!(warning_of([same(), same()]), circle);
     let turning = (0..200).map(|n| Reply::ok(listing(OBJECTS, Some(&format!("token-{n}")))));
@@ -142,37 +142,37 @@ fn a_listing_without_an_end_is_given_up() {
     let thread = S3Thread::start();
     let mut bench = Bench::start(&watch_at(server.endpoint(), Existing::Process), Store::default(), &thread);
     bench.poll();
-    assert!(bench.warning().expect("a warning").contains("round in a circle"));
+    assert!(bench.warning().expect("a warning").contains("repeats itself"));
     assert!(server.requests().len() < 150, "{}", server.requests().len());
     assert_eq!(bench.store().keys(), ["a", "b", "c", "d"]);
 }
 
 #[test]
-fn a_listing_that_goes_on_without_saying_where_is_refused() {
+fn a_truncated_listing_without_a_token_is_rejected() {
     let body = listing(OBJECTS, Some("x")).replace("<NextContinuationToken>x</NextContinuationToken>", "");
-    assert!(warning_of([Reply::ok(body)]).contains("does not say where"));
+    assert!(warning_of([Reply::ok(body)]).contains("truncated without a continuation token"));
     let body = listing(OBJECTS, None).replace("<IsTruncated>false</IsTruncated>", "");
-    assert!(warning_of([Reply::ok(body)]).contains("does not say whether it is complete"));
+    assert!(warning_of([Reply::ok(body)]).contains("has no `IsTruncated`"));
 }
 
 #[test]
-fn a_server_that_hangs_up_is_not_reached() {
+fn a_server_that_closes_the_connection_is_a_warning() {
     let warning = warning_of([Reply::Hangup]);
     assert!(warning.starts_with("SERVER can't be reached"), "{warning}");
 }
 
 #[test]
-fn a_silent_server_is_given_up_after_its_time() {
+fn a_silent_server_times_out() {
     assert_eq!(warning_of([Reply::Silence]), "SERVER does not answer in time");
 }
 
 #[test]
-fn an_answer_that_never_ends_is_given_up_though_something_always_comes() {
+fn an_endless_answer_times_out() {
     assert_eq!(warning_of([Reply::Trickle { body: listing(OBJECTS, None) }]), "SERVER does not answer in time");
 }
 
 #[test]
-fn a_server_that_takes_no_connection_is_given_up_after_its_time() {
+fn a_connection_that_is_not_accepted_times_out() {
     let thread = S3Thread::start();
     let _runtime = thread.handle().enter();
     // A queue with room for one connection that nobody takes: what comes next gets no answer to its SYN (listen(2)).
@@ -191,7 +191,7 @@ fn a_server_that_takes_no_connection_is_given_up_after_its_time() {
 }
 
 #[test]
-fn a_slow_answer_is_as_good_as_a_fast_one() {
+fn a_slow_answer_is_accepted() {
     let server = Hostile::start([Reply::Dribble { body: listing(OBJECTS, None) }]);
     let thread = S3Thread::start();
     let mut bench = Bench::start(&watch_at(server.endpoint(), Existing::Process), Store::default(), &thread);
@@ -220,7 +220,7 @@ fn a_key_listed_twice_makes_one_event() {
 }
 
 #[test]
-fn an_unreachable_server_is_named_with_its_port_backed_off_from_and_found_when_it_comes() {
+fn an_unreachable_server_is_retried_with_back_off_until_it_answers() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "a", b"x");
     let endpoint = server.endpoint();
@@ -245,7 +245,7 @@ fn an_unreachable_server_is_named_with_its_port_backed_off_from_and_found_when_i
 }
 
 #[test]
-fn a_bucket_made_later_is_found_later() {
+fn a_bucket_that_is_created_later_is_watched_then() {
     let server = S3Server::start("other");
     let thread = S3Thread::start();
     let mut bench = Bench::start(&watch_at(server.endpoint(), Existing::Process), Store::default(), &thread);
@@ -259,7 +259,7 @@ fn a_bucket_made_later_is_found_later() {
 }
 
 #[test]
-fn a_wrong_secret_is_refused_by_a_server_that_checks() {
+fn a_wrong_secret_is_rejected_by_a_server_that_checks_signatures() {
     let server = S3Server::start(BUCKET);
     let thread = S3Thread::start();
     let mut watch = watch_at(server.endpoint(), Existing::Skip);
@@ -291,7 +291,7 @@ fn a_public_bucket_is_listed_without_a_signature() {
 }
 
 #[test]
-fn a_server_other_than_aws_gets_the_bucket_in_the_path() {
+fn servers_other_than_aws_get_the_bucket_in_the_path() {
     let server = Hostile::start([]);
     let thread = S3Thread::start();
     let mut watch = watch_at(server.endpoint(), Existing::Skip);
@@ -303,7 +303,7 @@ fn a_server_other_than_aws_gets_the_bucket_in_the_path() {
 }
 
 #[test]
-fn an_https_endpoint_that_speaks_plain_http_is_told() {
+fn an_https_endpoint_that_speaks_plain_http_is_a_warning() {
     let server = Hostile::start([Reply::Raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())]);
     let thread = S3Thread::start();
     let endpoint = server.endpoint().replace("http://", "https://");

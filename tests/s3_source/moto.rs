@@ -1,4 +1,4 @@
-//! One full pass against a server that is not Rust.
+//! A complete pass against moto, an independent server.
 
 use std::sync::Arc;
 

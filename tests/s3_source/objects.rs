@@ -1,4 +1,4 @@
-//! Which objects make events, and that each makes exactly one.
+//! Objects make events, each exactly one.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +34,7 @@ fn ten_thousand_objects_are_a_silent_baseline_and_a_hundred_new_ones_a_hundred_e
 }
 
 #[test]
-fn what_exists_makes_events_when_it_is_to_be_processed_in_the_order_of_keys() {
+fn existing_objects_make_events_in_the_order_of_keys_with_existing_process() {
     let server = S3Server::start(BUCKET);
     for key in ["b", "a", "c/d", "c", "Ü"] {
         server.put(BUCKET, key, b"x");
@@ -46,7 +46,7 @@ fn what_exists_makes_events_when_it_is_to_be_processed_in_the_order_of_keys() {
 }
 
 #[test]
-fn the_payload_tells_bucket_key_size_etag_and_time() {
+fn the_payload_has_bucket_key_size_etag_and_time() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "input/a.csv", b"hello");
     let thread = S3Thread::start();
@@ -80,7 +80,7 @@ fn a_changed_object_makes_an_event_again_and_the_same_content_put_again_does_not
 }
 
 #[test]
-fn an_object_that_was_deleted_is_forgotten_and_new_when_it_comes_back() {
+fn a_deleted_object_is_new_when_it_is_created_again() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..2_500).map(|n| format!("{n:04}")));
     let thread = S3Thread::start();
@@ -99,7 +99,7 @@ fn an_object_that_was_deleted_is_forgotten_and_new_when_it_comes_back() {
 }
 
 #[test]
-fn the_prefix_and_the_filter_choose_and_a_new_filter_repeats_nothing() {
+fn prefix_and_filter_apply_and_a_changed_filter_repeats_nothing() {
     let server = S3Server::start(BUCKET);
     let thread = S3Thread::start();
     let mut watch = watch_at(server.endpoint(), Existing::Skip);
@@ -124,7 +124,7 @@ fn the_prefix_and_the_filter_choose_and_a_new_filter_repeats_nothing() {
 }
 
 #[test]
-fn folder_markers_are_no_objects_but_files_with_a_slash_at_the_end_are() {
+fn folder_markers_are_ignored_but_not_files_whose_key_ends_with_a_slash() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "input/", b"");
     server.put(BUCKET, "input/strange/", b"content");
@@ -136,7 +136,7 @@ fn folder_markers_are_no_objects_but_files_with_a_slash_at_the_end_are() {
 }
 
 #[test]
-fn keys_of_any_text_arrive_to_the_letter() {
+fn keys_arrive_unchanged() {
     let keys = ["a b", "a+b", "a%20b", "line\nbreak", "cr\r\nlf", "tab\t\u{1}", "<&\"'>", "ünï/☃", "..//x", "*?[", "100%"];
     let server = S3Server::start(BUCKET);
     for key in keys {
@@ -150,7 +150,7 @@ fn keys_of_any_text_arrive_to_the_letter() {
 }
 
 #[test]
-fn a_batch_is_one_event_for_what_one_scan_found_wherever_in_the_listing_it_stood() {
+fn a_batch_is_one_event_for_all_objects_of_a_scan() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..3_000).map(|n| format!("{n:04}")));
     let thread = S3Thread::start();
@@ -183,7 +183,7 @@ fn a_batch_of_more_than_a_thousand_objects_comes_in_parts() {
 }
 
 #[test]
-fn another_prefix_is_another_watch_with_a_baseline_of_its_own() {
+fn another_prefix_is_another_watch_with_its_own_baseline() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "one/a", b"x");
     server.put(BUCKET, "two/b", b"x");
@@ -200,7 +200,7 @@ fn another_prefix_is_another_watch_with_a_baseline_of_its_own() {
 }
 
 #[test]
-fn what_was_not_recorded_is_found_again() {
+fn objects_that_were_not_recorded_are_found_again() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..1_500).map(|n| format!("{n:04}")));
     let thread = S3Thread::start();
@@ -212,7 +212,7 @@ fn what_was_not_recorded_is_found_again() {
     });
     assert_eq!(bench.store().events.len(), 1_000);
     assert!(!bench.store().baseline_done);
-    assert!(bench.warning().expect("a warning").contains("could not be recorded"));
+    assert!(bench.warning().expect("a warning").contains("could not be stored"));
     bench.poll();
     assert_eq!(bench.warning(), None);
     assert_eq!(bench.store().keys().into_iter().collect::<BTreeSet<_>>().len(), 1_500);
@@ -220,7 +220,7 @@ fn what_was_not_recorded_is_found_again() {
 }
 
 #[test]
-fn no_key_leaves_when_its_leaving_was_not_recorded() {
+fn a_key_stays_seen_until_its_removal_is_recorded() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..2_000).map(|n| format!("{n:04}")));
     let thread = S3Thread::start();
@@ -325,7 +325,7 @@ fn an_ordered_watch_lists_from_the_last_key_on() {
 }
 
 #[test]
-fn an_ordered_watch_finds_what_comes_late_changes_or_leaves_at_its_next_full_listing() {
+fn an_ordered_watch_finds_late_changed_and_deleted_objects_at_its_next_full_listing() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..10).map(|n| n.to_string()));
     let thread = S3Thread::start();
@@ -348,7 +348,7 @@ fn an_ordered_watch_finds_what_comes_late_changes_or_leaves_at_its_next_full_lis
 }
 
 #[test]
-fn a_poll_that_fails_keeps_an_ordered_watch_where_it_was() {
+fn a_failed_poll_keeps_the_position_of_an_ordered_watch() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "0", b"x");
     let thread = S3Thread::start();
@@ -375,7 +375,7 @@ fn a_poll_that_fails_keeps_an_ordered_watch_where_it_was() {
 }
 
 #[test]
-fn a_baseline_cut_short_goes_on_silently_after_a_restart() {
+fn an_interrupted_baseline_continues_after_a_restart() {
     let server = S3Server::start(BUCKET);
     server.put_all(BUCKET, (0..5_000).map(|n| format!("{n:04}")));
     let thread = S3Thread::start();
@@ -410,7 +410,7 @@ fn an_empty_bucket_has_a_baseline_too() {
 }
 
 #[test]
-fn a_quiet_bucket_costs_one_request_and_no_batch_a_poll_and_no_connection_between_polls() {
+fn an_idle_bucket_costs_one_request_per_poll_and_no_connection_in_between() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "a", b"x");
     let thread = S3Thread::start();
@@ -428,7 +428,7 @@ fn a_quiet_bucket_costs_one_request_and_no_batch_a_poll_and_no_connection_betwee
 }
 
 #[test]
-fn a_stopped_watch_falls_silent_in_the_middle_of_a_poll() {
+fn a_stopped_watch_aborts_its_poll() {
     let server = S3Server::start(BUCKET);
     server.put(BUCKET, "a", b"x");
     let thread = S3Thread::start();

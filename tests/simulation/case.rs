@@ -47,17 +47,17 @@ pub enum Step {
     Reload(usize),
     /// The daemon is killed in its next turn, and comes back after a while.
     Crash(Death, Duration),
-    /// The power is cut. What was not pressed onto the disk may be lost.
+    /// The power is cut. What was not synced may be lost.
     PowerCut(Duration),
-    /// The daemon is asked to stop and comes back after a while.
+    /// The daemon is asked to stop and starts again after a while.
     Stop {
         patience: Duration,
         then: Duration,
     },
     StopNow(Duration),
     Leave(Duration),
-    /// The disk refuses so many writes.
-    DiskRefuses(usize),
+    /// So many writes fail.
+    WritesFail(usize),
     /// The kernel says from now on that the clock is synchronized.
     Synchronized,
 }
@@ -69,7 +69,7 @@ struct JobText {
     deps: Vec<String>,
 }
 
-/// A configuration in a few variants, and a story.
+/// A configuration in a few variants, and steps.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub seed: u64,
@@ -310,7 +310,7 @@ fn random_step(random: &mut Random, jobs: usize) -> Step {
         35 => Step::Stop { patience: Duration::from_secs(if random.once_in(2) { 5 } else { 60 }), then: away },
         36 => Step::StopNow(away),
         37 => Step::Leave(away),
-        38 => Step::DiskRefuses(1 + random.below(5)),
+        38 => Step::WritesFail(1 + random.below(5)),
         _ => Step::Synchronized,
     }
 }

@@ -315,7 +315,7 @@ impl Oracle {
         let Some(job) = engine.rules().jobs.iter().find(|job| *job.name == *run.job) else { return Ok(()) };
         let overdue = match (job.policy.timeout, run.begun) {
             (Some(timeout), Some(begun)) => now.elapsed >= begun + timeout,
-            // An earlier daemon started it, so only the wall clock told how long it has run.
+            // An earlier daemon started it, so only the wall clock shows how long it has run.
             (Some(_), None) => true,
             (None, _) => false,
         };

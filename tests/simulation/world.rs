@@ -81,7 +81,7 @@ pub struct Tally {
 }
 
 /// A disk's content as a power cut may leave it, and what was promised by then.
-struct Pressed {
+struct Synced {
     files: Vec<(PathBuf, Vec<u8>)>,
     oracle: Oracle,
 }
@@ -119,8 +119,8 @@ pub struct Outside<'c> {
     held_since: Option<Elapsed>,
     /// Something has happened in this turn.
     is_active: bool,
-    pressed: Option<Pressed>,
-    presses: bool,
+    synced: Option<Synced>,
+    cuts_power: bool,
     death: Option<Death>,
     cancelled_waiting: bool,
     steady: bool,
@@ -196,8 +196,8 @@ impl<'c> World<'c> {
             unwritten: BTreeMap::new(),
             held_since: None,
             is_active: false,
-            pressed: None,
-            presses: case.steps.iter().any(|step| matches!(step, Step::PowerCut(_))),
+            synced: None,
+            cuts_power: case.steps.iter().any(|step| matches!(step, Step::PowerCut(_))),
             death: None,
             cancelled_waiting: false,
             steady: true,
@@ -227,7 +227,7 @@ impl<'c> World<'c> {
         self.end()
     }
 
-    /// Everything is well again: whatever was promised must come true.
+    /// All faults are over: every promise must be kept now.
     fn end(&mut self) -> Result<(), Broken> {
         vfs::heal();
         self.host.synchronized = true;
@@ -260,7 +260,7 @@ impl<'c> World<'c> {
                 let by_nanos = by * 1_000_000_000;
                 self.host.now.wall = WallTime::from_nanos(self.host.now.wall.as_nanos() + by_nanos);
                 self.host.unsteady();
-                self.tell(Event::ClockSet);
+                self.push(Event::ClockSet);
             }
             Step::Trigger { job, force, with_deps } => {
                 if let Some(job) = self.job(*job) {
@@ -308,21 +308,21 @@ impl<'c> World<'c> {
             Step::PowerCut(away) => return self.cut_power(*away),
             Step::Stop { patience, then } => {
                 self.ask(Request::Stop { patience: *patience });
-                return self.come_to_an_end(*patience, *then);
+                return self.end_daemon(*patience, *then);
             }
             Step::StopNow(then) => {
                 self.ask(Request::StopNow);
-                return self.come_to_an_end(Duration::ZERO, *then);
+                return self.end_daemon(Duration::ZERO, *then);
             }
             Step::Leave(then) => {
                 self.ask(Request::Leave);
                 self.host.leaves = true;
-                return self.come_to_an_end(Duration::ZERO, *then);
+                return self.end_daemon(Duration::ZERO, *then);
             }
-            Step::DiskRefuses(writes) => vfs::fail(vfs::Fault::NoSpace, 0, *writes),
+            Step::WritesFail(writes) => vfs::fail(vfs::Fault::NoSpace, 0, *writes),
             Step::Synchronized => {
                 self.host.synchronized = true;
-                self.tell(Event::Tick);
+                self.push(Event::Tick);
             }
         }
         self.settle()
@@ -334,10 +334,10 @@ impl<'c> World<'c> {
     }
 
     fn ask(&mut self, request: Request) {
-        self.tell(Event::Ask(request));
+        self.push(Event::Ask(request));
     }
 
-    fn tell(&mut self, event: Event) {
+    fn push(&mut self, event: Event) {
         if let Some(daemon) = &mut self.daemon {
             daemon.push(event);
         }

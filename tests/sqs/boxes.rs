@@ -1,4 +1,4 @@
-//! The real daemon, and several of them, at one queue.
+//! One or several real daemons at one queue.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::daemon::{Daemon, PATIENCE, Place};
+use super::daemon::{Daemon, Place, TEST_TIMEOUT};
 use super::server::SqsServer;
 
 fn place(server: &SqsServer, more: &str) -> Place {
@@ -24,7 +24,7 @@ fn notification(key: &str) -> String {
 
 /// Waits for this many runs that succeeded, and none open; how many each message has had.
 fn runs_by_message(place: &Place, at_least: usize) -> BTreeMap<String, usize> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let runs = place.history(&[]);
         if runs.iter().filter(|run| run["state"] == "succeeded").count() >= at_least {
@@ -43,7 +43,7 @@ fn count(runs: &[Value]) -> BTreeMap<String, usize> {
 }
 
 #[test]
-fn an_object_that_a_bucket_tells_of_reaches_the_job_in_the_variables_of_a_watch() {
+fn an_object_notification_sets_the_variables_of_a_watch() {
     let server = SqsServer::start();
     let place = place(&server, ", filter: \"*.csv\"");
     let config = place.read("firelink.yaml").replace("{ name: each,", "{ name: each, command: 'env > seen',");
@@ -65,7 +65,7 @@ fn an_object_that_a_bucket_tells_of_reaches_the_job_in_the_variables_of_a_watch(
 }
 
 #[test]
-fn a_message_is_deleted_after_its_run_has_succeeded_and_comes_back_after_one_that_failed() {
+fn a_message_is_deleted_after_a_successful_run_and_delivered_again_after_a_failed_one() {
     let server = SqsServer::start();
     let place = place(&server, ", ack: after_success");
     let command = "command: 'echo > begun; read -r code < answer; exit $code',";
@@ -91,7 +91,7 @@ fn a_message_is_deleted_after_its_run_has_succeeded_and_comes_back_after_one_tha
 }
 
 #[test]
-fn two_boxes_share_the_messages_of_one_queue_and_each_makes_one_run() {
+fn two_daemons_share_a_queue_and_each_message_makes_one_run() {
     const MESSAGES: usize = 300;
     let server = SqsServer::start();
     let places = [place(&server, ""), place(&server, "")];
@@ -107,7 +107,7 @@ fn two_boxes_share_the_messages_of_one_queue_and_each_makes_one_run() {
 }
 
 #[test]
-fn a_daemon_that_is_killed_again_and_again_makes_one_run_of_each_message() {
+fn a_daemon_that_crashes_repeatedly_makes_one_run_of_each_message() {
     const ROUNDS: u64 = 12;
     let server = SqsServer::start();
     // What a dead daemon had received comes back soon.
@@ -136,7 +136,7 @@ fn a_daemon_that_is_killed_again_and_again_makes_one_run_of_each_message() {
 }
 
 #[test]
-fn a_box_whose_queue_is_missing_is_told_in_time() {
+fn a_missing_queue_is_a_warning_in_time() {
     let server = SqsServer::start();
     for _ in 0..100 {
         server.refuse("ReceiveMessage", 400, "QueueDoesNotExist", "The specified queue does not exist.");

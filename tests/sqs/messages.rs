@@ -1,4 +1,4 @@
-//! What becomes of a message, from its receipt to its deletion.
+//! Messages, from their receipt to their deletion.
 
 use std::time::Duration;
 
@@ -58,7 +58,7 @@ fn a_message_is_not_deleted_before_its_run_is_in_the_store() {
 }
 
 #[test]
-fn a_message_that_comes_again_after_a_crash_makes_no_second_run_and_is_deleted() {
+fn a_message_that_is_delivered_again_after_a_crash_makes_no_second_run_and_is_deleted() {
     let server = SqsServer::start();
     let id = server.send("one");
     let mut first = bench(&server, Ack::Stored, Store::default());
@@ -76,7 +76,7 @@ fn a_message_that_comes_again_after_a_crash_makes_no_second_run_and_is_deleted()
 }
 
 #[test]
-fn a_message_whose_deletion_failed_is_deleted_later_and_makes_no_second_run() {
+fn a_failed_deletion_is_retried_and_makes_no_second_run() {
     let server = SqsServer::start();
     server.refuse("DeleteMessageBatch", 503, "ServiceUnavailable", "later");
     let id = server.send("one");
@@ -95,7 +95,7 @@ fn a_message_whose_deletion_failed_is_deleted_later_and_makes_no_second_run() {
 }
 
 #[test]
-fn a_message_that_is_kept_until_success_stays_hidden_while_its_run_lasts() {
+fn with_ack_after_success_a_message_stays_hidden_during_its_run() {
     let server = SqsServer::start();
     let id = server.send("one");
     let mut bench = bench(&server, Ack::AfterSuccess, Store::default());
@@ -113,7 +113,7 @@ fn a_message_that_is_kept_until_success_stays_hidden_while_its_run_lasts() {
 }
 
 #[test]
-fn a_message_whose_run_failed_goes_back_and_makes_another_run_when_it_comes_again() {
+fn a_message_whose_run_failed_makes_another_run_when_it_is_delivered_again() {
     let server = SqsServer::start();
     let id = server.send("one");
     let mut bench = bench(&server, Ack::AfterSuccess, Store::default());
@@ -129,7 +129,7 @@ fn a_message_whose_run_failed_goes_back_and_makes_another_run_when_it_comes_agai
 }
 
 #[test]
-fn after_a_restart_the_history_decides_what_becomes_of_a_message_that_comes_again() {
+fn after_a_restart_the_history_decides_on_a_message_that_is_delivered_again() {
     let server = SqsServer::start();
     let ids: Vec<String> = ["open", "done", "failed", "pruned"].iter().map(|body| server.send(body)).collect();
     let mut first = bench(&server, Ack::AfterSuccess, Store::default());
@@ -158,7 +158,7 @@ fn after_a_restart_the_history_decides_what_becomes_of_a_message_that_comes_agai
 }
 
 #[test]
-fn a_box_takes_no_more_than_it_works_off() {
+fn no_more_messages_are_received_than_can_be_in_flight() {
     let server = SqsServer::start();
     let ids: Vec<String> = (0..40).map(|_| server.send("x")).collect();
     let mut bench = bench(&server, Ack::Stored, Store::default());
@@ -171,7 +171,7 @@ fn a_box_takes_no_more_than_it_works_off() {
 }
 
 #[test]
-fn a_server_that_lets_nobody_wait_is_not_asked_without_end() {
+fn a_server_without_long_polling_is_not_polled_in_a_busy_loop() {
     let server = SqsServer::start();
     server.answer_at_once();
     let mut bench = bench(&server, Ack::Stored, Store::default());
@@ -186,7 +186,7 @@ fn a_server_that_lets_nobody_wait_is_not_asked_without_end() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_what_to_do_about_it() {
+fn errors_are_warnings_with_a_fix() {
     for (status, code, words, told) in [
         (400, "QueueDoesNotExist", "no", "no such queue at 127.0.0.1:"),
         (403, "AccessDeniedException", "no", "allow sqs:ReceiveMessage on it (no)"),
@@ -211,7 +211,7 @@ fn what_is_wrong_is_told_with_what_to_do_about_it() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_told_and_tried_again_ever_more_rarely() {
+fn an_unreachable_server_is_a_warning_and_retried_with_back_off() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let watch = watch(&format!("http://{gone}/1/inbox"), Ack::Stored);
     let mut bench = Bench::of(watch.source(), Store::default(), &S3Thread::start());
@@ -224,7 +224,7 @@ fn a_server_that_is_not_there_is_told_and_tried_again_ever_more_rarely() {
 }
 
 #[test]
-fn an_orderly_end_waits_for_deletions_under_way_but_not_for_ever() {
+fn shutdown_waits_for_deletions_up_to_a_timeout() {
     let server = SqsServer::start();
     let id = server.send("one");
     let mut one = bench(&server, Ack::Stored, Store::default());

@@ -1,4 +1,4 @@
-//! A bucket that tells a queue, on a server that is not Rust.
+//! The notifications of a bucket in a queue, with moto.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::host::{Bench, S3Thread, Store};
 use super::messages::watch;
 use super::moto_server::Moto;
 
-/// Whoever uses the bucket and owns the queue.
+/// A client of the bucket and the queue.
 struct User {
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
@@ -39,7 +39,7 @@ impl User {
         receiver.recv().expect("an answer of moto's")
     }
 
-    /// A queue, and a bucket that tells it of its objects.
+    /// A queue, and a bucket that sends its notifications there.
     fn make(&self, endpoint: &str) -> String {
         use aws_sdk_s3::types::{Event, NotificationConfiguration, QueueConfiguration};
         let queue = self.run(self.sqs.create_queue().queue_name("inbox").send()).expect("a queue made");
@@ -75,7 +75,7 @@ impl User {
 }
 
 #[test]
-fn each_object_that_a_bucket_of_moto_tells_of_makes_one_run_and_leaves_no_message() {
+fn each_object_notification_of_moto_makes_one_run_and_leaves_no_message() {
     let Some(moto) = Moto::start() else { return };
     let thread = S3Thread::start();
     let user = User::new(&moto.endpoint, &thread);

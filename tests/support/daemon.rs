@@ -1,4 +1,4 @@
-//! The real `firelink` binary, started in a directory of its own, and ways to wait for what it does without sleeping.
+//! The real `firelink` binary, started in a directory of its own, and waits without sleeping.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How long anything may take before its test fails. Nothing waits for this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration, and everything that is needed to start daemons on it.
 pub struct Place {
@@ -46,7 +46,7 @@ impl Place {
         path
     }
 
-    /// Makes a named pipe, through which a job tells a test how far it is.
+    /// Creates a named pipe, through which a job reports its progress to the test.
     pub fn make_pipe(&self, name: &str) {
         nix::unistd::mkfifo(&self.path(name), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
     }
@@ -56,7 +56,7 @@ impl Place {
         let path = self.path(name);
         let (send, receive) = channel();
         std::thread::spawn(move || send.send(std::fs::read_to_string(path)));
-        let heard = receive.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("nobody wrote into {name}"));
+        let heard = receive.recv_timeout(TEST_TIMEOUT).unwrap_or_else(|_| panic!("nobody wrote into {name}"));
         heard.expect("a pipe").trim().to_owned()
     }
 
@@ -101,7 +101,7 @@ impl Place {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
         let (send, receive) = channel();
         std::thread::spawn(move || send.send(child.wait_with_output()));
-        match receive.recv_timeout(PATIENCE) {
+        match receive.recv_timeout(TEST_TIMEOUT) {
             Ok(output) => output.expect("firelink runs"),
             Err(_) => {
                 let _ = kill(pid, Signal::SIGKILL);
@@ -176,7 +176,7 @@ impl Daemon<'_> {
 
     /// Waits for a line of the log that has this text.
     pub fn wait_for_log(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -198,7 +198,7 @@ impl Daemon<'_> {
 
     /// Waits for the daemon's end and returns its status and the whole log.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             match self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.told.push(line),
@@ -274,7 +274,7 @@ pub struct Follower {
 impl Follower {
     /// Waits for an event for which `is` holds.
     pub fn wait(&mut self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -319,7 +319,7 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Waits until a process has ended (it may be a zombie). For processes that are sent SIGKILL and that nothing waits for.
 pub fn wait_gone(pid: &str) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while is_alive(pid) {
         assert!(Instant::now() < deadline, "{pid} lives");
         std::thread::yield_now();

@@ -1,5 +1,5 @@
-//! A reactor for one source: real messages from a real S3 thread, a clock that moves when told to, and a store that
-//! commits, refuses or dies as the test wants.
+//! A host for one source: messages from a real S3 thread, a manual clock, and a store that commits, fails or crashes as the
+//! test wants.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]

@@ -1,4 +1,4 @@
-//! An HTTP server that answers what a test tells it to, right or wrong, and forgets to check anything.
+//! An HTTP server with scripted answers, valid or not, that checks nothing.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]

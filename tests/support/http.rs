@@ -1,4 +1,4 @@
-//! A small HTTP client, so that a test decides each byte that is sent.
+//! A small HTTP client that gives a test control over each byte sent.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a helper that fails fails its test")]
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::daemon::{Daemon, PATIENCE};
+use crate::daemon::{Daemon, TEST_TIMEOUT};
 
 /// The address of a web UI.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl At {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.address).expect("the web UI answers");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TEST_TIMEOUT)).expect("a timeout");
         stream
     }
 
@@ -150,7 +150,7 @@ impl Events {
         }
     }
 
-    /// Waits for the comment with which a stream begins: what happens from now on is told.
+    /// Waits for the comment at the start of a stream: it contains all events from now on.
     pub fn wait_for_begin(&mut self) {
         let mut line = String::new();
         while !line.starts_with(": ") {

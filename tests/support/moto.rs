@@ -32,7 +32,7 @@ impl Moto {
             let line = line.expect("a line of moto's");
             line.split_once("Running on ").map(|(_, url)| url.trim().to_owned())
         });
-        // Somebody must read on, or moto stops when the pipe is full.
+        // The pipe is read on, or moto blocks when it is full.
         std::thread::spawn(move || lines.for_each(drop));
         Some(Moto { child, endpoint: endpoint.expect("moto says where it runs") })
     }

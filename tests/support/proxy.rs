@@ -1,8 +1,8 @@
-//! A proxy between the daemon and an S3 server that lets requests through, or does them harm, as it is told.
+//! A proxy between the daemon and an S3 server that passes requests on or injects scripted faults.
 //!
-//! Bytes go through as they are, so that signatures hold; each request has a connection of its own. What becomes of a
-//! request is decided by the prefix that it lists and by how many came for that prefix before, never by time: the same
-//! decisions do the same harm to each watch, however their requests interleave.
+//! Bytes are passed on unchanged, so that signatures stay valid; each request has a connection of its own. Faults depend on the
+//! prefix that a request lists and on the number of earlier requests for it, never on time, so that they are the same for
+//! each watch however their requests interleave.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
@@ -20,7 +20,7 @@ pub enum Fault {
     Pass,
     /// It never reaches the server, and the connection is closed.
     Drop,
-    /// The server answers, and nobody hears it.
+    /// The server answers, and the answer is dropped.
     DropAnswer,
     /// It is answered well, but late.
     Delay(Duration),

@@ -13,7 +13,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 
-use super::support::PATIENCE;
+use super::support::TEST_TIMEOUT;
 
 /// How often it is asked whether a silent command has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -43,7 +43,7 @@ impl OnTerminal {
         }
         let slave = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         command.env("TERM", "xterm").stdin(slave()).stdout(slave()).stderr(slave());
-        // Whoever runs the tests in the background of a script has it ignored, which exec(2) hands on.
+        // A shell ignores it for background jobs, which exec(2) passes on.
         // SAFETY: sigaction(2) is async-signal-safe, and the default disposition installs no handler.
         unsafe { command.pre_exec(|| signal(Signal::SIGINT, SigHandler::SigDfl).map(drop).map_err(Into::into)) };
         let child = command.spawn().expect("firelink starts");
@@ -55,7 +55,7 @@ impl OnTerminal {
         let (send, bytes) = channel();
         std::thread::spawn(move || {
             let mut chunk = [0; 4096];
-            // A terminal that nobody has open any more says EIO.
+            // EIO: the other side of the terminal is closed.
             while let Ok(count @ 1..) = reading.read(&mut chunk) {
                 if send.send(chunk[..count].to_vec()).is_err() {
                     break;
@@ -72,7 +72,7 @@ impl OnTerminal {
 
     /// Waits until the screen shows this.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         while !self.screen().contains(text) {
             match self.bytes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(bytes) => self.take(&bytes),
@@ -93,7 +93,7 @@ impl OnTerminal {
 
     /// Waits for its end; returns its status and all that it wrote.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         let mut ended = false;
         loop {
             match self.bytes.recv_timeout(LOOK_EVERY) {

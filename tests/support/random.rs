@@ -1,4 +1,4 @@
-//! Randomness that replays: a number names everything that follows from it.
+//! A seeded random number generator.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]

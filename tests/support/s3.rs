@@ -1,7 +1,7 @@
 //! An S3 server in the test process: objects in memory, real HTTP on loopback, signatures checked.
 //!
-//! It holds what a listing needs and little more, so that a bucket of 100,000 objects is made in a moment. Every
-//! request must carry a valid signature by [`ACCESS_KEY`] and [`SECRET_KEY`].
+//! It stores little more than a listing needs, so that a bucket of 100,000 objects is created quickly. Every request must have
+//! a valid signature by [`ACCESS_KEY`] and [`SECRET_KEY`].
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]

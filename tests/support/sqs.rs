@@ -1,7 +1,7 @@
 //! An SQS server in the test process: one queue, in JSON over HTTP on loopback.
 //!
-//! A message that was received stays hidden until the test [brings it back](SqsServer::bring_back), or for as long as the
-//! test says, whatever the client asks for; what the client asks for is written down.
+//! A received message stays hidden until the test [brings it back](SqsServer::bring_back), or for a time that the test sets,
+//! whatever the client asks for; the requests are recorded.
 
 #![allow(dead_code, reason = "each test binary uses its part of this")]
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]

@@ -1,4 +1,4 @@
-//! A proxy that lets TLS through (RFC 9110, 9.3.6), and remembers who asked.
+//! A CONNECT proxy (RFC 9110, 9.3.6) that records its requests.
 
 #![allow(clippy::expect_used, reason = "a helper that fails fails its test")]
 

@@ -1,4 +1,4 @@
-//! What the API answers, and that it is what the control socket answers.
+//! The answers of the API, which are those of the control socket.
 
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn forced(place: &Place, job: &str) -> Value {
 }
 
 #[test]
-fn status_is_what_the_control_socket_says_and_whether_a_token_is_needed() {
+fn status_is_that_of_the_control_socket_with_the_need_for_a_token() {
     let place = place();
     let mut daemon = place.start();
     let mut shown = At::of(&mut daemon).json("/api/v1/status");
@@ -77,7 +77,7 @@ fn the_graph_has_layers_edges_and_states() {
 }
 
 #[test]
-fn a_job_is_told_whole_but_for_what_its_variables_hold() {
+fn a_job_has_all_details_except_for_the_values_of_its_variables() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -145,7 +145,7 @@ fn runs_attempts_and_output_can_be_read() {
 }
 
 #[test]
-fn what_the_token_allows_is_done() {
+fn actions_with_the_token_are_executed() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -181,7 +181,7 @@ fn what_the_token_allows_is_done() {
 }
 
 #[test]
-fn health_and_readiness_are_told() {
+fn health_and_readiness_are_reported() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -229,7 +229,7 @@ pub fn lacks(document: &Value, schema: &Value, value: &Value, at: &str, found: &
         for (name, value) in keys {
             match known.get(name) {
                 Some(schema) => lacks(document, schema, value, &format!("{at}.{name}"), found),
-                None => found.push(format!("{at}.{name} is not told")),
+                None => found.push(format!("{at}.{name} is not documented")),
             }
         }
     }
@@ -239,7 +239,7 @@ pub fn lacks(document: &Value, schema: &Value, value: &Value, at: &str, found: &
 }
 
 #[test]
-fn every_path_of_the_document_answers_as_it_says() {
+fn every_path_answers_as_the_openapi_document_describes() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -272,7 +272,7 @@ fn every_path_of_the_document_answers_as_it_says() {
 }
 
 #[test]
-fn long_answers_are_packed_for_those_who_take_it() {
+fn long_answers_are_compressed_for_clients_that_accept_it() {
     let jobs: String = (0..40).map(|number| format!("  - {{ name: job{number}, trigger: manual }}\n")).collect();
     let place = Place::new(&format!("web: {{ listen: \"127.0.0.1:0\" }}\njobs:\n{jobs}"));
     let mut daemon = place.start();

@@ -1,4 +1,4 @@
-//! Events and output as they come; the web UI across reloads.
+//! Live events and output; the web UI across reloads.
 
 use crate::api::{TOKEN, lacks};
 use crate::daemon::Place;
@@ -28,7 +28,7 @@ fn events_are_those_of_the_control_socket() {
 }
 
 #[test]
-fn pauses_a_reload_and_the_end_are_told_too_in_the_shape_of_the_document() {
+fn pauses_reloads_and_shutdown_are_events_as_the_openapi_document_describes() {
     let place = Place::new(
         "web: { listen: \"127.0.0.1:0\" }\njobs:\n  - { name: a, trigger: manual, command: \"true\" }\n  - { name: b, trigger: manual }\n",
     );
@@ -67,7 +67,7 @@ fn pauses_a_reload_and_the_end_are_told_too_in_the_shape_of_the_document() {
 }
 
 #[test]
-fn output_is_told_as_it_comes_and_then_the_end() {
+fn output_is_streamed_until_the_end_of_the_run() {
     let place = Place::new(
         "web: { listen: \"127.0.0.1:0\" }\njobs:\n  - name: a\n    trigger: manual\n    command: \"echo one; cat gate; echo two\"\n",
     );

@@ -1,4 +1,4 @@
-//! What is refused, and that it does no harm. The rules themselves have table tests in `src/web/guard.rs`.
+//! Requests that are refused. The rules themselves have table tests in `src/web/guard.rs`.
 
 use std::io::{Read, Write};
 
@@ -31,7 +31,7 @@ fn unharmed(place: &Place, daemon: &Daemon<'_>, at: &At) {
 }
 
 #[test]
-fn strangers_are_refused_logged_and_harmless() {
+fn foreign_requests_are_refused_and_logged() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -60,7 +60,7 @@ fn strangers_are_refused_logged_and_harmless() {
 }
 
 #[test]
-fn what_is_too_large_or_half_sent_is_dropped() {
+fn oversized_and_incomplete_requests_are_dropped() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -89,7 +89,7 @@ fn what_is_too_large_or_half_sent_is_dropped() {
 }
 
 #[test]
-fn connections_that_do_nothing_take_no_place_for_long() {
+fn idle_connections_are_closed() {
     let place = place();
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -118,7 +118,7 @@ fn without_a_token_nothing_can_be_changed_over_tcp() {
 }
 
 #[test]
-fn over_a_sockets_file_no_token_is_needed() {
+fn no_token_is_needed_over_a_unix_socket() {
     use std::os::unix::fs::PermissionsExt;
     let place =
         Place::new("web: { listen: \"unix:web.sock\" }\njobs:\n  - name: a\n    trigger: manual\n    command: \"touch ran\"\n");

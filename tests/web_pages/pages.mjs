@@ -12,11 +12,11 @@ const { chromium } = createRequire(`${MODULES}/`)('playwright-core');
 const axe = fs.readFileSync(path.join(MODULES, 'axe-core', 'axe.min.js'), 'utf8');
 
 // How long anything may take before it has failed. Nothing waits for this long unless it is broken.
-const PATIENCE = 45_000;
+const TEST_TIMEOUT = 45_000;
 
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
-  timeout: PATIENCE,
+  timeout: TEST_TIMEOUT,
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
 });
 
@@ -27,7 +27,7 @@ const strangers = [];
 
 async function open(width, height, colorScheme, more = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme, locale: 'en-GB', timezoneId: 'Europe/Berlin', ...more });
-  context.setDefaultTimeout(PATIENCE);
+  context.setDefaultTimeout(TEST_TIMEOUT);
   const page = await context.newPage();
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(`${message.text()} (${message.location().url})`));
   page.on('pageerror', (error) => complaints.push(error.stack));
@@ -73,7 +73,7 @@ await check('the pages and their modules together are under 50 kB on the wire', 
   assert.ok(bytes > 10_000 && bytes < 50_000, `${bytes} bytes`);
 });
 
-await check('a state is told by a shape and a word, not by colour alone', async () => {
+await check('a state has a shape and a word, not a colour alone', async () => {
   await page.locator('.graph .s-succeeded[aria-label="publish succeeded · after deps, after count and check"]').waitFor();
   const shape = (name) => node(name).locator('.icon').getAttribute('d');
   assert.notEqual(await shape('publish'), await shape('hello'));
@@ -117,10 +117,10 @@ await check('a job is triggered once the token was given, and a wrong one is sai
   await page.locator('.facts').waitFor();
   await page.getByRole('button', { name: 'Trigger' }).click();
   await page.locator('#ask-token').fill('not-the-token-of-the-file');
-  await page.getByRole('button', { name: 'Go on' }).click();
-  await page.locator('#ask-error').filter({ hasText: 'not the one' }).waitFor();
+  await page.getByRole('button', { name: 'Continue' }).click();
+  await page.locator('#ask-error').filter({ hasText: 'wrong' }).waitFor();
   await page.locator('#ask-token').fill(TOKEN);
-  await page.getByRole('button', { name: 'Go on' }).click();
+  await page.getByRole('button', { name: 'Continue' }).click();
   await page.locator('.past .s-succeeded').first().waitFor();
   await seesState('succeeded');
 });
@@ -273,7 +273,7 @@ for (const [width, height, scheme] of [[1440, 900, 'light'], [320, 640, 'dark']]
 await check('the connection comes back by itself', async () => {
   await go('/');
   await page.context().setOffline(true);
-  // Offline does not cut what is open: a page that was hidden and is seen again connects anew.
+  // Offline does not close open connections: a page that was hidden and is shown again reconnects.
   await page.evaluate(() => {
     for (const hidden of [true, false]) {
       Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });

@@ -1,11 +1,11 @@
 //! The child of a daemon that died, which lives on.
 //!
-//! Its end is seen through a pidfd. How it ended is told to its parent, which is init by then, or a subreaper; but until
-//! the parent has asked, `/proc` shows it to whoever may read the process, and from Linux 6.15 on the pidfd keeps it for
-//! good. So how a run ended that outlived its daemon is nearly always known, and the runs of every day pay nothing for
-//! it. A wrapper around each command, which could leave a record of its end, would cost every run a process, a fork and a
-//! write, for the few whose daemon dies. What is left is the run that ends while no daemon is there, and on an old kernel
-//! the one whose parent is faster: they are `lost`, and the reason says so.
+//! Its exit is seen through a pidfd. Its exit status goes to its parent, by then init or a subreaper; until the parent has
+//! reaped it, `/proc` shows the status to processes that may read it, and from Linux 6.15 on the pidfd keeps it. So the
+//! status of a run that outlived its daemon is nearly always known, at no cost for other runs. The alternative, a wrapper
+//! around each command that records its exit, would cost every run a process, a fork and a write, for the few whose daemon
+//! dies. What remains are runs that end while no daemon is running, and on an old kernel those whose parent is faster: they
+//! are `lost`, with a reason.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,27 +21,26 @@ use crate::exec::marks::OUTPUT;
 use crate::exec::sys;
 use crate::model::{Exit, Pid};
 
-/// A process that an earlier daemon started, which is still its parent if it has replaced itself by exec.
+/// A process that an earlier daemon started; this process is still its parent if the daemon has replaced itself by exec.
 #[derive(Debug)]
 pub struct Adopted {
     pid: Pid,
     exit: OwnedFd,
-    /// By which the rest of its run is known after its end; `None` if it could not be read.
+    /// Identifies the rest of its run after its exit; `None` if it could not be read.
     mark: Option<Mark>,
 }
 
 impl Adopted {
-    /// The process, if it is still the one that was started: the same pid and the same start time. One that has ended
-    /// counts as long as nobody has reaped it: until then, how it ended can be learnt.
+    /// The process, if it is still the one that was started, by pid and start time. A zombie counts: its exit status can be read.
     #[must_use]
     pub fn open(pid: Pid) -> Option<Adopted> {
         let exit = sys::pidfd_open(pid.pid).ok()?;
-        // Compared after the pidfd was opened: from then on the number can't come to mean another process unseen.
+        // After the pidfd was opened: it stays with this process, even if the pid is reused.
         let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
         same.then(|| Adopted { pid, exit, mark: Mark::of(pid.pid) })
     }
 
-    /// Its output, non-blocking, if it can be come by.
+    /// Its output, non-blocking, if it can be reopened.
     #[must_use]
     pub fn open_output(&self) -> Option<OwnedFd> {
         reopen_output(self.pid.pid)
@@ -53,26 +52,25 @@ impl Adopted {
         self.pid
     }
 
-    /// After its end: how it ended, if that can be known. Reaps it, if this process is its parent.
+    /// After its exit: its exit status, if that is known. Reaps it, if this process is its parent.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
-        // Its parent may reap it between the second look and the third, whose answer only comes after that.
+        // In this order: the pidfd has the status only after the parent has reaped it.
         let own = || sys::wait(self.pid.pid, true).ok().flatten();
         own().or_else(|| proc::exit_of_zombie(self.pid)).or_else(|| sys::pidfd_exit(self.exit.as_fd()))
     }
 
-    /// False once it has ended.
+    /// False once it has exited.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.exit.as_fd(), PollFlags::POLLIN)];
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
-    /// After its end: sends SIGKILL to what is left of its run, in its group or not; returns to how many. They are known
-    /// by their environment, which must name the same daemon, run, job and time as the process's own did: the number of
-    /// the group may have been given to others since. To be called until it returns 0: one may have started another
-    /// meanwhile, and those that were signalled are counted until the kernel is done with them. One that is in the
-    /// middle of execve(2) has no environment to be known by; a second look some 10 ms later finds it.
+    /// After its exit: sends SIGKILL to the remaining processes of its run, inside its group or not, and returns their number.
+    /// They are identified by their environment, which must name the same daemon, run, job and time: the id of the group may
+    /// have been reused. To be called until it returns 0: a process may have forked meanwhile, and signalled ones count until
+    /// they are gone. A process in the middle of execve(2) has no environment; a call some 10 ms later finds it.
     ///
     /// # Errors
     /// When `/proc` can't be read.
@@ -86,7 +84,7 @@ impl Adopted {
     /// Signals its whole group.
     ///
     /// # Errors
-    /// What kill(2) said, but for a group that is gone.
+    /// The error of kill(2), except for a group that is gone.
     pub fn signal_group(&self, signal: GroupSignal) -> io::Result<()> {
         if self.is_alive() { signal_group(self.pid.pid, signal.signal()) } else { Ok(()) }
     }
@@ -98,8 +96,8 @@ impl AsFd for Adopted {
     }
 }
 
-/// The pipe into which a process that an earlier daemon started writes its output, non-blocking; `None` if it has none
-/// any more, or may not be looked into.
+/// The output pipe of a process that an earlier daemon started, non-blocking; `None` if it has closed it, or may not be
+/// inspected.
 fn reopen_output(pid: i32) -> Option<OwnedFd> {
     let wanted = proc::variable(pid, OUTPUT)?;
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
@@ -107,7 +105,7 @@ fn reopen_output(pid: i32) -> Option<OwnedFd> {
     let path = fds.filter_map(|entry| Some(entry.ok()?.path())).find(|path| same(path))?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = open(&path, flags, Mode::empty()).ok()?;
-    // Between the look and the opening the number may have come to mean another file.
+    // The descriptor number may have been reused between readlink(2) and open(2).
     let name = format!("pipe:[{}]", fstat(fd.as_fd()).ok()?.st_ino);
     (*wanted == *std::ffi::OsStr::new(&name)).then_some(fd)
 }

@@ -11,7 +11,7 @@ use super::proc;
 use crate::exec::sys;
 use crate::model::{Exit, Pid};
 
-/// What a process group can be sent.
+/// A signal for a process group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupSignal {
     /// SIGTERM.
@@ -29,27 +29,27 @@ impl GroupSignal {
     }
 }
 
-/// A process that was started and not yet reaped: the leader of its own group. Dropped early, its group is killed and
-/// it is reaped, so that neither a process nor a zombie is left.
+/// A started process that is not reaped yet: the leader of its own group. Dropped, its group is killed and it is reaped, so that
+/// neither a process nor a zombie is left.
 #[derive(Debug)]
 pub struct Child {
     pid: Pid,
     exit: Option<OwnedFd>,
     output: Option<OwnedFd>,
-    /// It has ended, and what was left of its group has been sent SIGKILL.
+    /// It has exited, and the rest of its group was sent SIGKILL.
     over: bool,
     reaped: bool,
 }
 
 impl Child {
     pub(in crate::exec) fn new(pid: i32, exit: Option<OwnedFd>, start_ticks: Option<u64>) -> Child {
-        // ENOSYS before Linux 5.3, and EMFILE when descriptors run out: SIGCHLD tells of the exit then.
+        // ENOSYS before Linux 5.3, EMFILE when descriptors run out: SIGCHLD reports the exit then.
         let exit = exit.or_else(|| sys::pidfd_open(pid).ok());
         let pid = start_ticks.map_or_else(|| proc::identify(pid), |start_ticks| Pid { pid, start_ticks });
         Child { pid, exit, output: None, over: false, reaped: false }
     }
 
-    pub(in crate::exec) fn give_output(&mut self, output: Option<OwnedFd>) {
+    pub(in crate::exec) fn set_output(&mut self, output: Option<OwnedFd>) {
         self.output = output;
     }
 
@@ -59,7 +59,7 @@ impl Child {
         self.pid
     }
 
-    /// Readable once it has ended; `None` where the kernel has no pidfd: then try [`Child::try_reap`] on SIGCHLD.
+    /// Readable once it has exited; `None` if there is no pidfd: then try [`Child::try_reap`] on SIGCHLD.
     #[must_use]
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.exit.as_ref().map(AsFd::as_fd)
@@ -73,7 +73,7 @@ impl Child {
     /// Signals its whole group.
     ///
     /// # Errors
-    /// What kill(2) said, but for a group that is gone.
+    /// The error of kill(2), except for a group that is gone.
     pub fn signal_group(&self, signal: GroupSignal) -> io::Result<()> {
         if self.reaped {
             return Ok(());
@@ -81,22 +81,22 @@ impl Child {
         signal_group(self.pid.pid, signal.signal())
     }
 
-    /// Lets go of it: it goes on without this daemon.
+    /// Releases it: it goes on without this daemon.
     pub fn leave(mut self) {
         self.reaped = true;
     }
 
-    /// If it has ended, kills what is left of its group and tells how. It is reaped when it is dropped: what its end
-    /// brings about need not wait until the kernel has taken it apart.
+    /// If it has exited, kills the rest of its group and returns how. It is reaped on drop, so that the consequences of its exit
+    /// do not wait for the kernel to release it.
     ///
     /// # Errors
-    /// What waitid(2) said.
+    /// The error of waitid(2).
     pub fn ended(&mut self) -> io::Result<Option<Exit>> {
-        // While the leader is a zombie its number, and so the group's, can't be given to anyone else.
+        // While the leader is a zombie, its pid, and so the group's id, is not reused.
         let exit = sys::wait(self.pid.pid, false)?;
         if exit.is_some() && !self.over {
             self.over = true;
-            // A refusal (a set-user-id program has made them somebody else's) must not cost the exit status.
+            // EPERM (for set-user-id programs) must not cost the exit status.
             let _ = signal_group(self.pid.pid, Signal::SIGKILL);
         }
         Ok(exit)
@@ -105,7 +105,7 @@ impl Child {
     /// As [`Child::ended`], and reaps it.
     ///
     /// # Errors
-    /// What waitid(2) said.
+    /// The error of waitid(2).
     pub fn try_reap(&mut self) -> io::Result<Option<Exit>> {
         let exit = self.ended()?;
         if exit.is_some() {
@@ -122,17 +122,17 @@ impl Drop for Child {
             if !self.over {
                 let _ = signal_group(self.pid.pid, Signal::SIGKILL);
             }
-            // SIGKILL can't be ignored: this waits for the kernel, not for the job.
+            // SIGKILL can't be blocked: this waits for the kernel, not for the job.
             let _ = sys::wait_for_death(self.pid.pid);
         }
     }
 }
 
-/// Signals a group; one that is gone, or holds only zombies, is no error.
+/// Signals a group; it is no error if it is gone or consists of zombies.
 pub(super) fn signal_group(leader: i32, signal: Signal) -> io::Result<()> {
     match killpg(UnixPid::from_raw(leader), signal) {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        // Every member runs as somebody else by now (a set-user-id program): nothing of it is ours to end.
+        // EPERM: every member runs as another user by now (a set-user-id program).
         Err(errno) => Err(errno.into()),
     }
 }

@@ -1,19 +1,19 @@
-//! What outlives its run's process group, and the zombies that nobody else will reap.
+//! Processes that outlive their run's process group, and zombies that nobody else reaps.
 //!
 //! The daemon is a child subreaper ([`crate::exec::become_subreaper`]), so a process of a run that loses its parent becomes a
-//! child of the daemon, whatever session or group it has moved to. [`sweep`] looks at the daemon's children that it did
-//! not start itself: those that have ended are reaped, and those of a run that is over are ended.
+//! child of the daemon, whatever session or group it has moved to. [`sweep`] checks the daemon's children that it did not
+//! start: zombies are reaped, and processes of runs that have ended are killed.
 //!
-//! Foreign processes come that way too: children from before the daemon's own exec, as pid 1 of a container everybody's
-//! orphans, and a helper that another thread of the daemon started with its own `Command`. So:
+//! Other processes are reparented to the daemon too: children from before its own exec, all orphans if it is pid 1 of a
+//! container, and helpers that another thread of the daemon started by std's `Command`. So:
 //!
-//! - nothing in the daemon's own process group is touched, not even reaped, because no run is ever in it: its parent's
-//!   own wait would find nothing;
-//! - only what carries this daemon's pid and the number of a run that is over in its environment is signalled, through
-//!   a pidfd, so that a number given to another process meanwhile can't be hit.
+//! - a process in the daemon's own process group is left alone, and not even reaped, because no run is ever in it: wait(2)
+//!   of the thread that started it would fail;
+//! - only a process whose environment names this daemon's pid and a run that has ended is signalled, through a pidfd, so
+//!   that a reused pid is never hit.
 //!
-//! What the kernel hides therefore survives: a process that left its group *and* cleared or overwrote its environment
-//! (`setsid env -i …`), or that runs as another user than a daemon without root's rights. It is reaped all the same.
+//! What can't be identified survives: a process that left its group *and* cleared or overwrote its environment (`setsid env
+//! -i …`), or that runs as another user than a daemon without root's rights. It is reaped all the same.
 
 use std::collections::HashSet;
 use std::io;
@@ -26,16 +26,16 @@ use super::proc::{self, Mark, Marked, Stat};
 use crate::exec::sys;
 use crate::model::{Pid, RunId};
 
-/// How much of one stray's family is ended at once, each of which takes a descriptor. The rest lose their parents, come
-/// to the daemon and meet the next sweep.
-const FAMILY: usize = 128;
+/// The most descendants killed at once, each of which takes a descriptor. Others lose their parents, are reparented to the
+/// daemon and found by the next sweep.
+const MAX_FAMILY: usize = 128;
 
-/// A child that the daemon started and has not reaped.
+/// A child that the daemon has started and not reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// The process.
     pub pid: Pid,
-    /// Its run; `None` for what is of no run, like a plugin.
+    /// Its run; `None` for a process without one, like a plugin.
     pub run: Option<RunId>,
 }
 
@@ -48,27 +48,26 @@ pub struct EscapedProcess {
     pub pid: i32,
 }
 
-/// What a sweep has done.
+/// The result of a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// How many zombies were reaped.
+    /// The number of zombies reaped.
     pub reaped: usize,
-    /// Whom it sent SIGKILL, family members not counted. Their ends come as SIGCHLD, upon which the next sweep reaps
-    /// them.
+    /// The processes that were sent SIGKILL, without their descendants. Their exits cause SIGCHLD, and the next sweep reaps them.
     pub killed: Vec<EscapedProcess>,
-    /// True if an orphan was in the middle of execve(2), where nobody can tell whose it is: to be called again shortly
-    /// (some 10 ms), since nothing else may bring the next sweep.
+    /// An orphan was in the middle of execve(2), where it can't be identified: the sweep has to be repeated after some 10 ms,
+    /// since no signal may cause one.
     pub again: bool,
 }
 
-/// Reaps and ends what is left of runs that are over. To be called on each SIGCHLD and after each reaped child, with
-/// every child that the daemon has started and not reaped: their exit statuses are left alone.
+/// Reaps zombies and kills processes of runs that have ended. To be called on each SIGCHLD and after each reaped child, with all
+/// children that the daemon has started and not reaped, whose exit statuses are left alone.
 ///
-/// It looks at each child by its number instead of waiting for any: waitid(2) with `P_ALL` shows the same known zombie
-/// again and again, and hides those behind it, until that one is reaped.
+/// It checks each child by its pid instead of waiting for any: waitid(2) with `P_ALL` returns the same known zombie until that
+/// one is reaped, and hides the others.
 ///
 /// # Errors
-/// When `/proc` can't be read; nothing is lost by calling again.
+/// When `/proc` can't be read; it may be called again.
 pub fn sweep(known: &[Known]) -> io::Result<Swept> {
     let mut swept = Swept::default();
     let ours: HashSet<i32> = known.iter().map(|known| known.pid.pid).collect();
@@ -77,7 +76,7 @@ pub fn sweep(known: &[Known]) -> io::Result<Swept> {
         if ours.contains(&pid) {
             continue;
         }
-        // What it says can't be about another process: the number of a child is its own until it is reaped.
+        // The pid of a child is not reused until it is reaped.
         let Some(stat) = Stat::of(pid).filter(|stat| stat.group != own_group) else { continue };
         if stat.is_zombie() {
             swept.reaped += usize::from(sys::wait(pid, true)?.is_some());
@@ -92,17 +91,17 @@ pub fn sweep(known: &[Known]) -> io::Result<Swept> {
     Ok(swept)
 }
 
-/// Whose an orphan is.
+/// The owner of an orphan.
 enum Owner {
-    /// This run's, which is over.
+    /// A run that has ended.
     Ended(RunId),
-    /// A living run's, or nobody can prove whose.
+    /// A live run, or unknown.
     Another,
     NotYetKnown,
 }
 
 fn owner(pid: i32, stat: Stat, known: &[Known]) -> Owner {
-    // In the group of a living run: that run's, and it ends with it.
+    // In the group of a live run: it is killed with that run.
     if known.iter().any(|known| known.pid.pid == stat.group) {
         return Owner::Another;
     }
@@ -111,7 +110,7 @@ fn owner(pid: i32, stat: Stat, known: &[Known]) -> Owner {
         Marked::By(_) | Marked::Not => return Owner::Another,
         Marked::NotYetKnown => return Owner::NotYetKnown,
     };
-    // One that is older than the run's process is of an earlier attempt, which is over.
+    // Older than the run's process: of an earlier attempt, which has ended.
     let lives = |known: &Known| known.run == Some(mark.run) && known.pid.start_ticks <= stat.start_ticks;
     if known.iter().any(lives) { Owner::Another } else { Owner::Ended(mark.run) }
 }
@@ -120,7 +119,7 @@ fn owner(pid: i32, stat: Stat, known: &[Known]) -> Owner {
 fn kill_family(top: i32) -> bool {
     let mut family: Vec<(OwnedFd, i32)> = Vec::new();
     let Ok(fd) = sys::pidfd_open(top) else {
-        // Without pidfds the number must do, which a child keeps until it is reaped.
+        // Without pidfds by pid, which is not reused until the child is reaped.
         return nix::sys::signal::kill(nix::unistd::Pid::from_raw(top), Signal::SIGKILL).is_ok();
     };
     family.push((fd, top));
@@ -128,8 +127,8 @@ fn kill_family(top: i32) -> bool {
     while let Some(parent) = family.get(next).map(|(_, pid)| *pid) {
         next += 1;
         for pid in proc::children(parent).unwrap_or_default() {
-            // The descriptor first: if the number comes to mean another process after that, the signal finds nobody.
-            if family.len() < FAMILY
+            // The pidfd first: if the pid is reused after that, the signal fails.
+            if family.len() < MAX_FAMILY
                 && let Ok(fd) = sys::pidfd_open(pid)
                 && Stat::of(pid).is_some_and(|stat| stat.parent == parent)
             {
@@ -137,15 +136,15 @@ fn kill_family(top: i32) -> bool {
             }
         }
     }
-    // Parents first, so that none of them sees a child die and starts another.
+    // Parents first, so that none of them restarts a child that died.
     let mut sent = family.iter().map(|(fd, _)| sys::pidfd_send_signal(fd.as_fd(), Signal::SIGKILL).is_ok());
     let top_was_sent = sent.next().unwrap_or(false);
     sent.for_each(drop);
     top_was_sent
 }
 
-/// Sends SIGKILL to every process that carries a mark and is no older than `since` (clock ticks since boot); returns how
-/// many. For runs of a daemon that died, whose processes are not children of this one.
+/// Sends SIGKILL to every process with this mark that is not older than `since` (clock ticks since boot), and returns their
+/// number. For runs of a daemon that died, whose processes are not children of this one.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -154,14 +153,14 @@ pub(in crate::exec) fn kill_marked(mark: &Mark, since: u64) -> io::Result<usize>
     let is_of_it = |pid: i32| {
         Stat::of(pid).is_some_and(|stat| stat.start_ticks >= since && !stat.is_zombie())
             && Mark::of(pid).is_some_and(|found| found == *mark)
-            // In another one the daemon's number would be another daemon's.
+            // In another pid namespace, the daemon's pid is that of another process.
             && std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|namespace| namespace == own_namespace)
     };
     let mut killed = 0;
     for pid in proc::all()? {
         if is_of_it(pid)
             && let Ok(fd) = sys::pidfd_open(pid)
-            // Again, now that the descriptor holds on to one process.
+            // Again, now that the pidfd pins the process.
             && is_of_it(pid)
             && sys::pidfd_send_signal(fd.as_fd(), Signal::SIGKILL).is_ok()
         {

@@ -1,15 +1,15 @@
-//! Finding a process by what it was started with.
+//! Finding the process of an attempt by its environment.
 //!
-//! A daemon that dies right after it has started a process has had no time to write down its pid. The process still
-//! carries the run's variables in its environment, where the next daemon finds it.
+//! A daemon that dies right after starting a process may not have recorded its pid. The process has the run's variables in its
+//! environment, by which the next daemon finds it.
 
 use std::fs;
 
 use super::proc;
 use crate::model::Pid;
 
-/// The leader of a process group whose environment, as it was when its program began (`/proc/PID/environ`, proc(5)),
-/// holds all of these `NAME=value` entries. Processes that may not be looked at are passed over.
+/// The leader of a process group whose initial environment (`/proc/PID/environ`, proc(5)) contains all of these `NAME=value`
+/// entries. Processes that may not be inspected are skipped.
 #[must_use]
 pub fn find_leader(entries: &[String]) -> Option<Pid> {
     fs::read_dir("/proc").ok()?.filter_map(Result::ok).find_map(|entry| {

@@ -1,8 +1,8 @@
-//! What plugins leave behind: processes known by the variables that they were started with.
+//! Processes that plugins leave behind, identified by their environment.
 //!
-//! A plugin is of no run, so its processes carry [`PLUGIN`] instead of a run's number. Two cases end what carries it:
-//! a daemon that was killed could not end its plugins, so the next one on the same state does; and what left the
-//! process group of a plugin that has ended is found by the same variables.
+//! A plugin belongs to no run, so its processes carry [`PLUGIN`] instead of the number of a run. They are killed in two cases:
+//! a daemon that crashed could not terminate its plugins, so the next one on the same state does; and processes that left
+//! the process group of a plugin are killed after its exit.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,43 +16,43 @@ use super::proc::{self, Stat};
 use crate::exec::marks::{DAEMON_PID, PLUGIN};
 use crate::exec::sys;
 
-/// One that is killed may just have started another, so they are looked for again.
-const LOOKS: usize = 3;
+/// Scans: a killed process may just have forked.
+const SCANS: usize = 3;
 
-/// How long the kernel gets to end those that were killed.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for killed processes to be gone.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whose plugins are meant.
+/// The daemon whose plugins are killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Daemon {
-    /// Of daemons that are gone. Their ends are waited for, because the next plugin may need what they hold.
+    /// Daemons that are gone. Waits for the processes to be gone, because the next plugin may need resources that they hold.
     Gone,
-    /// Of this one. They are its children by now, and their ends come as SIGCHLD.
+    /// This one. The processes are its children by now, and their exits cause SIGCHLD.
     This,
 }
 
-/// Sends SIGKILL to every process of a plugin whose environment, as it was when its program began, holds all of these
-/// `NAME=value` entries; returns how many.
+/// Sends SIGKILL to every process of a plugin whose initial environment contains all of these `NAME=value` entries, and returns
+/// their number.
 ///
 /// # Errors
 /// When `/proc` can't be read.
 pub fn kill_plugins(entries: &[String], daemon: Daemon) -> io::Result<usize> {
     let namespace = std::fs::read_link("/proc/self/ns/pid")?;
-    let is_meant = |pid: i32| {
+    let matches = |pid: i32| {
         carries(pid, entries, daemon)
-            // In a container the same path may be another directory, and the daemon's number another process.
+            // In a container the same path may be another directory, and the daemon's pid another process.
             && std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|other| other == namespace)
     };
     let mut killed = 0;
-    for _ in 0..LOOKS {
-        let found: Vec<i32> = proc::all()?.filter(|pid| is_meant(*pid)).collect();
-        let ending: Vec<Option<OwnedFd>> = found.iter().filter_map(|pid| end(*pid, is_meant)).collect();
-        if ending.is_empty() {
+    for _ in 0..SCANS {
+        let found: Vec<i32> = proc::all()?.filter(|pid| matches(*pid)).collect();
+        let killed_fds: Vec<Option<OwnedFd>> = found.iter().filter_map(|pid| end(*pid, matches)).collect();
+        if killed_fds.is_empty() {
             break;
         }
-        killed += ending.len();
+        killed += killed_fds.len();
         if daemon == Daemon::Gone {
-            wait_for(&ending);
+            wait_for(&killed_fds);
         }
     }
     Ok(killed)
@@ -75,28 +75,27 @@ fn carries(pid: i32, entries: &[String], daemon: Daemon) -> bool {
     }
 }
 
-/// True if the daemon that a process names still lives: the number may have come to another process since, which is
-/// then younger.
+/// True if the daemon that a process names is alive: the pid may have been reused, by a younger process.
 fn is_daemon_of(daemon: i32, pid: i32) -> bool {
     let (Some(daemon), Some(of)) = (Stat::of(daemon), Stat::of(pid)) else { return false };
     !daemon.is_zombie() && daemon.start_ticks <= of.start_ticks
 }
 
-/// Kills one process. `None` if it was none of these after all; else what tells of its end, where the kernel can.
-fn end(pid: i32, is_meant: impl Fn(i32) -> bool) -> Option<Option<OwnedFd>> {
+/// Kills a process. `None` if it does not match after all; else its pidfd, if the kernel has pidfds.
+fn end(pid: i32, matches: impl Fn(i32) -> bool) -> Option<Option<OwnedFd>> {
     match sys::pidfd_open(pid) {
-        // Looked at again, now that the descriptor holds on to one process.
-        Ok(fd) => (is_meant(pid) && sys::pidfd_send_signal(fd.as_fd(), Signal::SIGKILL).is_ok()).then_some(Some(fd)),
-        Err(_) => (is_meant(pid) && kill(UnixPid::from_raw(pid), Signal::SIGKILL).is_ok()).then_some(None),
+        // Checked again, now that the pidfd pins the process.
+        Ok(fd) => (matches(pid) && sys::pidfd_send_signal(fd.as_fd(), Signal::SIGKILL).is_ok()).then_some(Some(fd)),
+        Err(_) => (matches(pid) && kill(UnixPid::from_raw(pid), Signal::SIGKILL).is_ok()).then_some(None),
     }
 }
 
-fn wait_for(ending: &[Option<OwnedFd>]) {
-    let until = Instant::now() + PATIENCE;
-    for fd in ending.iter().flatten() {
+fn wait_for(killed_fds: &[Option<OwnedFd>]) {
+    let until = Instant::now() + KILL_TIMEOUT;
+    for fd in killed_fds.iter().flatten() {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-        // Whatever it says: whoever is still there is met by the next look.
+        // Whatever the result: the next scan finds what is still there.
         let _ = poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout);
     }
 }
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
 
-    /// A process that lives until it is killed, as a daemon with this number would have started it.
+    /// A process that runs until it is killed, as a daemon with this pid would have started it.
     fn plugin(tag: &str, daemon: u32) -> Child {
         let mut command = Command::new("cat");
         command.env("FIRELINK_TEST_LEFTOVERS", tag).env(PLUGIN, "1").env(DAEMON_PID, daemon.to_string());
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plugins_with_all_entries_of_a_daemon_that_is_gone_are_ended() {
+    fn only_plugins_of_a_dead_daemon_with_all_entries_are_killed() {
         let tag = format!("a{}", std::process::id());
         let entry = vec![format!("FIRELINK_TEST_LEFTOVERS={tag}")];
         // A number that no process can have.
@@ -127,7 +126,7 @@ mod tests {
         assert_eq!(kill_plugins(&["FIRELINK_TEST_LEFTOVERS=other".into(), entry[0].clone()], Daemon::Gone).unwrap(), 0);
         assert_eq!(kill_plugins(&entry, Daemon::Gone).unwrap(), 1);
         assert!(!left.wait().unwrap().success());
-        assert!(own.try_wait().unwrap().is_none(), "its daemon lives");
+        assert!(own.try_wait().unwrap().is_none(), "its daemon is alive");
         assert!(kill_plugins(&entry, Daemon::This).unwrap() >= 1);
         assert!(!own.wait().unwrap().success());
     }

@@ -1,4 +1,4 @@
-//! Processes that already exist: found, adopted, told apart by their marks, and ended.
+//! Processes that exist: watched, found, identified by their environment, adopted and killed.
 //!
 //! | file | subject |
 //! | --- | --- |

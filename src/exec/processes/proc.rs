@@ -1,4 +1,4 @@
-//! What `/proc` says of a process (proc(5)).
+//! Reading `/proc` (proc(5)).
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -9,10 +9,10 @@ use crate::exec::marks::DAEMON_PID;
 use crate::exec::sys::exit_from_status;
 use crate::model::{Exit, Pid, RunId};
 
-/// The longest line of `/proc/PID/stat`: 52 numbers of at most 20 digits and a name of at most 64 letters.
+/// The longest `/proc/PID/stat`: 52 numbers of at most 20 digits and a name of at most 64 characters.
 const STAT: usize = 1280;
 
-/// The part of `/proc/PID/stat` that is of use here.
+/// The used fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::exec) struct Stat {
     /// Field 3.
@@ -23,18 +23,18 @@ pub(in crate::exec) struct Stat {
     pub group: i32,
     /// Field 22: when it started, in clock ticks since boot.
     pub start_ticks: u64,
-    /// Field 52: how it ended, as wait(2) has it; 0 too where one may not know.
+    /// Field 52: the status of wait(2); also 0 without permission.
     exit_status: i32,
 }
 
 impl Stat {
     /// Of a process; `None` if there is none.
     pub fn of(pid: i32) -> Option<Stat> {
-        // Each start and each orphan costs one look, so it is one read(2): the kernel makes the whole line at the first.
+        // One read(2): the kernel formats the whole line at the first, and this is called for each start and each orphan.
         let mut stat = [0; STAT];
         let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
         let stat = stat.get(..length)?;
-        // The second field is the name in parentheses, which may contain anything, parentheses too.
+        // Field 2 is the name in parentheses, which may contain anything, even parentheses.
         let after_name = stat.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(stat.get(after_name + 2..)?).ok()?;
         // `rest` begins with field 3.
@@ -47,7 +47,7 @@ impl Stat {
         Some(Stat { state, parent, group, start_ticks, exit_status })
     }
 
-    /// True for one that has ended and waits for its parent to ask.
+    /// True for a process that has exited and is not reaped.
     pub fn is_zombie(self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
@@ -58,37 +58,37 @@ pub(in crate::exec) fn start_ticks(pid: i32) -> Option<u64> {
     Stat::of(pid).map(|stat| stat.start_ticks)
 }
 
-/// How a process ended that its parent has not asked for yet, whoever that is.
+/// The exit status of a zombie, of any parent.
 pub(in crate::exec) fn exit_of_zombie(pid: Pid) -> Option<Exit> {
-    // The status is only told to who may read the process (ptrace(2), PTRACE_MODE_READ), which this link asks for too.
+    // The status is 0 without PTRACE_MODE_READ access (ptrace(2)), which reading this link checks.
     std::fs::read_link(format!("/proc/{}/ns/user", pid.pid)).ok()?;
     let stat = Stat::of(pid.pid)?;
     (stat.is_zombie() && stat.start_ticks == pid.start_ticks).then(|| exit_from_status(stat.exit_status))
 }
 
-/// A process's identity, now.
+/// The identity of a process that exists now.
 pub(in crate::exec) fn identify(pid: i32) -> Pid {
     Pid { pid, start_ticks: start_ticks(pid).unwrap_or(0) }
 }
 
-/// What the environment of a process, as it was at its last exec, says of the run that it is of.
+/// The run of a process, by its initial environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::exec) struct Mark {
     /// The pid of the daemon that started the run.
     pub daemon: u32,
     /// The run.
     pub run: RunId,
-    /// What tells the run from one of another state with the same number: its job and when it was due.
+    /// Distinguishes the run from one with the same number in another state: its job, and when it was scheduled.
     job: Vec<u8>,
     scheduled_at: Vec<u8>,
 }
 
-/// Whether a process carries a mark.
+/// The result of reading a mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::exec) enum Marked {
-    /// It does.
+    /// The process has one.
     By(Mark),
-    /// It has none, has overwritten it, has ended, or may not be looked into.
+    /// It has none, has overwritten it, has exited, or may not be inspected.
     Not,
     /// It is in the middle of execve(2), where it has no environment yet.
     NotYetKnown,
@@ -98,7 +98,7 @@ impl Marked {
     /// Of a process.
     pub fn of(pid: i32) -> Marked {
         match std::fs::read(format!("/proc/{pid}/environ")) {
-            // An environment that is empty for good has a place all the same.
+            // A process whose environment is really empty has an address of it all the same.
             Ok(environ) if environ.is_empty() && env_start(pid) == Some(0) => Marked::NotYetKnown,
             Ok(environ) => Mark::read(&environ).map_or(Marked::Not, Marked::By),
             Err(_) => Marked::Not,
@@ -111,13 +111,13 @@ fn value_in(environ: &[u8], name: &str) -> Option<Vec<u8>> {
     environ.split(|byte| *byte == 0).find_map(of_name)
 }
 
-/// A variable of a process's environment, as it was at its last exec.
+/// A variable in the initial environment of a process.
 pub(in crate::exec) fn variable(pid: i32, name: &str) -> Option<OsString> {
     let environ = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
     value_in(&environ, name).map(OsString::from_vec)
 }
 
-/// Field 50 of `/proc/PID/stat`: where the environment is; `None` for a zombie, which has none.
+/// Field 50 of `/proc/PID/stat`: the address of the environment; `None` for a zombie, which has none.
 fn env_start(pid: i32) -> Option<u64> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
@@ -129,7 +129,7 @@ fn env_start(pid: i32) -> Option<u64> {
 }
 
 impl Mark {
-    /// Of a process that has one now.
+    /// Reads the mark of a process.
     pub fn of(pid: i32) -> Option<Mark> {
         match Marked::of(pid) {
             Marked::By(mark) => Some(mark),
@@ -149,8 +149,8 @@ impl Mark {
     }
 }
 
-/// The children of this process, zombies too, as [`children`] finds them: in one look where this thread is the only one,
-/// which the links of `/proc/self/task` tell (one for each, `.` and `..`).
+/// The children of this process, zombies included, as by [`children`]: with one read if this thread is the only one, by the link
+/// count of `/proc/self/task` (one for each thread, `.` and `..`).
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -166,9 +166,9 @@ fn pids(text: &str) -> impl Iterator<Item = i32> {
     text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok())
 }
 
-/// The children of a process, zombies too. From `/proc/PID/task/TID/children` (Linux 4.2, `CONFIG_PROC_CHILDREN`), which
-/// may miss a child only while another is being reaped; for the daemon's own that is by this very thread. Kernels
-/// without it cost a look at every process.
+/// The children of a process, zombies included. From `/proc/PID/task/TID/children` (Linux 4.2, `CONFIG_PROC_CHILDREN`), which can
+/// miss a child only while another is reaped, for the daemon's own children by this very thread. On kernels without it, every
+/// process is read.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -193,7 +193,7 @@ fn children_by_scan(pid: i32) -> io::Result<Vec<i32>> {
     Ok(all()?.filter(|other| Stat::of(*other).is_some_and(|stat| stat.parent == pid)).collect())
 }
 
-/// Every process that can be seen.
+/// All visible processes.
 ///
 /// # Errors
 /// When `/proc` can't be read.
@@ -215,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_find_children_find_the_same() {
+    fn both_implementations_find_the_same_children() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         assert!(children(me).unwrap().contains(&pid));
         assert!(children_by_scan(me).unwrap().contains(&pid));
-        // With the threads of other tests beside this one.
+        // In a process with other threads.
         assert!(own_children().unwrap().contains(&pid));
         assert!(children(pid).unwrap().is_empty());
         child.kill().unwrap();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_read_whole_or_not_at_all() {
+    fn an_incomplete_mark_is_none() {
         let environ = b"A=1\0FIRELINK_RUN_ID=7\0FIRELINK_DAEMON_PID=12\0FIRELINK_JOB=x\0";
         let mark = Mark::read(environ).unwrap();
         assert_eq!((mark.daemon, mark.run), (12, RunId(7)));

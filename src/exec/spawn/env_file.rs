@@ -1,16 +1,16 @@
-//! `env_file`: lines of `KEY=value`, read at each start. Errors name file and line, never what stands there: these
-//! files hold secrets.
+//! `env_file`: lines of `KEY=value`, read at each start. Errors name file and line, never the contents: these files hold
+//! secrets.
 
 use std::path::Path;
 
-/// The longest file; a secret is a line.
+/// The largest file, in bytes.
 const LIMIT: u64 = 1 << 20;
 
 /// Reads the file.
 pub(in crate::exec) fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
     let unreadable = |error: std::io::Error| format!("env_file {} can't be read: {error}", path.display());
     let meta = std::fs::metadata(path).map_err(unreadable)?;
-    // Opening a FIFO would wait for its writer, and a device may never end; both would stop the whole daemon.
+    // Opening a FIFO blocks until it has a writer, and a device may have no end; both would block the daemon.
     if !meta.is_file() {
         return Err(format!("env_file {} is not a regular file", path.display()));
     }
@@ -36,7 +36,7 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, (usize, &'static str)> {
         }
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err((number, "a variable's name has letters, digits and `_`, and does not start with a digit"));
+            return Err((number, "a variable's name consists of letters, digits and `_`, and does not start with a digit"));
         }
         vars.push((name.to_owned(), unquote(value.trim()).ok_or((number, "a quote is not closed"))?));
     }
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_usual_forms_are_read() {
+    fn all_forms_of_lines_are_parsed() {
         let text = "# comment\n\nA=1\nexport B=two words # said\nC='it''s'\nD=\"a \\\"b\\\"\\n\"\nE=\n F = x \n";
         let expected = [("A", "1"), ("B", "two words"), ("C", "it''s"), ("D", "a \"b\"\n"), ("E", ""), ("F", "x")];
         let read = parse(text).unwrap();

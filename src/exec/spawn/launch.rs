@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 
 use crate::exec::spec::{Action, ExecSpec, Limits};
 
-/// One attempt, ready to start.
+/// A process to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Launch<'a> {
-    /// What.
+    /// The command.
     pub action: &'a Action,
-    /// In which surroundings.
+    /// The execution settings.
     pub exec: &'a ExecSpec,
-    /// Where the daemon was started: the `cwd` of jobs that name none.
+    /// The directory in which the daemon was started: the `cwd` of jobs that set none.
     pub start_dir: &'a Path,
-    /// The run's own variables; they win over all others.
+    /// The run's own variables, which override all others.
     pub vars: &'a [(&'a str, Cow<'a, OsStr>)],
-    /// The control group that it enters, and what of its limits that one does not keep.
+    /// The control group to enter, and the limits that it does not enforce.
     pub cgroup: Option<(BorrowedFd<'a>, &'a Limits)>,
 }
 
-/// Why nothing was started: a sentence with what was tried, on what, the OS's word and what to do.
+/// Why a process could not be started, as a sentence with the operation, its object, the error of the OS and a fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// A program that is not there, or not in `PATH`.
+    /// A program that does not exist, or is not in `PATH`.
     NotFound(String),
-    /// A script that is not there.
+    /// A script that does not exist.
     NoScript(PathBuf),
     /// A file that is not executable.
     NotExecutable(String),
@@ -39,11 +39,11 @@ pub enum SpawnError {
     Forbidden(String, String),
     /// A working directory that can't be entered.
     Directory(PathBuf, String),
-    /// A user or group that does not exist, or can't be become.
+    /// A user or group that does not exist, or can't be switched to.
     Account(String),
     /// A variable or argument that can't be passed, or an `env_file` that can't be read.
     Environment(String),
-    /// Anything else that the OS said.
+    /// Any other error of the OS.
     Os(String, String),
     /// A milestone has nothing to start.
     Nothing,
@@ -58,9 +58,9 @@ impl fmt::Display for SpawnError {
             SpawnError::NotExecutable(program) => write!(f, "`{program}` is not executable; chmod +x, or name its interpreter"),
             SpawnError::IsDirectory(program) => write!(f, "`{program}` is a directory, not a program"),
             SpawnError::Forbidden(program, user) => write!(f, "`{program}` may not be executed by the user `{user}`"),
-            SpawnError::Directory(path, said) => write!(f, "the working directory {} can't be used: {said}", path.display()),
-            SpawnError::Account(said) | SpawnError::Environment(said) => f.write_str(said),
-            SpawnError::Os(program, said) => write!(f, "`{program}` can't be started: {said}"),
+            SpawnError::Directory(path, reason) => write!(f, "the working directory {} can't be used: {reason}", path.display()),
+            SpawnError::Account(reason) | SpawnError::Environment(reason) => f.write_str(reason),
+            SpawnError::Os(program, reason) => write!(f, "`{program}` can't be started: {reason}"),
             SpawnError::Nothing => f.write_str("there is no command to start"),
         }
     }

@@ -6,7 +6,7 @@
 //! | `start` | which of the ways a launch takes |
 //! | `output` | the pipes of a process's output |
 //! | `plan` | everything that can be prepared before the child exists: argv, envp, account, directory |
-//! | `clone`, `posix` | the two ways that share the daemon's memory |
+//! | `clone`, `posix` | two ways to start it that share the daemon's memory until exec; `start` has the third, fork |
 //! | `environment` | the daemon's own environment, read once |
 //! | `env_file` | the parser of `env_file` |
 //!

@@ -1,4 +1,4 @@
-//! Where nobody has written down how system calls are made: everything is posix_spawn(3)'s.
+//! Other architectures: posix_spawn(3) starts everything.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -6,11 +6,11 @@ use std::os::fd::BorrowedFd;
 use super::plan::Program;
 use crate::exec::processes::Child;
 
-/// There is none.
+/// Never constructed.
 #[derive(Debug)]
 pub(in crate::exec) enum Starting {}
 
-/// Refuses.
+/// Returns an error.
 ///
 /// # Errors
 /// Always.

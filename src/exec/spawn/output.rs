@@ -1,10 +1,9 @@
-//! The pipe of a run's output, and how the next daemon comes by it.
+//! The pipe of a run's output.
 //!
-//! Both outputs go into one pipe, so that their order is kept. The process holds it open for reading as well as for
-//! writing (fifo(7) of Linux allows that, through `/proc/self/fd`; mostly the child opens it so, before it executes its
-//! program), so when the daemon dies the process is neither ended
-//! by SIGPIPE nor are the last kilobytes lost: it goes on, waits at most when the pipe is full, and the next daemon opens
-//! the pipe through `/proc/PID/fd` and reads on.
+//! Both outputs go into one pipe, which keeps their order. The process holds it open for reading as well as for writing
+//! (Linux allows that for FIFOs, fifo(7), through `/proc/self/fd`; usually the child reopens it itself before execve(2)). So
+//! when the daemon dies the process gets no SIGPIPE and the buffered output is not lost: the process goes on, blocks at most
+//! when the pipe is full, and the next daemon opens the pipe through `/proc/PID/fd` and reads on.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,11 +13,11 @@ use nix::sys::stat::{Mode, fstat};
 
 /// A new pipe.
 pub(in crate::exec) struct Pipe {
-    /// The daemon's end, which never blocks.
+    /// The daemon's end, non-blocking.
     pub reader: OwnedFd,
-    /// The process's.
+    /// The process's end.
     pub writer: OwnedFd,
-    /// As the kernel shows it in `/proc/PID/fd`.
+    /// Its name in `/proc/PID/fd`.
     pub name: String,
 }
 
@@ -32,14 +31,14 @@ impl Pipe {
     }
 }
 
-/// The write end of a pipe, opened again for both. Without /proc the run does not survive the daemon's end, and is none the
-/// worse before that.
-pub(in crate::exec) fn both_ways(writer: OwnedFd) -> OwnedFd {
+/// The write end of a pipe, reopened for reading and writing. Without /proc it stays as it is, and the run does not survive the
+/// daemon.
+pub(in crate::exec) fn reopen_both_ways(writer: OwnedFd) -> OwnedFd {
     let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
     open(&*name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap_or(writer)
 }
 
-/// A pipe of which the read end, the first, never blocks.
+/// A pipe: the read end, which is non-blocking, and the write end.
 ///
 /// # Errors
 /// What pipe(2) or the machine's limit on descriptors said.

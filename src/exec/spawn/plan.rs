@@ -1,5 +1,5 @@
-//! What exactly is started: the file, its arguments, its environment, its account. All of it is found out before the
-//! fork, where there is time to look things up and to say what is wrong.
+//! The program to execute: file, arguments, environment, account. All of it is resolved before the fork, where look-ups and
+//! error messages are possible.
 
 use std::ffi::{CStr, CString, OsStr, OsString, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +15,10 @@ use super::launch::{Launch, SpawnError};
 use crate::exec::marks::DAEMON_PID;
 use crate::exec::spec::{Action, ExecSpec};
 
-/// Where programs are looked for if there is no `PATH`: what execvp(3) takes.
+/// The search path if there is no `PATH`: that of execvp(3).
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// Whom the child becomes; nothing, for the daemon's own account.
+/// The account of the child; all `None` for the daemon's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::exec) struct Account {
     pub uid: Option<u32>,
@@ -26,12 +26,12 @@ pub(in crate::exec) struct Account {
     pub groups: Option<Vec<u32>>,
 }
 
-/// What is handed to the kernel.
+/// The arguments of execve(2).
 #[derive(Debug)]
 pub(in crate::exec) struct Program {
-    /// The file, looked up already.
+    /// The resolved file.
     pub path: CString,
-    /// Its arguments, its own name first.
+    /// Its arguments, from `argv[0]` on.
     pub argv: Vec<CString>,
     pub env: Environment,
     /// Its working directory.
@@ -39,25 +39,25 @@ pub(in crate::exec) struct Program {
 }
 
 impl Program {
-    /// Its arguments as execve(2) takes them: good while it lives, and not to be written to.
+    /// Pointers for execve(2), valid while `self` lives; not to be written through.
     pub fn argv(&self) -> Vec<*const c_char> {
-        ended(self.argv.iter().map(|arg| &**arg))
+        null_terminated(self.argv.iter().map(|arg| &**arg))
     }
 
-    /// Its environment likewise.
+    /// The same for the environment.
     pub fn envp(&self) -> Vec<*const c_char> {
-        ended(self.env.strings())
+        null_terminated(self.env.strings())
     }
 }
 
-fn ended<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
+fn null_terminated<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
     strings.map(CStr::as_ptr).chain([ptr::null()]).collect()
 }
 
-/// By what a failed start is told.
+/// The names in messages about a failed start.
 #[derive(Clone, Debug)]
 pub(in crate::exec) struct Named {
-    /// As the job names it.
+    /// The program as configured.
     pub program: String,
     /// Its file.
     pub path: PathBuf,
@@ -65,9 +65,9 @@ pub(in crate::exec) struct Named {
     pub cwd: PathBuf,
 }
 
-/// A start, with nothing left to find out.
+/// A resolved launch.
 pub(in crate::exec) struct Plan {
-    /// The program as the job names it, which is also its `argv[0]`.
+    /// The program as configured, which is also its `argv[0]`.
     pub program: String,
     /// Its file.
     pub path: PathBuf,
@@ -92,7 +92,7 @@ impl Plan {
         Ok(Plan { program, path, args, env, cwd, account })
     }
 
-    /// What of it the kernel needs; the environment goes there.
+    /// The part for the kernel; takes the environment.
     pub fn program(&mut self) -> Result<Program, SpawnError> {
         let argv = [self.program.as_bytes()].into_iter().chain(self.args.iter().map(|arg| arg.as_bytes()));
         Ok(Program {
@@ -103,7 +103,7 @@ impl Plan {
         })
     }
 
-    /// By what it is told.
+    /// The names for messages.
     pub fn named(&self) -> Named {
         Named { program: self.program.clone(), path: self.path.clone(), cwd: self.cwd.clone() }
     }
@@ -123,7 +123,7 @@ fn command_of(action: &Action, cwd: &Path) -> Result<(String, Vec<OsString>), Sp
             None => return Err(SpawnError::Nothing),
         },
         Action::Script { interpreter, script, args } => {
-            // The interpreter would say so too, in its own words and only in the log.
+            // The interpreter would report it too, but only in the run's log.
             if !cwd.join(script).exists() && cwd.exists() {
                 return Err(SpawnError::NoScript(cwd.join(script)));
             }
@@ -154,14 +154,14 @@ fn add_variables(launch: &Launch<'_>, cwd: &Path, env: &mut Environment) -> Resu
     set(env, DAEMON_PID, OsStr::new(&std::process::id().to_string()))
 }
 
-/// No variable can carry a NUL; an S3 key or a payload can.
+/// A variable can't contain a NUL byte; an S3 key or a payload can.
 pub(in crate::exec) fn set(env: &mut Environment, name: &str, value: &OsStr) -> Result<(), SpawnError> {
     let nul = |_| SpawnError::Environment(format!("the variable {name} can't be passed: its value contains a NUL byte"));
     env.set(name, value).map_err(nul)
 }
 
-/// The program's file: a relative path is meant from the job's directory, a name without a slash from the job's own
-/// `PATH`, each of whose directories is tried in turn as execvp(3) does.
+/// The program's file: a path is relative to the job's directory; a name without a slash is looked up in the job's own `PATH`,
+/// as in execvp(3).
 fn find(program: &str, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, SpawnError> {
     if program.contains('/') {
         return Ok(cwd.join(program));
@@ -175,14 +175,14 @@ fn find(program: &str, cwd: &Path, path: Option<&OsStr>) -> Result<PathBuf, Spaw
 
 fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnError> {
     let unknown = |what: &str, name: &str| SpawnError::Account(format!("there is no {what} `{name}` on this machine"));
-    let said = |what: &str, errno: Errno| SpawnError::Account(format!("the {what} can't be looked up: {errno}"));
+    let failed = |what: &str, errno: Errno| SpawnError::Account(format!("the {what} can't be looked up: {errno}"));
     let group = match &exec.group {
         Some(name) => {
             let group = match name.parse() {
                 Ok(gid) => Group::from_gid(Gid::from_raw(gid)),
                 Err(_) => Group::from_name(name),
             };
-            Some(group.map_err(|errno| said("group", errno))?.ok_or_else(|| unknown("group", name))?.gid)
+            Some(group.map_err(|errno| failed("group", errno))?.ok_or_else(|| unknown("group", name))?.gid)
         }
         None => None,
     };
@@ -191,7 +191,7 @@ fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnEr
     }
     let is_root = Uid::effective().is_root();
     let Some(name) = &exec.user else {
-        // Root's own supplementary groups are no part of what was asked for.
+        // Without root's own supplementary groups, which were not asked for.
         let groups = group.filter(|_| is_root).map(|gid| vec![gid.as_raw()]);
         return Ok(Account { uid: None, gid: group.map(Gid::as_raw), groups });
     };
@@ -199,11 +199,11 @@ fn account_of(exec: &ExecSpec, env: &mut Environment) -> Result<Account, SpawnEr
         Ok(uid) => User::from_uid(Uid::from_raw(uid)),
         Err(_) => User::from_name(name),
     };
-    let user = user.map_err(|errno| said("user", errno))?.ok_or_else(|| unknown("user", name))?;
+    let user = user.map_err(|errno| failed("user", errno))?.ok_or_else(|| unknown("user", name))?;
     let gid = group.unwrap_or(user.gid);
     let groups = if is_root {
         let c_name = CString::new(user.name.as_str()).map_err(|_| unknown("user", name))?;
-        let groups = getgrouplist(&c_name, gid).map_err(|errno| said("user's groups", errno))?;
+        let groups = getgrouplist(&c_name, gid).map_err(|errno| failed("user's groups", errno))?;
         Some(groups.into_iter().map(Gid::as_raw).collect())
     } else {
         None

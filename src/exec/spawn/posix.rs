@@ -1,7 +1,7 @@
-//! posix_spawn(3), which shares the daemon's memory until exec instead of copying its page tables, and has the daemon wait
-//! until then: for machines where [`super::clone`] can't be had.
+//! posix_spawn(3), which shares the daemon's memory until exec instead of copying its page tables, but blocks the daemon until
+//! then: for architectures and sandboxes without [`super::clone`].
 //!
-//! Not std's, which hands on the caller's signal mask: the daemon's, in which the signals that end a job are blocked.
+//! Not std's, which passes on the caller's signal mask, in which the daemon blocks the signals that end a job.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -11,11 +11,11 @@ use nix::libc;
 
 use super::plan::Program;
 
-/// Starts it in a process group of its own, with stdin from `/dev/null`, no blocked signal and none ignored. What else
-/// is open must be close-on-exec.
+/// Starts it in a process group of its own, with stdin from `/dev/null`, no blocked and no ignored signals. All other
+/// descriptors must be close-on-exec.
 ///
 /// # Errors
-/// What the C library or the child's chdir(2) or execve(2) said.
+/// The error of posix_spawn(3), or of the child's chdir(2) or execve(2).
 pub(in crate::exec) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<i32> {
     let attributes = Attributes::new()?;
     let actions = Actions::new(program, outputs)?;
@@ -24,7 +24,7 @@ pub(in crate::exec) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>
     // SAFETY: `path`, the strings behind `argv` and `envp` and what `actions` points to live until the call returns,
     // by which time the child has its own copy; both arrays end with a null; they are not written to, the `*mut` is
     // the C signature's.
-    said(unsafe {
+    check_errno(unsafe {
         libc::posix_spawn(
             &raw mut pid,
             program.path.as_ptr(),
@@ -38,7 +38,7 @@ pub(in crate::exec) fn spawn(program: &Program, outputs: [Option<BorrowedFd<'_>>
 }
 
 /// These functions return their error instead of setting errno.
-fn said(code: libc::c_int) -> io::Result<()> {
+fn check_errno(code: libc::c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
 
@@ -48,7 +48,7 @@ impl Attributes {
     fn new() -> io::Result<Attributes> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: this call makes the object that it is given.
-        said(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
+        check_errno(unsafe { libc::posix_spawnattr_init(raw.as_mut_ptr()) })?;
         // SAFETY: it succeeded.
         let mut this = Attributes(unsafe { raw.assume_init() });
         let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
@@ -57,11 +57,14 @@ impl Attributes {
         // copied by the calls that take it.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            said(libc::posix_spawnattr_setsigmask(&raw mut this.0, set.as_ptr()))?;
+            check_errno(libc::posix_spawnattr_setsigmask(&raw mut this.0, set.as_ptr()))?;
             libc::sigfillset(set.as_mut_ptr());
-            said(libc::posix_spawnattr_setsigdefault(&raw mut this.0, set.as_ptr()))?;
-            said(libc::posix_spawnattr_setpgroup(&raw mut this.0, 0))?;
-            said(libc::posix_spawnattr_setflags(&raw mut this.0, libc::c_short::try_from(flags).map_err(io::Error::other)?))?;
+            check_errno(libc::posix_spawnattr_setsigdefault(&raw mut this.0, set.as_ptr()))?;
+            check_errno(libc::posix_spawnattr_setpgroup(&raw mut this.0, 0))?;
+            check_errno(libc::posix_spawnattr_setflags(
+                &raw mut this.0,
+                libc::c_short::try_from(flags).map_err(io::Error::other)?,
+            ))?;
         }
         Ok(this)
     }
@@ -80,7 +83,7 @@ impl Actions {
     fn new(program: &Program, outputs: [Option<BorrowedFd<'_>>; 2]) -> io::Result<Actions> {
         let mut raw = MaybeUninit::uninit();
         // SAFETY: this call makes the object that it is given.
-        said(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
+        check_errno(unsafe { libc::posix_spawn_file_actions_init(raw.as_mut_ptr()) })?;
         // SAFETY: it succeeded.
         let mut this = Actions(unsafe { raw.assume_init() });
         let actions = &raw mut this.0;
@@ -88,14 +91,14 @@ impl Actions {
         // SAFETY: the actions were initialised above; the C library copies the paths; the descriptors are borrowed, so
         // they are open until `spawn` has returned.
         unsafe {
-            said(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
+            check_errno(libc::posix_spawn_file_actions_addopen(actions, 0, null, libc::O_RDONLY, 0))?;
             for (number, output) in (1..).zip(outputs) {
-                said(match output {
+                check_errno(match output {
                     Some(fd) => libc::posix_spawn_file_actions_adddup2(actions, fd.as_raw_fd(), number),
                     None => libc::posix_spawn_file_actions_addopen(actions, number, null, libc::O_WRONLY, 0),
                 })?;
             }
-            said(libc::posix_spawn_file_actions_addchdir_np(actions, program.cwd.as_ptr()))?;
+            check_errno(libc::posix_spawn_file_actions_addchdir_np(actions, program.cwd.as_ptr()))?;
         }
         Ok(this)
     }
@@ -124,17 +127,18 @@ mod tests {
     #[test]
     fn it_starts_a_leader_of_a_group_with_its_outputs_and_directory() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let told = program(
+        let missing = program(c":", c"/no such directory");
+        let program = program(
             c"pwd; ps -o pgid= -p $$ 2>/dev/null || cut -d' ' -f5 /proc/$$/stat; readlink /proc/$$/fd/0; exit 3",
             c"/usr",
         );
-        let pid = spawn(&told, [Some(writer.as_fd()), None]).unwrap();
+        let pid = spawn(&program, [Some(writer.as_fd()), None]).unwrap();
         drop(writer);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["/usr", &pid.to_string(), "/dev/null"]);
         crate::exec::sys::wait_for_death(pid).unwrap();
-        let refused = spawn(&program(c":", c"/no such directory"), [None; 2]).unwrap_err();
+        let refused = spawn(&missing, [None; 2]).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::ENOENT));
     }
 }

@@ -1,4 +1,4 @@
-//! Making a child.
+//! Starting a child.
 
 use std::ffi::OsStr;
 use std::io;
@@ -18,12 +18,12 @@ use crate::exec::processes::Child;
 use crate::exec::spec::{Capture, ExecSpec, Limits};
 use crate::exec::sys;
 
-/// Begins to start a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptor,
-/// no blocked and no ignored signal. It comes up while the caller goes on; with `user`, `group`, `umask`, `nice`, `limits`
-/// or a control group it has come up when this returns.
+/// Starts a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptors, no blocked
+/// and no ignored signals. Returns before the child has called execve(2); with `user`, `group`, `umask`, `nice`, `limits` or a
+/// control group, after that.
 ///
 /// # Errors
-/// Why nothing was started.
+/// When the process can't be started.
 pub fn begin(launch: &Launch<'_>) -> Result<PendingSpawn, SpawnError> {
     let mut plan = Plan::of(launch)?;
     let (mut reader, mut writer) = (None, None);
@@ -50,7 +50,7 @@ enum Made {
 }
 
 impl PendingSpawn {
-    /// True if [`PendingSpawn::wait_for_exec`] would not wait.
+    /// True if [`PendingSpawn::wait_for_exec`] would not block.
     #[must_use]
     pub fn has_execed(&self) -> bool {
         match &self.made {
@@ -59,13 +59,13 @@ impl PendingSpawn {
         }
     }
 
-    /// Waits until the program is executed, which by now it mostly is.
+    /// Waits until the program is executed, which usually is the case already.
     ///
     /// # Errors
-    /// Why it could not be.
+    /// When it could not be executed.
     pub fn wait_for_exec(self) -> Result<Child, SpawnError> {
         let mut child = self.made.wait_for_exec(&self.named)?;
-        child.give_output(self.reader);
+        child.set_output(self.reader);
         Ok(child)
     }
 }
@@ -82,7 +82,7 @@ impl Made {
 /// Starts a process as [`begin`] does, and waits until it has executed its program.
 ///
 /// # Errors
-/// Why nothing was started.
+/// When the process can't be started.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     begin(launch)?.wait_for_exec()
 }
@@ -98,11 +98,11 @@ pub struct Apart {
     pub stderr: OwnedFd,
 }
 
-/// Starts a process like [`spawn`], but with each output in a pipe of its own, whatever `output.capture` says: for one
-/// that talks to the daemon.
+/// Starts a process as [`spawn`] does, but with each output in a pipe of its own, whatever `output.capture` is: for a process
+/// whose output is read by the daemon.
 ///
 /// # Errors
-/// Why nothing was started.
+/// When the process can't be started.
 pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
     let mut plan = Plan::of(launch)?;
     let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
@@ -112,7 +112,7 @@ pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
     Ok(Apart { child, stdout, stderr })
 }
 
-/// Where a process writes to: the write ends of pipes.
+/// The outputs of a process: the write ends of pipes.
 enum Outputs {
     /// Both into one, or to `/dev/null`.
     Together(Option<OwnedFd>),
@@ -127,28 +127,28 @@ impl Outputs {
         }
     }
 
-    /// One pipe is given to the process for reading, too.
-    fn both_ways(self) -> Outputs {
+    /// Reopens a common pipe for reading and writing.
+    fn reopen_both_ways(self) -> Outputs {
         match self {
-            Outputs::Together(writer) => Outputs::Together(writer.map(output::both_ways)),
+            Outputs::Together(writer) => Outputs::Together(writer.map(output::reopen_both_ways)),
             apart @ Outputs::Apart(..) => apart,
         }
     }
 }
 
 fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made, SpawnError> {
-    // A library may have opened something without close-on-exec, and so may whoever started the daemon.
+    // Libraries, or the parent of the daemon, may have opened descriptors without close-on-exec.
     sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
     let settings = settings(launch.exec, launch.cgroup.map_or(&launch.exec.limits, |(_, limits)| limits));
     let started = match launch.cgroup {
         None if settings == sys::ChildSettings::default() && plan.account == Account::default() => {
             match clone::start(plan.program()?, outputs.fds(), matches!(outputs, Outputs::Together(_))) {
                 Ok(starting) => return Ok(Made::Starting(starting)),
-                // A sandbox that does not know this way, or a machine whose calls are not written down.
-                Err((_, program)) => posix::spawn(&program, outputs.both_ways().fds()),
+                // A sandbox that forbids it, or another architecture.
+                Err((_, program)) => posix::spawn(&program, outputs.reopen_both_ways().fds()),
             }
         }
-        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.both_ways().fds()),
+        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.reopen_both_ways().fds()),
     };
     match started {
         Ok(pid) => Ok(Made::Started(Child::new(pid, None, None))),
@@ -156,7 +156,7 @@ fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made,
     }
 }
 
-/// std's way, which can run code in the child.
+/// By std, which can run code in the child.
 fn fork_and_exec(
     plan: &Plan,
     settings: sys::ChildSettings,
@@ -193,10 +193,10 @@ fn settings(exec: &ExecSpec, limits: &Limits) -> sys::ChildSettings {
     }
 }
 
-/// What the OS meant. ENOENT may be the program's, its interpreter's or the directory's.
+/// Explains an error: ENOENT may be about the program, its interpreter or the directory.
 fn explain(error: &io::Error, named: &Named, user: Option<&str>) -> SpawnError {
     let Named { program, cwd, path } = named;
-    // By what chdir(2) needs, which is the right to search it and not the right to list it.
+    // By search permission, which is what chdir(2) needs; listing it may be forbidden.
     if let Err(said) = std::fs::metadata(cwd.join(".")) {
         return SpawnError::Directory(cwd.to_owned(), said.to_string());
     }
@@ -208,9 +208,10 @@ fn explain(error: &io::Error, named: &Named, user: Option<&str>) -> SpawnError {
         Some(libc::EACCES) if path.is_dir() => SpawnError::IsDirectory(program.to_owned()),
         Some(libc::EACCES) if is_file_without_x(path) => SpawnError::NotExecutable(program.to_owned()),
         Some(libc::EACCES) if let Some(user) = user => SpawnError::Forbidden(program.to_owned(), user.to_owned()),
-        Some(libc::ENOEXEC) => {
-            SpawnError::Os(program.to_owned(), "it is neither a program for this machine nor a script with a `#!` line".into())
-        }
+        Some(libc::ENOEXEC) => SpawnError::Os(
+            program.to_owned(),
+            "it is neither an executable for this machine nor a script with a `#!` line".into(),
+        ),
         Some(libc::E2BIG) => {
             SpawnError::Environment(format!("`{program}` can't be started: its arguments and environment are too large"))
         }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::View;
 use super::requests::find_job;
 use super::status::{job_status, job_word};
 use crate::control::commands::{graph, health, job};
@@ -13,6 +12,7 @@ use crate::engine::timing::Timing;
 use crate::exec::spec::Action;
 use crate::model::{JobId, Now};
 use crate::reactor::core::Core;
+use crate::reactor::view::View;
 use crate::store::StoreError;
 
 /// How many of a job's next deadlines are shown.

@@ -5,29 +5,21 @@ mod describe;
 mod peers;
 mod requests;
 mod status;
-mod warnings;
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::clocks::Clocks;
 use super::core::Core;
 use super::host::EndedRun;
 use super::io::{Io, PeerId};
-use super::lifecycle::Lifecycle;
-use super::observers::Observers;
-use super::processes::Processes;
+use super::observers::{Answer, Observers};
 use super::show::view;
-use super::sources::Sources;
+use super::view::View;
 use crate::control::Bound;
 use crate::control::commands::{logs, reload, stop, trigger};
 use crate::control::protocol::{Reply, Request};
 use crate::model::{Elapsed, RunId};
 use crate::store::log_path;
 use peers::Peers;
-pub(super) use warnings::warnings;
-
-/// Takes one reply to the other thread.
-pub(super) type Answer = Box<dyn FnOnce(Reply) + Send>;
 
 /// The one that a reply goes to.
 pub(super) enum Asker {
@@ -35,15 +27,6 @@ pub(super) enum Asker {
     Peer(PeerId),
     /// A connection of the web UI.
     Web(Answer),
-}
-
-/// The other parts, to look at for a reply.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    pub clocks: &'a dyn Clocks,
-    pub processes: &'a Processes,
-    pub sources: &'a Sources,
-    pub lifecycle: &'a Lifecycle,
 }
 
 /// A request that is not for the front to answer.

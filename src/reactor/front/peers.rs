@@ -221,7 +221,7 @@ impl Peers {
     fn drop_peer(&mut self, id: PeerId, io: &mut Io) {
         self.unread_backlog.remove(&id);
         if let Some(peer) = self.peers.remove(&id) {
-            io.forget(peer.stream.as_raw_fd(), peer.token);
+            io.deregister(peer.stream.as_raw_fd(), peer.token);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `status`.
 
-use super::{View, requests, warnings};
+use super::requests;
 use crate::control::commands::status::{Job, JobWord, Request, Status};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::engine::JobState;
@@ -8,6 +8,7 @@ use crate::model::{JobId, Now};
 use crate::reactor::core::Core;
 use crate::reactor::observers::Observers;
 use crate::reactor::show::{current, show};
+use crate::reactor::view::{View, warnings};
 use crate::store::{StoreError, StoredRun};
 
 pub(super) fn status(core: &mut Core, request: &Request, view: View<'_>, observers: &Observers) -> Result<Reply, Reply> {

@@ -13,7 +13,7 @@ use crate::config;
 use crate::engine::{Notice, Spawn};
 use crate::metrics::{Counts, Format, Snapshot, Standing};
 use crate::model::{Attempt, Elapsed, JobId, Outcome, StateWord, TriggerWord, format_duration};
-use crate::reactor::front::warnings;
+use crate::reactor::view::warnings;
 use crate::store::StoredRun;
 
 /// The counts, while the configuration asks for any, and the textfile.

@@ -19,14 +19,14 @@ mod webhooks;
 use std::any::Any;
 use std::cell::OnceCell;
 
+use super::bridge::Bridge;
 use super::core::Core;
-use super::front::{Answer, View};
 use super::host::EndedRun;
-use super::sources::Bridge;
+use super::view::View;
 use crate::config::Config;
 use crate::control::commands::events::{Happened, What};
 use crate::control::commands::status;
-use crate::control::protocol::Request;
+use crate::control::protocol::{Reply, Request};
 use crate::cron::Zone;
 use crate::engine::{Notice, Spawn};
 use crate::model::{Elapsed, JobId, RunId, WallTime};
@@ -85,6 +85,9 @@ pub(super) struct Context<'a> {
     /// How many observers have something to warn of.
     pub troubles: usize,
 }
+
+/// Takes one reply to the other thread.
+pub(super) type Answer = Box<dyn FnOnce(Reply) + Send>;
 
 /// What becomes of a message from the other thread.
 pub(super) enum Handled {
@@ -184,7 +187,7 @@ impl Observers {
         self.0.iter_mut().for_each(|observer| observer.on_started(spawn, cx));
     }
 
-    pub fn polled(&mut self, job: JobId, works: bool, now: Elapsed) {
+    pub fn poll(&mut self, job: JobId, works: bool, now: Elapsed) {
         self.0.iter_mut().for_each(|observer| observer.on_poll(job, works, now));
     }
 

@@ -5,7 +5,7 @@ use std::any::Any;
 use super::{Context, Handled, Observer, Report};
 use crate::config::{Listen, Web};
 use crate::control::commands::events::What;
-use crate::reactor::sources::OBSERVERS;
+use crate::reactor::bridge::OBSERVERS;
 use crate::web::{ApiRequest, EventLine, Listener, Server, Settings, bind, read_token};
 
 /// The web UI as it is meant to be, and as it is.

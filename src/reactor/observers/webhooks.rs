@@ -12,8 +12,8 @@ use crate::cron::Zone;
 use crate::engine::Notice;
 use crate::model::{Elapsed, StateWord};
 use crate::notify::{Delivery, Notifier};
+use crate::reactor::bridge::OBSERVERS;
 use crate::reactor::show::view;
-use crate::reactor::sources::OBSERVERS;
 
 /// How long deliveries get at the daemon's end, if `shutdown_timeout` is not less.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -56,7 +56,7 @@ impl RunGroups {
     /// Removes the groups of which everything has died; if there are others, when to look again.
     pub fn remove_ended(&mut self) -> Option<Duration> {
         let groups = self.0.as_mut().ok()?;
-        groups.bury();
+        groups.remove_empty();
         groups.look_again_after()
     }
 

@@ -166,7 +166,7 @@ impl Hooks {
         hook.read(logs);
         hook.close_output(io);
         if let (Some(token), Some(fd)) = (hook.exit, hook.child.pidfd()) {
-            io.forget(fd.as_raw_fd(), token);
+            io.deregister(fd.as_raw_fd(), token);
         }
         let (run, ended) = (hook.run, hook.ended);
         self.alive.remove(&id);
@@ -224,7 +224,7 @@ impl Hook {
 
     fn close_output(&mut self, io: &mut Io) {
         if let Some((fd, token)) = self.output.take() {
-            io.forget(fd.as_raw_fd(), token);
+            io.deregister(fd.as_raw_fd(), token);
         }
     }
 }

@@ -254,7 +254,7 @@ impl Processes {
     /// Reaps what has ended, and looks for processes that escaped from their groups; `plugins` are none of them.
     pub fn after_acts(&mut self, now: Elapsed, plugins: impl Iterator<Item = Known>) {
         self.running.reap_exited();
-        // One that starts can't be told from an orphan.
+        // A process that starts looks like an orphan.
         if !self.starting.is_empty() || !self.sweep.begin(now) {
             return;
         }

@@ -41,14 +41,14 @@ pub(super) struct Running {
     closing: Vec<OwnedFd>,
 }
 
-/// How a process ended, and the control group that it had.
+/// How a process ended.
 pub(super) struct Ended {
     /// `None` if it was adopted and nobody knows.
     pub exit: Option<Exit>,
 }
 
-/// What is still read of a pipe after its process has ended: a pipe's largest usual capacity. Whoever holds it open
-/// beyond that writes into the void.
+/// What is still read of a pipe after its process has ended: a pipe's largest usual capacity. Output beyond that, of
+/// other processes that hold the pipe open, is lost.
 const LAST_DRAIN: usize = 1 << 20;
 
 impl Running {
@@ -128,7 +128,7 @@ impl Running {
 
     fn close_output(&mut self, io: &mut Io, run: RunId) {
         if let Some((fd, token)) = self.watched.get_mut(&run).and_then(|watched| watched.output.take()) {
-            io.let_go(token);
+            io.release(token);
             self.closing.push(fd);
         }
     }
@@ -172,7 +172,7 @@ impl Running {
             && let Some(token) = watched.exit
         {
             // Its pidfd is closed with it, before the loop waits again.
-            io.let_go(token);
+            io.release(token);
             if let Process::Own(child) = watched.process {
                 self.exited.push(child);
             }

@@ -74,7 +74,7 @@ impl SourceChild {
     /// Ends it at once; output that was not read is lost.
     pub fn discard(self, io: &mut Io) {
         if let (Some(fd), Some(token)) = (self.child.pidfd(), self.exit) {
-            io.forget(fd.as_raw_fd(), token);
+            io.deregister(fd.as_raw_fd(), token);
         }
     }
 
@@ -107,7 +107,7 @@ impl SourceChild {
             }
         };
         if let (Some(token), Some(fd)) = (self.exit.take(), self.child.pidfd()) {
-            io.forget(fd.as_raw_fd(), token);
+            io.deregister(fd.as_raw_fd(), token);
         }
         match exec::kill_plugins(&environment.source_marks(Some(job)), Daemon::This) {
             Ok(0) => {}

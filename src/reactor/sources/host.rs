@@ -40,7 +40,7 @@ impl SourceHost for Host<'_, '_> {
 
     fn drop_fd(&mut self, id: FdId) {
         if let Some((fd, token)) = self.asked.fds.remove(&id) {
-            self.cx.io.forget(fd.as_raw_fd(), token);
+            self.cx.io.deregister(fd.as_raw_fd(), token);
         }
     }
 
@@ -70,7 +70,7 @@ impl SourceHost for Host<'_, '_> {
     }
 
     fn polled(&mut self, works: bool) {
-        self.cx.observers.polled(self.owner.job, works, self.cx.now.elapsed);
+        self.cx.polls.polled(self.owner.job, works, self.cx.now.elapsed);
     }
 
     fn start_child(&mut self, action: &Action) -> Result<ChildPipes, String> {

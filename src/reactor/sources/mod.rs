@@ -1,7 +1,5 @@
-//! The sources of the configuration, each behind its own [`SourceHost`](crate::triggers::SourceHost), and the bridge to the
-//! other thread.
+//! The sources of the configuration, each behind its own [`SourceHost`].
 
-mod bridge;
 mod child;
 mod host;
 
@@ -12,9 +10,9 @@ use std::time::Duration;
 
 use mio::Token;
 
+use super::bridge::Bridge;
 use super::host::FoundBatch;
 use super::io::Io;
-use super::observers::Observers;
 use super::processes::Environment;
 use crate::config::{Config, Job};
 use crate::engine::rules::JobRules;
@@ -24,7 +22,6 @@ use crate::exec::spec::ExecSpec;
 use crate::model::{Batch, Elapsed, JobId, Now, TriggerWord};
 use crate::store::Store;
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
-pub(super) use bridge::{Bridge, OBSERVERS};
 use child::SourceChild;
 pub(super) use child::end_leftovers;
 use host::Host;
@@ -77,6 +74,12 @@ pub(super) struct Sources {
     watches: Vec<Watch>,
 }
 
+/// Counts the looks of sources at what they watch.
+pub(super) trait CountPolls {
+    /// The source of a job has looked, and could or could not.
+    fn polled(&mut self, job: JobId, works: bool, now: Elapsed);
+}
+
 /// What a source's call may touch besides its own.
 pub(super) struct SourceContext<'a> {
     pub now: Now,
@@ -86,7 +89,7 @@ pub(super) struct SourceContext<'a> {
     pub engine: &'a Engine,
     pub config: &'a Config,
     pub environment: &'a Environment,
-    pub observers: &'a mut Observers,
+    pub polls: &'a mut dyn CountPolls,
 }
 
 impl Sources {
@@ -282,7 +285,7 @@ impl Sources {
             child.discard(cx.io);
         }
         for (fd, token) in asked.fds.into_values() {
-            cx.io.forget(fd.as_raw_fd(), token);
+            cx.io.deregister(fd.as_raw_fd(), token);
         }
     }
 }

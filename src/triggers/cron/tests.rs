@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::triggers::Place;
 
-/// Keys as a file would hold them; place N is where the Nth value begins, and lies a hundred bytes from the next.
+/// Fake keys; the places of values are a hundred bytes apart.
 #[derive(Default)]
 struct Written {
     values: HashMap<&'static str, Vec<Text>>,
@@ -94,7 +94,7 @@ fn one_schedule_is_read_in_the_zone_of_the_job() {
 }
 
 #[test]
-fn a_list_keeps_each_schedule_once_and_warns_of_the_others() {
+fn duplicate_schedules_in_a_list_are_warnings() {
     let mut keys = Written::default().with("schedule", &["@daily", "0 18 * * *", "0 0 * * *"]);
     assert_eq!(keys.build().expect("a sound trigger").summary(), "cron @daily, 0 18 * * *");
     let [(place, message, _)] = &keys.warnings[..] else { panic!("{:?}", keys.warnings) };
@@ -112,20 +112,20 @@ fn reboot_alone_fires_at_startup_and_at_no_instant() {
 }
 
 #[test]
-fn reboot_stands_beside_other_schedules() {
+fn reboot_can_be_combined_with_other_schedules() {
     let timing = Written::default().with("schedule", &["@reboot", "@hourly"]).timing();
     assert!(timing.at_startup);
     assert_eq!(timing.schedules.len(), 1);
 }
 
 #[test]
-fn a_zone_of_its_own_goes_before_the_one_around_it() {
+fn the_job_s_own_zone_takes_precedence() {
     let timing = Written::default().with("schedule", &["@daily"]).with("timezone", &["Asia/Tokyo"]).timing();
     assert_eq!(timing.zone.name(), "Asia/Tokyo");
 }
 
 #[test]
-fn each_way_to_catch_up_has_its_word() {
+fn each_value_of_catch_up_is_read() {
     for (word, expect) in [("none", CatchUp::None), ("last", CatchUp::Last), ("all", CatchUp::All)] {
         assert_eq!(Written::default().with("schedule", &["@daily"]).with("catch_up", &[word]).timing().catch_up, expect);
     }
@@ -141,7 +141,7 @@ fn jitter_is_the_stable_offset_of_the_job() {
 }
 
 #[test]
-fn every_mistake_is_reported_at_once_and_in_its_place() {
+fn all_errors_are_reported_at_once_with_their_places() {
     let mut keys = Written::default()
         .with("schedule", &["0 60 * * *", "@daily", "1,,2 * * * *"])
         .with("timezone", &["Europe/Berln"])
@@ -155,13 +155,13 @@ fn every_mistake_is_reported_at_once_and_in_its_place() {
             (3, 5, "hour: `60` is too large"),
             (202, 204, "minute: `1,,2` has an empty element"),
             (0, 14, "`Europe/Berln` is not a time zone"),
-            (0, 6, "`some` is no way to catch up"),
+            (0, 6, "invalid value `some` for `catch_up`: expected `none`, `last` or `all`"),
         ]
     );
 }
 
 #[test]
-fn a_trigger_without_a_schedule_is_refused_with_an_example() {
+fn a_trigger_without_a_schedule_is_an_error_with_an_example() {
     let mut keys = Written::default();
     assert!(keys.build().is_none());
     let [(_, message, help)] = &keys.errors[..] else { panic!("{:?}", keys.errors) };
@@ -170,7 +170,7 @@ fn a_trigger_without_a_schedule_is_refused_with_an_example() {
 }
 
 #[test]
-fn an_empty_list_or_a_value_of_another_shape_is_no_schedule() {
+fn an_empty_list_is_not_a_schedule() {
     let mut keys = Written::default().with("schedule", &[]);
     assert!(keys.build().is_none());
     assert!(keys.errors.is_empty(), "the reader of the keys has reported it already");

@@ -6,7 +6,7 @@ use crate::triggers::{JobContext, Keys};
 
 pub(in crate::triggers) fn read(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<FileWatch> {
     if keys.has("ordered") {
-        let message = "`ordered` is about buckets, and this source is a folder".to_owned();
+        let message = "`ordered` is for buckets, and this source is a folder".to_owned();
         keys.error(keys.place("ordered"), message, "a folder is watched without listing it: leave the key out".into());
     }
     let filter = read_filter(keys);

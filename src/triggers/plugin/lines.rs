@@ -1,17 +1,17 @@
-//! A stream of bytes cut into lines, in bounded memory and the same way however the bytes come.
+//! Splits a stream of bytes into lines, in bounded memory.
 
-/// Lines of what was pushed so far.
+/// A line splitter.
 #[derive(Debug)]
 pub(in crate::triggers) struct Lines {
     limit: usize,
     buffer: Vec<u8>,
-    /// What comes before was handed out.
+    /// The buffer before this index was returned.
     start: usize,
     /// Where to look for the next newline.
     scanned: usize,
-    /// The number of the last line that has ended.
+    /// The number of the last complete line.
     number: u64,
-    /// The rest of a line that is too long is passed over.
+    /// The rest of a line that is too long is skipped.
     skipping: bool,
 }
 
@@ -20,7 +20,7 @@ pub(in crate::triggers) struct Lines {
 pub(in crate::triggers) struct Line<'a> {
     /// Counted from 1.
     pub number: u64,
-    /// Its bytes; of one that is too long the first, as many as the limit allows.
+    /// Its bytes; the first `limit` bytes of one that is too long.
     pub bytes: &'a [u8],
     pub is_too_long: bool,
 }
@@ -31,7 +31,7 @@ impl Lines {
         Lines { limit, buffer: Vec::new(), start: 0, scanned: 0, number: 0, skipping: false }
     }
 
-    /// Takes what was read. Memory holds the limit and what is pushed at once, if all lines are taken before each push.
+    /// Appends bytes. If all lines are taken before each push, memory holds at most the limit and one push.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.scanned -= self.start;
@@ -39,7 +39,7 @@ impl Lines {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next line that has ended, or is known to be too long.
+    /// The next line that is complete, or known to be too long.
     pub fn next(&mut self) -> Option<Line<'_>> {
         while let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
             let (start, end) = (self.start, self.scanned + at);
@@ -60,14 +60,13 @@ impl Lines {
             return Some(self.line(self.number + 1, start, self.scanned));
         }
         if self.start == self.buffer.len() {
-            // Between events a plugin costs no buffer.
+            // An idle plugin costs no buffer.
             *self = Lines { number: self.number, skipping: self.skipping, ..Lines::new(self.limit) };
         }
         None
     }
 
-    /// The stream has ended, and all lines that ended were taken: what is left, if it is anything. The count begins
-    /// anew.
+    /// At the end of the stream, after all complete lines: the rest, if there is any. Resets the splitter.
     pub fn finish(&mut self) -> Option<(u64, Vec<u8>)> {
         let ended = std::mem::replace(self, Lines::new(self.limit));
         let rest = &ended.buffer[ended.start..];
@@ -97,12 +96,12 @@ mod tests {
             while let Some(line) = lines.next() {
                 found.push((line.number, line.bytes.to_vec(), line.is_too_long));
             }
-            assert!(lines.buffer.len() - lines.start <= LIMIT, "no more than a line is kept");
+            assert!(lines.buffer.len() - lines.start <= LIMIT, "at most one line is buffered");
         }
         (found, lines.finish())
     }
 
-    /// The same by the book: split at newlines, keep the head of what is too long.
+    /// A model: split at newlines, truncate lines that are too long.
     fn expected(text: &[u8]) -> Cut {
         let mut pieces: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
         let rest = pieces.pop().unwrap_or_default();
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_exactly_the_limit_is_whole_and_one_more_byte_is_too_much() {
+    fn a_line_of_exactly_the_limit_is_not_too_long() {
         let (lines, rest) = cut([&b"12345678\n123456789\nnext\nrest"[..]]);
         let whole: Vec<(u64, bool)> = lines.iter().map(|(number, _, too_long)| (*number, *too_long)).collect();
         assert_eq!(whole, [(1, false), (2, true), (3, false)]);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_told_before_it_ends_and_only_once() {
+    fn a_line_that_is_too_long_is_returned_once_before_it_ends() {
         let mut lines = Lines::new(LIMIT);
         lines.push(b"123456789");
         assert!(lines.next().is_some_and(|line| line.is_too_long && line.number == 1));
@@ -139,12 +138,12 @@ mod tests {
         lines.push(b"\n2\n");
         assert_eq!(lines.next(), Some(Line { number: 2, bytes: b"2", is_too_long: false }));
         assert_eq!(lines.next(), None);
-        assert_eq!(lines.buffer.capacity(), 0, "between events it costs nothing");
+        assert_eq!(lines.buffer.capacity(), 0, "an idle splitter has no buffer");
     }
 
     proptest! {
         #[test]
-        fn any_chunking_of_the_bytes_gives_the_same_lines(
+        fn the_lines_do_not_depend_on_the_chunks(
             text in prop::collection::vec(prop_oneof![3 => Just(b'a'), 1 => Just(b'\n'), 1 => any::<u8>()], 0..200),
             cuts in prop::collection::vec(0_usize..200, 0..20),
         ) {

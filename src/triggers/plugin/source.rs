@@ -1,12 +1,11 @@
-//! The plugin as the reactor drives it: a process, two pipes, and events on their way to the store.
+//! The plugin as the reactor drives it: a process, two pipes, and batches of events.
 //!
-//! What it promises:
+//! Guarantees:
 //!
-//! * events are taken in the order of their lines and handed over in pieces, each of which is in the store before the
-//!   next is taken;
-//! * while the job's waiting runs fill their window the pipe is not read, so that the plugin waits in its write and
-//!   nothing is lost; memory holds a line and a read;
-//! * what the plugin has written before its end is taken before it is started again, and before the daemon ends.
+//! * events are read in the order of their lines and emitted in batches, each of which is stored before the next one;
+//! * while the job has as many pending runs in memory as it may, the pipe is not read, so that the plugin blocks in write(2)
+//!   and nothing is lost; memory holds one line and one read;
+//! * output that the plugin wrote before its exit is read before it is restarted, and before the daemon exits.
 
 use std::time::Duration;
 
@@ -15,32 +14,32 @@ use serde_json::Value;
 
 use super::Plugin;
 use super::lines::Lines;
-use super::supervision::{Admission, BadLines, Ends, LIVED_WELL, LogShare, Verdict};
+use super::supervision::{Admission, BadLines, LogThrottle, NextStart, Restarts, STABLE_AFTER};
 use crate::model::{Batch, Elapsed, Exit};
 use crate::text::{printable, quoted};
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
 
-/// The longest line, which is also the longest payload that a run gets in its environment.
-pub(super) const LONGEST_LINE: usize = 64 * 1024;
+/// The longest line, in bytes; also the longest payload that fits in a run's environment.
+pub(super) const MAX_LINE: usize = 64 * 1024;
 
-/// The longest line of stderr that goes into the log whole.
-const LONGEST_COMPLAINT: usize = 1024;
+/// The longest line of stderr that is logged whole, in bytes.
+const MAX_STDERR_LINE: usize = 1024;
 
-/// Events handed over at once.
-const PIECE: usize = 1_000;
+/// Events in one batch.
+const BATCH_SIZE: usize = 1_000;
 
-/// Bytes read of one pipe in one turn, so that a chatty plugin does not starve the others.
-const READ_AT_ONCE: usize = 64 * 1024;
+/// Bytes read from one pipe in one turn, so that a verbose plugin does not starve others.
+const READ_PER_TURN: usize = 64 * 1024;
 
-/// One read.
+/// Bytes in one read(2).
 const CHUNK: usize = 8 * 1024;
 
-/// How soon events are handed over again that the store refused.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The delay before events that could not be stored are emitted again.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// How long a plugin may live without a stdout, from which nothing can come any more: a shell takes a moment to see
-/// that its pipeline has ended.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How long a plugin may run with a closed stdout, from which no event can come: a shell takes a moment to notice that its
+/// pipeline has ended.
+const STDOUT_CLOSED_GRACE: Duration = Duration::from_secs(1);
 
 /// What is kept of a line that is too long, in bytes: more than a quotation shows.
 const HEAD: usize = 256;
@@ -48,51 +47,51 @@ const HEAD: usize = 256;
 #[derive(Debug)]
 struct Pipe {
     fd: FdId,
-    /// It may hold something.
+    /// It may be readable.
     more: bool,
 }
 
 #[derive(Debug)]
 struct Process {
-    /// Absent once it is closed.
+    /// `None` once it is closed.
     stdout: Option<Pipe>,
     stderr: Option<Pipe>,
     since: Elapsed,
-    /// When it is ended because its stdout is closed.
-    silent_until: Option<Elapsed>,
-    /// How it has ended; its pipes may still hold something.
+    /// When it is terminated because its stdout is closed.
+    end_at: Option<Elapsed>,
+    /// How it exited; its pipes may still hold output.
     exit: Option<Exit>,
-    /// It has ended, and every line of it was taken.
-    is_read: bool,
+    /// It has exited, and all of its output was read.
+    is_drained: bool,
 }
 
 pub(super) struct PluginSource {
     plugin: Plugin,
     process: Option<Process>,
-    /// When it is started again.
+    /// When it is started.
     start_at: Option<Elapsed>,
-    ends: Ends,
-    trouble: Option<String>,
+    restarts: Restarts,
+    warning: Option<String>,
     lines: Lines,
-    /// The last look left lines that were read and not taken.
-    has_lines: bool,
-    /// There was no room for runs at the last look.
+    /// Lines were read and not parsed yet.
+    has_unread_lines: bool,
+    /// The job had no room for runs at the last check.
     is_full: bool,
-    /// What the store has been given and not yet acknowledged.
-    under_way: Option<Vec<Value>>,
-    /// What the store refused, and when it is handed over again.
+    /// The batch in flight.
+    in_flight: Option<Vec<Value>>,
+    /// Events that could not be stored, and when they are emitted again.
     refused: Option<(Elapsed, Vec<Value>)>,
-    bad: BadLines,
-    complaints: Lines,
-    log: LogShare,
-    /// The daemon ends.
+    bad_lines: BadLines,
+    stderr_lines: Lines,
+    log: LogThrottle,
+    /// The daemon shuts down.
     is_closing: bool,
 }
 
-/// What a read found.
-enum Found {
+/// The result of a read.
+enum Read {
     Bytes(usize),
-    NothingYet,
+    WouldBlock,
     End,
 }
 
@@ -102,16 +101,16 @@ impl PluginSource {
             plugin,
             process: None,
             start_at: None,
-            ends: Ends::default(),
-            trouble: None,
-            lines: Lines::new(LONGEST_LINE),
-            has_lines: false,
+            restarts: Restarts::default(),
+            warning: None,
+            lines: Lines::new(MAX_LINE),
+            has_unread_lines: false,
             is_full: false,
-            under_way: None,
+            in_flight: None,
             refused: None,
-            bad: BadLines::default(),
-            complaints: Lines::new(LONGEST_COMPLAINT),
-            log: LogShare::default(),
+            bad_lines: BadLines::default(),
+            stderr_lines: Lines::new(MAX_STDERR_LINE),
+            log: LogThrottle::default(),
             is_closing: false,
         }
     }
@@ -119,33 +118,33 @@ impl PluginSource {
     /// Everything that can be done now.
     fn work(&mut self, host: &mut dyn SourceHost) {
         let now = host.now().elapsed;
-        self.bad.forget_old(now);
+        self.bad_lines.expire(now);
         if self.start_at.is_some_and(|at| at <= now) {
             self.start_process(host);
         }
-        self.log_complaints(host);
+        self.log_stderr(host);
         self.take_events(host);
-        self.see_life(host);
-        let next = self.next_look(now);
+        self.check_process(host);
+        let next = self.next_wake(now);
         host.wake_at(next);
-        let told = [self.trouble.as_deref(), self.bad.shown()];
-        let told: Vec<&str> = told.into_iter().flatten().collect();
-        host.warn((!told.is_empty()).then(|| told.join("; ")));
+        let warnings = [self.warning.as_deref(), self.bad_lines.shown()];
+        let warnings: Vec<&str> = warnings.into_iter().flatten().collect();
+        host.warn((!warnings.is_empty()).then(|| warnings.join("; ")));
     }
 
-    fn next_look(&self, now: Elapsed) -> Option<Elapsed> {
+    fn next_wake(&self, now: Elapsed) -> Option<Elapsed> {
         let has_more = |pipe: &Option<Pipe>| pipe.as_ref().is_some_and(|pipe| pipe.more);
-        let held_up = self.under_way.is_some() || self.refused.is_some() || self.is_full;
+        let is_blocked = self.in_flight.is_some() || self.refused.is_some() || self.is_full;
         let process = self.process.as_ref();
-        let reads = process.is_some_and(|p| has_more(&p.stderr) || (has_more(&p.stdout) || self.has_lines) && !held_up);
-        let settles = process.filter(|process| process.exit.is_none() && self.ends.probation().is_some());
+        let reads = process.is_some_and(|p| has_more(&p.stderr) || (has_more(&p.stdout) || self.has_unread_lines) && !is_blocked);
+        let stabilizes = process.filter(|process| process.exit.is_none() && self.restarts.restart_warning().is_some());
         let instants = [
             reads.then_some(now),
             self.start_at,
             self.refused.as_ref().map(|(at, _)| *at),
-            process.and_then(|process| process.silent_until),
-            settles.map(|process| process.since + LIVED_WELL),
-            self.bad.until(),
+            process.and_then(|process| process.end_at),
+            stabilizes.map(|process| process.since + STABLE_AFTER),
+            self.bad_lines.until(),
         ];
         instants.into_iter().flatten().min()
     }
@@ -159,105 +158,104 @@ impl PluginSource {
                     stdout: pipe(pipes.stdout),
                     stderr: pipe(pipes.stderr),
                     since: host.now().elapsed,
-                    silent_until: None,
+                    end_at: None,
                     exit: None,
-                    is_read: false,
+                    is_drained: false,
                 });
-                self.trouble = self.ends.probation();
+                self.warning = self.restarts.restart_warning();
             }
             Err(reason) => {
-                let verdict = self.ends.not_started(&self.plugin, &reason);
-                self.judge(host, verdict);
+                let next = self.restarts.failed_to_start(&self.plugin, &reason);
+                self.schedule_start(host, next);
             }
         }
     }
 
-    fn judge(&mut self, host: &mut dyn SourceHost, verdict: Verdict) {
+    fn schedule_start(&mut self, host: &mut dyn SourceHost, next: NextStart) {
         if self.is_closing {
             return;
         }
-        if verdict.again.is_none() && verdict.warning.is_none() {
+        if next.delay.is_none() && next.warning.is_none() {
             let restart = self.plugin.restart.word();
-            log::info!("{}: the plugin has ended and is not started again (restart: {restart})", self.plugin.job);
+            log::info!("{}: the plugin has exited and is not restarted (restart: {restart})", self.plugin.job);
         }
-        self.start_at = verdict.again.map(|wait| host.now().elapsed + wait);
-        self.trouble = verdict.warning;
+        self.start_at = next.delay.map(|delay| host.now().elapsed + delay);
+        self.warning = next.warning;
     }
 
-    /// Takes what there is room for.
+    /// Reads as many events as the job has room for.
     fn take_events(&mut self, host: &mut dyn SourceHost) {
-        if self.under_way.is_some() {
+        if self.in_flight.is_some() {
             return;
         }
         if let Some((_, events)) = self.refused.take_if(|(at, _)| self.is_closing || *at <= host.now().elapsed) {
-            return self.hand_over(host, events);
+            return self.emit(host, events);
         }
         let Some(process) = &self.process else { return };
-        let is_due = self.has_lines || process.exit.is_some() || process.stdout.as_ref().is_some_and(|pipe| pipe.more);
+        let is_due = self.has_unread_lines || process.exit.is_some() || process.stdout.as_ref().is_some_and(|pipe| pipe.more);
         if self.refused.is_some() || !is_due {
             return;
         }
-        // At the end of the daemon what was written is kept, wherever there is room: the store has it.
+        // At shutdown everything is read: the store has room.
         let room = if self.is_closing { usize::MAX } else { host.room() };
         self.is_full = room == 0;
-        let events = self.read_events(host, room.min(if self.is_closing { usize::MAX } else { PIECE }));
+        let events = self.read_events(host, room.min(if self.is_closing { usize::MAX } else { BATCH_SIZE }));
         if !events.is_empty() {
-            self.hand_over(host, events);
+            self.emit(host, events);
         }
     }
 
-    fn hand_over(&mut self, host: &mut dyn SourceHost, events: Vec<Value>) {
-        self.under_way = Some(events.clone());
+    fn emit(&mut self, host: &mut dyn SourceHost, events: Vec<Value>) {
+        self.in_flight = Some(events.clone());
         host.emit(Batch { events, ..Batch::default() });
     }
 
-    /// At most so many events.
+    /// Reads up to `room` events.
     fn read_events(&mut self, host: &mut dyn SourceHost, room: usize) -> Vec<Value> {
         let mut events = Vec::new();
         let mut read = 0;
         loop {
-            self.has_lines = !self.cut_lines(host, &mut events, room);
+            self.has_unread_lines = !self.cut_lines(host, &mut events, room);
             let Some(Process { stdout, exit, .. }) = &mut self.process else { return events };
-            if self.has_lines {
+            if self.has_unread_lines {
                 return events;
             }
             let Some(pipe) = stdout else { break };
             let mut chunk = [0; CHUNK];
             match read_from(host, pipe.fd, &mut chunk) {
-                Found::Bytes(count) => {
+                Read::Bytes(count) => {
                     self.lines.push(&chunk[..count]);
                     read += count;
-                    // Of one that has ended no more can come than a pipe holds; at the daemon's end it is all taken
-                    // at once.
-                    if read >= READ_AT_ONCE && !(self.is_closing && exit.is_some()) {
-                        self.has_lines = true;
+                    // After the exit there is no more than a pipe holds, which is read at once at shutdown.
+                    if read >= READ_PER_TURN && !(self.is_closing && exit.is_some()) {
+                        self.has_unread_lines = true;
                         return events;
                     }
                 }
-                // Whoever still holds the pipe open was no part of the plugin.
-                Found::NothingYet if exit.is_none() => {
+                // After the exit, the pipe is held open by a process that is not part of the plugin.
+                Read::WouldBlock if exit.is_none() => {
                     pipe.more = false;
                     return events;
                 }
-                Found::NothingYet | Found::End => {
+                Read::WouldBlock | Read::End => {
                     host.drop_fd(pipe.fd);
                     *stdout = None;
                 }
             }
         }
         if let Some(process) = self.process.as_mut().filter(|process| process.exit.is_some()) {
-            process.is_read = true;
+            process.is_drained = true;
             if let Some((number, rest)) = self.lines.finish() {
                 match parse(&rest) {
                     Ok(event) => events.extend(event),
-                    Err(_) => self.report(host, number, "the plugin ended in the middle of it", &rest),
+                    Err(_) => self.report(host, number, "the plugin exited in the middle of it", &rest),
                 }
             }
         }
         events
     }
 
-    /// Turns the lines that were read into events; false if there was no room for all of them.
+    /// Parses the lines that were read; false if there was no room for all of their events.
     fn cut_lines(&mut self, host: &mut dyn SourceHost, events: &mut Vec<Value>, room: usize) -> bool {
         loop {
             if events.len() >= room {
@@ -282,29 +280,29 @@ impl PluginSource {
     fn report(&mut self, host: &mut dyn SourceHost, number: u64, reason: &str, line: &[u8]) {
         let now = host.now().elapsed;
         let admitted = self.log.admit(now);
-        self.tell_dropped(admitted);
+        self.log_suppressed(admitted);
         let reason = format!("{reason}: {}", quoted(String::from_utf8_lossy(line).trim_end()));
-        self.bad.add(now, number, &reason, matches!(admitted, Admission::Yes(_)));
+        self.bad_lines.add(now, number, &reason, matches!(admitted, Admission::Yes(_)));
     }
 
-    /// What the plugin writes to its stderr goes into the daemon's log.
-    fn log_complaints(&mut self, host: &mut dyn SourceHost) {
+    /// Logs what the plugin writes to its stderr.
+    fn log_stderr(&mut self, host: &mut dyn SourceHost) {
         let mut read = 0;
-        while read < READ_AT_ONCE {
+        while read < READ_PER_TURN {
             let Some(Process { stderr: stderr @ Some(_), exit, .. }) = &mut self.process else { return };
             let Some(pipe) = stderr.as_mut().filter(|pipe| pipe.more) else { return };
             let mut chunk = [0; CHUNK];
             match read_from(host, pipe.fd, &mut chunk) {
-                Found::Bytes(count) => {
-                    self.complaints.push(&chunk[..count]);
+                Read::Bytes(count) => {
+                    self.stderr_lines.push(&chunk[..count]);
                     read += count;
                 }
-                Found::NothingYet if exit.is_none() => pipe.more = false,
-                Found::NothingYet | Found::End => {
+                Read::WouldBlock if exit.is_none() => pipe.more = false,
+                Read::WouldBlock | Read::End => {
                     host.drop_fd(pipe.fd);
                     *stderr = None;
                     self.log_lines(host);
-                    if let Some((_, rest)) = self.complaints.finish() {
+                    if let Some((_, rest)) = self.stderr_lines.finish() {
                         self.log_one(host.now().elapsed, &rest, "");
                     }
                 }
@@ -315,7 +313,7 @@ impl PluginSource {
 
     fn log_lines(&mut self, host: &mut dyn SourceHost) {
         let now = host.now().elapsed;
-        while let Some(line) = self.complaints.next() {
+        while let Some(line) = self.stderr_lines.next() {
             let (bytes, mark) = (line.bytes.to_vec(), if line.is_too_long { "…" } else { "" });
             self.log_one(now, &bytes, mark);
         }
@@ -323,47 +321,52 @@ impl PluginSource {
 
     fn log_one(&mut self, now: Elapsed, line: &[u8], mark: &str) {
         let admitted = self.log.admit(now);
-        self.tell_dropped(admitted);
+        self.log_suppressed(admitted);
         if let Admission::Yes(_) = admitted {
             log::info!("{}: plugin: {}{mark}", self.plugin.job, printable(String::from_utf8_lossy(line).trim_end()));
         }
     }
 
-    fn tell_dropped(&self, admitted: Admission) {
+    fn log_suppressed(&self, admitted: Admission) {
         let job = &self.plugin.job;
         match admitted {
             Admission::Yes(0) | Admission::No => {}
-            Admission::Yes(count) => log::warn!("{job}: {count} lines about the plugin were left out of the log"),
-            Admission::FirstRefused => log::warn!("{job}: the plugin fills the log; the rest of these 10s is left out"),
+            Admission::Yes(count) => log::warn!("{job}: suppressed {count} log lines about the plugin"),
+            Admission::FirstSuppressed => {
+                log::warn!("{job}: too many log lines about the plugin; suppressing further lines for up to 10 s")
+            }
         }
     }
 
-    /// Sees whether the plugin has ended, has fallen silent, or has lived well.
-    fn see_life(&mut self, host: &mut dyn SourceHost) {
+    /// Checks whether the plugin has exited, has closed its stdout, or is stable.
+    fn check_process(&mut self, host: &mut dyn SourceHost) {
         let now = host.now().elapsed;
         let Some(process) = &mut self.process else { return };
         match process.exit {
             None if process.stdout.is_none() => {
-                let until = *process.silent_until.get_or_insert(now + SILENCE);
+                let until = *process.end_at.get_or_insert(now + STDOUT_CLOSED_GRACE);
                 if until <= now {
-                    log::warn!("{}: the plugin has closed its stdout, so nothing can come from it; it is ended", self.plugin.job);
-                    process.silent_until = Some(now + LIVED_WELL);
+                    log::warn!(
+                        "{}: the plugin has closed its stdout and can send no more events; terminating it",
+                        self.plugin.job
+                    );
+                    process.end_at = Some(now + STABLE_AFTER);
                     host.end_child();
                 }
             }
-            None if process.since + LIVED_WELL <= now && self.ends.probation().is_some() => {
-                self.ends.forget();
-                self.trouble = None;
+            None if process.since + STABLE_AFTER <= now && self.restarts.restart_warning().is_some() => {
+                self.restarts.reset();
+                self.warning = None;
             }
-            Some(exit) if process.is_read && process.stderr.is_none() => {
-                let lived = now.since(process.since);
+            Some(exit) if process.is_drained && process.stderr.is_none() => {
+                let uptime = now.since(process.since);
                 self.process = None;
-                match self.log.take_dropped() {
+                match self.log.take_suppressed() {
                     0 => {}
-                    count => self.tell_dropped(Admission::Yes(count)),
+                    count => self.log_suppressed(Admission::Yes(count)),
                 }
-                let verdict = self.ends.ended(&self.plugin, exit, lived);
-                self.judge(host, verdict);
+                let next = self.restarts.exited(&self.plugin, exit, uptime);
+                self.schedule_start(host, next);
             }
             None | Some(_) => {}
         }
@@ -389,23 +392,23 @@ impl Source for PluginSource {
             Readiness::Fd(fd) => self.pipe_is_ready(fd),
             Readiness::Timer => {}
             Readiness::Room => self.is_full = false,
-            Readiness::Recorded => self.under_way = None,
-            Readiness::NotRecorded => match self.under_way.take() {
+            Readiness::Recorded => self.in_flight = None,
+            Readiness::NotRecorded => match self.in_flight.take() {
                 Some(events) if self.is_closing => {
                     log::error!("{}: {} events of the plugin could not be stored and are lost", self.plugin.job, events.len());
                 }
-                Some(events) => self.refused = Some((host.now().elapsed + PATIENCE, events)),
+                Some(events) => self.refused = Some((host.now().elapsed + RETRY_DELAY, events)),
                 None => {}
             },
             Readiness::Exited(exit) => {
                 if let Some(process) = &mut self.process {
                     process.exit = Some(exit);
-                    process.silent_until = None;
+                    process.end_at = None;
                     [&mut process.stdout, &mut process.stderr].into_iter().flatten().for_each(|pipe| pipe.more = true);
                 }
             }
             Readiness::Message(_) | Readiness::RunEnded { .. } => {
-                debug_assert!(false, "no other thread knows this source, and it follows no runs");
+                debug_assert!(false, "this source has no mailbox, and follows no runs");
             }
         }
         self.work(host);
@@ -424,21 +427,21 @@ impl Source for PluginSource {
     }
 }
 
-fn read_from(host: &dyn SourceHost, fd: FdId, chunk: &mut [u8]) -> Found {
-    let Some(fd) = host.fd(fd) else { return Found::End };
+fn read_from(host: &dyn SourceHost, fd: FdId, chunk: &mut [u8]) -> Read {
+    let Some(fd) = host.fd(fd) else { return Read::End };
     loop {
         match nix::unistd::read(fd, chunk) {
-            Ok(0) => return Found::End,
-            Ok(count) => return Found::Bytes(count),
+            Ok(0) => return Read::End,
+            Ok(count) => return Read::Bytes(count),
             Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Found::NothingYet,
-            // A pipe has no other error; whatever it is, nothing more will come.
-            Err(_) => return Found::End,
+            Err(Errno::EAGAIN) => return Read::WouldBlock,
+            // Pipes have no other errors; nothing more can be read.
+            Err(_) => return Read::End,
         }
     }
 }
 
-/// The event of a line; a blank one has none.
+/// Parses a line; a blank one is no event.
 fn parse(line: &[u8]) -> Result<Option<Value>, String> {
     let text = std::str::from_utf8(line).map_err(|error| format!("it is not UTF-8 after byte {}", error.valid_up_to()))?;
     if text.trim().is_empty() {
@@ -446,7 +449,7 @@ fn parse(line: &[u8]) -> Result<Option<Value>, String> {
     }
     serde_json::from_str(text).map(Some).map_err(|error| {
         let said = error.to_string();
-        // Each text is one line, so only the column says something.
+        // The text is one line, so only the column is of interest.
         let said = said.split(" at line ").next().unwrap_or(&said);
         format!("it is not JSON ({said} at column {})", error.column())
     })

@@ -60,14 +60,14 @@ pub(super) enum Report {
 #[derive(Debug)]
 enum Stop {
     /// It failed.
-    PollError(PollError),
+    Failed(PollError),
     /// The source is gone.
     Gone,
 }
 
 impl From<PollError> for Stop {
     fn from(error: PollError) -> Stop {
-        Stop::PollError(error)
+        Stop::Failed(error)
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn run(watch: S3Watch, known: SeenSnapshot, commands: Unbounded
         debug_assert_eq!(command, Command::Poll, "the answer to a batch is awaited where the batch is handed over");
         let result = match poller.poll().await {
             Ok(()) => Ok(()),
-            Err(Stop::PollError(error)) => Err(error),
+            Err(Stop::Failed(error)) => Err(error),
             Err(Stop::Gone) => return,
         };
         poller.mailbox.send(Box::new(Report::Done(result)));
@@ -122,7 +122,7 @@ impl Poller {
         let connected = self.client.connected().await?;
         let result = self.scan(&connected).await;
         connected.http.close();
-        if let Err(Stop::PollError(PollError { reconnect: true, .. })) = &result {
+        if let Err(Stop::Failed(PollError { reconnect: true, .. })) = &result {
             self.client.discard(&connected).await;
         }
         result
@@ -176,7 +176,7 @@ impl Poller {
         }
     }
 
-    /// After a listing that was read to its end, all of which is recorded: where the next one may position.
+    /// After a complete listing, all of which is recorded: remembers where the next one may begin.
     fn note_position(&mut self, greatest: Option<String>, is_full: bool) {
         if is_full {
             self.short_polls = 0;

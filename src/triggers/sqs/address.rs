@@ -1,19 +1,19 @@
-//! Where a queue is: its URL, checked when the file is loaded.
+//! The URL of a queue, checked when the configuration is loaded.
 
 use std::fmt;
 
 use crate::triggers::aws::check_endpoint;
 
-/// The URL of a queue, which names its server, too.
+/// The URL of a queue on its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueUrl {
     url: String,
-    /// How long `scheme://host:port` is.
+    /// The length of `scheme://host:port`.
     origin: usize,
 }
 
 impl QueueUrl {
-    /// Reads `sqs://host/account/name`, which stands for `https`, or a URL with `https` or `http`.
+    /// Parses `sqs://host/account/name`, where `sqs` means `https`, or a URL with `https` or `http`.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -22,7 +22,7 @@ impl QueueUrl {
             Some(rest) => format!("https://{rest}"),
             None => text.to_owned(),
         };
-        // Its final slash, if any, is no part of a queue's name.
+        // This removes a trailing slash, which is not part of the name.
         let url = check_endpoint(&url).map_err(|said| said.replace("the endpoint", "the queue's URL"))?;
         let host = url.find("://").map_or(0, |at| at + 3);
         let Some(path) = url[host..].find('/') else {
@@ -31,7 +31,7 @@ impl QueueUrl {
         let name = url.rsplit('/').next().unwrap_or_default();
         let stem = name.strip_suffix(".fifo").unwrap_or(name);
         if let Some(bad) = stem.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')) {
-            return Err(format!("`{bad}` can't stand in a queue's name"));
+            return Err(format!("`{bad}` is not allowed in a queue's name"));
         }
         if stem.is_empty() || name.len() > 80 {
             return Err(format!("the queue's name `{name}` has {} characters, and may have 1 to 80", name.len()));
@@ -39,20 +39,20 @@ impl QueueUrl {
         Ok(QueueUrl { origin: host + path, url })
     }
 
-    /// All of it, as SQS is told.
+    /// The whole URL, for requests.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.url
     }
 
-    /// Its server.
+    /// `scheme://host:port`.
     #[must_use]
     pub fn origin(&self) -> &str {
         &self.url[..self.origin]
     }
 
-    /// The region, if the server is one of AWS, whose names tell it: `sqs.REGION.amazonaws.com`, with a further name
-    /// before it for an endpoint of one's own network, `REGION.queue.amazonaws.com` of old.
+    /// The region in the host name of AWS: `sqs.REGION.amazonaws.com`, with further labels before it for a VPC endpoint, or the
+    /// legacy `REGION.queue.amazonaws.com`.
     #[must_use]
     pub fn region(&self) -> Option<&str> {
         let host = self.origin().split_once("://")?.1.split(':').next()?;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_is_told_by_its_url_with_or_without_a_scheme_of_the_web() {
+    fn a_queue_is_parsed_from_a_url_with_either_scheme() {
         for (text, url, shown) in [
             ("sqs://sqs.eu-west-1.amazonaws.com/1234/in", "https://sqs.eu-west-1.amazonaws.com/1234/in", None),
             ("https://h:9/1/in.fifo/", "https://h:9/1/in.fifo", Some("sqs://h:9/1/in.fifo")),
@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_names_no_queue_says_why() {
+    fn an_invalid_url_is_an_error_with_a_reason() {
         for (text, part) in [
             ("sqs://", "no host"),
             ("sqs://host", "names no queue"),
             ("sqs://host/", "names no queue"),
             ("sqs://host/1/a b", "not a plain URL"),
-            ("sqs://host/1/a.b", "`.` can't stand"),
+            ("sqs://host/1/a.b", "`.` is not allowed"),
             ("sqs://host/1/.fifo", "may have 1 to 80"),
             ("sqs://u:p@host/1/a", "credentials come from"),
             ("ftp://host/1/a", "`http://` or `https://`"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_awss_servers_tell_the_region() {
+    fn the_region_is_read_from_host_names_of_aws() {
         for (host, region) in [
             ("sqs.eu-west-1.amazonaws.com", Some("eu-west-1")),
             ("sqs.cn-north-1.amazonaws.com.cn", Some("cn-north-1")),

@@ -1,4 +1,4 @@
-//! What goes wrong with a queue, in words for the person who must act.
+//! Failures of a queue's requests as sentences for the person who has to act.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use super::SqsWatch;
 use crate::triggers::aws::errors::{PollError, shorten, wrong_clock};
 use crate::triggers::aws::{Service, host_and_port};
 
-/// A failed request; `action` is what a policy must allow for it.
+/// A failed request; `action` is the permission that it needs.
 pub(super) fn request<E>(error: &SdkError<E, HttpResponse>, watch: &SqsWatch, action: &str) -> PollError
 where
     E: Error + ProvideErrorMetadata + 'static,
@@ -24,7 +24,7 @@ where
     PollError::of(error, &server, (&watch.client, Service::Sqs), refused, unusable)
 }
 
-/// An answer by which the server refuses. Of a code, what stands before a `#` is its namespace.
+/// An error response. The part of its code before a `#` is a namespace.
 fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWatch, action: &str) -> PollError {
     let (server, status) = (server(watch), raw.status().as_u16());
     let said = error.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
@@ -58,14 +58,14 @@ fn service(error: &impl ProvideErrorMetadata, raw: &HttpResponse, watch: &SqsWat
     PollError { text, reconnect }
 }
 
-/// One message of several for which the server did not do what was asked.
+/// A failed entry of a batch request.
 pub(super) fn refused(entry: &BatchResultErrorEntry, watch: &SqsWatch, does: &str) -> PollError {
     let (server, code) = (server(watch), shorten(entry.code()));
     let said = entry.message().map(|message| format!(" ({})", shorten(message))).unwrap_or_default();
     PollError { text: format!("{server} no longer {does} a message: {code}{said}"), reconnect: false }
 }
 
-/// The server, as a person would look for it.
+/// The server, for messages.
 fn server(watch: &SqsWatch) -> String {
     host_and_port(watch.client.endpoint.as_deref().unwrap_or(watch.queue.origin()))
 }

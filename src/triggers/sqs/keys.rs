@@ -1,4 +1,4 @@
-//! How the watch of a queue is read.
+//! How the watch of a queue is read from its keys.
 
 use super::{Ack, QueueUrl, SqsWatch};
 use crate::triggers::aws::{ClientSettings, check_endpoint};
@@ -7,14 +7,14 @@ use crate::triggers::{Keys, Spread, Text};
 
 const SOURCE_HELP: &str = "for example `source: \"sqs://sqs.eu-central-1.amazonaws.com/123456789012/inbox\"`";
 
-/// What the watch of a bucket or of a folder may have, and why a queue has it not.
+/// Keys of other sources, and why a queue does not take them.
 const NOT_OF_QUEUES: [(&str, &str); 6] = [
-    ("poll_interval", "a queue tells at once"),
+    ("poll_interval", "messages are received at once"),
     ("existing", "every message makes a run, whenever it was sent"),
     ("batch", "each message makes a run of its own"),
     ("ordered", "a queue is not listed"),
-    ("recursive", "a message may tell of any key"),
-    ("stable_for", "a message tells of objects that are whole"),
+    ("recursive", "a message may be about any key"),
+    ("stable_for", "a message is about complete objects"),
 ];
 
 /// Reads every key before it gives up, so that all mistakes are reported at once.
@@ -46,7 +46,7 @@ fn read_source(keys: &mut dyn Keys) -> Option<(QueueUrl, ClientSettings)> {
     }
     let mut map = keys.map("source", SOURCE_KEYS)?;
     for key in ["s3", "path_style", "anonymous"].into_iter().filter(|key| map.has(key)).collect::<Vec<_>>() {
-        let message = format!("`{key}` is about buckets, and this source is a queue");
+        let message = format!("`{key}` is for buckets, and this source is a queue");
         map.error(map.place(key), message, "a job watches one thing: leave the key out".into());
     }
     let queue = map.text("sqs").and_then(|text| read_queue(&mut *map, &text));
@@ -88,7 +88,11 @@ fn read_ack(keys: &mut dyn Keys) -> Option<Ack> {
         "after_success" => Some(Ack::AfterSuccess),
         other => {
             let help = "`stored` deletes a message once its run is in the store, `after_success` once its run has succeeded";
-            keys.error(text.place, format!("`{other}` is neither `stored` nor `after_success`"), help.into());
+            keys.error(
+                text.place,
+                format!("invalid value `{other}` for `ack`: expected `stored` or `after_success`"),
+                help.into(),
+            );
             None
         }
     }

@@ -1,27 +1,30 @@
-//! The watch of a queue: a run for each message of an SQS queue, which a bucket's notifications may fill.
+//! The watch of a queue: a run for each message of an SQS queue, for example of a bucket's notifications.
 //!
-//! Many boxes may take from one queue: SQS gives each message to one of them.
+//! Many machines may receive from one queue: SQS delivers each message to one of them.
 //!
 //! ```text
-//!  reactor thread                                 S3 thread (tokio)
-//!  source.rs: what to do with each message        link.rs: one task that receives (long polling), one that
-//!    emit ──▶ Recorded ──▶ delete, or keep             deletes messages and keeps them hidden
-//!    RunEnded ──▶ delete, or let go               message.rs: what a message tells
+//!  reactor thread                                   S3 thread (tokio)
+//!  source.rs: the state of each message             link.rs: one task that receives (long polling), one that
+//!    emit ──▶ Recorded ──▶ delete, or keep hidden      deletes messages and extends their visibility timeouts
+//!    RunEnded ──▶ delete, or let it reappear        message.rs: parses messages
 //! ```
 //!
-//! What it promises:
+//! Guarantees:
 //!
-//! * a message is deleted only after its run is in the store, in one transaction with the message's id; whatever comes
-//!   again (a crash, a lost answer, a queue that delivers twice) is known by its id and makes no second run;
-//! * with `ack: after_success` a message stays hidden from others while its run lasts, and is deleted once it has
-//!   succeeded; otherwise nothing more is done about it, so that it comes back to the queue within [`HIDDEN`], to this
-//!   box or another, or goes where the queue's redrive policy says;
-//! * a box takes no more than [`MOST_AT_WORK`] messages whose runs have not ended: what it can't work off is for others;
-//! * waiting costs one request in 20 s, which is as long as SQS lets one wait.
+//! * a message is deleted only after its run is in the store, in one transaction with the message's id; a message that is
+//!   delivered again (after a crash, a lost answer, or because the queue delivers at least once) is recognised by its id and
+//!   makes no second run;
+//! * with `ack: after_success` a message stays hidden while its run lasts, and is deleted once it has succeeded; otherwise
+//!   its visibility timeout is not extended any more, so that within [`VISIBILITY_TIMEOUT`] it is delivered again, to this
+//!   machine or another, or moved by the queue's redrive policy;
+//! * a machine has no more than [`MAX_IN_FLIGHT`] messages whose runs have not ended, and leaves the others to other machines;
+//! * waiting costs one request in 20 s, the longest poll of SQS.
 
 mod address;
 pub(super) mod keys;
 
+#[cfg(feature = "sqs")]
+mod dedup;
 #[cfg(feature = "sqs")]
 mod errors;
 #[cfg(feature = "sqs")]
@@ -30,8 +33,6 @@ mod link;
 mod message;
 #[cfg(feature = "sqs")]
 mod source;
-#[cfg(feature = "sqs")]
-mod taken;
 
 use std::fmt;
 use std::time::Duration;
@@ -42,11 +43,11 @@ use super::watch::NameFilter;
 
 pub use address::QueueUrl;
 
-/// How long a message stays hidden from others at a time, with `ack: after_success`.
-pub const HIDDEN: Duration = Duration::from_secs(180);
+/// The visibility timeout of messages, with `ack: after_success`.
+pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(180);
 
-/// Messages of one watch whose runs have not ended.
-pub const MOST_AT_WORK: usize = 32;
+/// The maximum of messages of one watch whose runs have not ended.
+pub const MAX_IN_FLIGHT: usize = 32;
 
 /// When a message is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,20 +62,20 @@ pub enum Ack {
 /// One watch of a queue, as configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqsWatch {
-    /// Which queue.
+    /// The URL of the queue.
     pub queue: QueueUrl,
-    /// Which objects make events, of messages that tell of objects.
+    /// Which objects make events, for messages about objects.
     pub filter: Option<NameFilter>,
     /// When a message is deleted.
     pub ack: Ack,
     /// The job's share of the jitter.
     pub spread: Spread,
-    /// How to reach the server; its endpoint is the queue's server unless another is given.
+    /// How to reach the server; the default endpoint is the host of the queue's URL.
     pub client: ClientSettings,
 }
 
 impl SqsWatch {
-    /// What watches it.
+    /// The source that watches it.
     #[cfg(feature = "sqs")]
     #[must_use]
     pub fn source(&self) -> Box<dyn super::Source> {
@@ -83,7 +84,7 @@ impl SqsWatch {
 }
 
 impl fmt::Display for SqsWatch {
-    /// The queue and everything that was set, so that two watches with the same text are the same.
+    /// The queue and all settings: watches with equal text are equal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.queue)?;
         if let Some(filter) = &self.filter {

@@ -1,63 +1,67 @@
-//! The reactor's side of a queue: what becomes of each message, from its receipt to its deletion.
+//! The reactor's half of a queue: the state of each message, from its receipt to its deletion.
 //!
-//! A message is in one place at a time: handed over in the batch under way, at work (its run has not ended), or to be
-//! deleted. What is in none of them is the queue's again.
+//! A message is in one place at a time: in the batch in flight, in flight itself (its run has not ended), or to be deleted.
+//! Any other message is left to the queue.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use super::link::{AT_ONCE, Answer, Link, Message, Note, Slip};
-use super::message::{self, Told};
-use super::taken::{self, Fate, Taken};
-use super::{Ack, HIDDEN, MOST_AT_WORK, SqsWatch};
-use crate::model::{Batch, ObjectKey};
-use crate::model::{Elapsed, StateWord, format_duration};
+use super::dedup::{self, DedupSet, DedupState};
+use super::link::{Action, BATCH_SIZE, Link, Message, Receipt, Report};
+use super::message::{self, Content};
+use super::{Ack, MAX_IN_FLIGHT, SqsWatch, VISIBILITY_TIMEOUT};
+use crate::model::{Backoff, Batch, Elapsed, Jitter, ObjectKey, StateWord, format_duration};
 use crate::triggers::aws::errors::PollError;
 use crate::triggers::watch::hash::object_key;
 use crate::triggers::{Readiness, Source, SourceHost};
 
-/// How soon a queue that can't be reached is tried again; twice that the next time, and so on.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// The delay after the first failed request.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// The longest wait between two tries.
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
+/// The longest delay between two tries.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(600);
 
-/// A server that answers in less than this that it has nothing does not let one wait, and is asked again after
-/// [`UNWAITED`] only.
-const AT_LEAST: Duration = Duration::from_secs(2);
-const UNWAITED: Duration = Duration::from_secs(20);
+/// A server that answers an empty long poll sooner than this does not support long polling; it is asked again after
+/// [`SHORT_POLL_INTERVAL`].
+const SHORTEST_LONG_POLL: Duration = Duration::from_secs(2);
+const SHORT_POLL_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How often messages at work are kept hidden anew: two tries may fail.
-const KEEP_EVERY: Duration = Duration::from_secs(HIDDEN.as_secs() / 3);
+/// How often visibility timeouts are extended: two requests in a row may fail.
+const EXTEND_INTERVAL: Duration = Duration::from_secs(VISIBILITY_TIMEOUT.as_secs() / 3);
 
-/// How long the end of the daemon waits for messages to be deleted.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long shutdown waits until messages are deleted.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Old ids that leave with one batch.
-const LEAVE_AT_ONCE: usize = 100;
+/// Expired ids that leave the store with one batch.
+const EXPIRED_PER_BATCH: usize = 100;
 
-/// Something that is tried until it works.
+/// The retries of one kind of request.
 #[derive(Debug, Default)]
-struct Effort {
+struct Retries {
     failures: u32,
-    /// Not before this instant.
-    again_at: Option<Elapsed>,
-    trouble: Option<String>,
+    /// No request before this instant.
+    retry_at: Option<Elapsed>,
+    warning: Option<String>,
 }
 
-impl Effort {
-    fn ended(&mut self, trouble: Option<PollError>, now: Elapsed, watch: &SqsWatch) {
-        self.failures = if trouble.is_some() { self.failures.saturating_add(1) } else { 0 };
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let wait = watch.spread.stretch(FIRST_RETRY.saturating_mul(1 << doublings).min(LONGEST_RETRY));
-        // Rounded, because the jitter's digits say nothing to a person.
+impl Retries {
+    fn on_result(&mut self, error: Option<PollError>, now: Elapsed, watch: &SqsWatch) {
+        let Some(error) = error else {
+            *self = Retries::default();
+            return;
+        };
+        self.failures = self.failures.saturating_add(1);
+        let backoff = Backoff { delay: RETRY_DELAY, factor: 2, max: MAX_RETRY_DELAY, jitter: Jitter::Stable(watch.spread) };
+        // Stable jitter draws no number.
+        let wait = backoff.delay_after(self.failures, || 0);
+        // In whole seconds: the digits of the jitter are noise.
         let shown = format_duration(Duration::from_secs(wait.as_secs()));
-        self.again_at = trouble.is_some().then(|| now + wait);
-        self.trouble = trouble.map(|trouble| format!("{}: {}; next try in {shown}", watch.queue, trouble.text));
+        self.retry_at = Some(now + wait);
+        self.warning = Some(format!("{}: {}; next try in {shown}", watch.queue, error.text));
     }
 
-    fn may_be_made(&self, now: Elapsed) -> bool {
-        self.again_at.is_none_or(|at| at <= now)
+    fn is_due(&self, now: Elapsed) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
     }
 }
 
@@ -65,30 +69,29 @@ impl Effort {
 pub(super) struct SqsSource {
     watch: SqsWatch,
     link: Option<Link>,
-    taken: Taken,
-    /// Handed over, until the store has them; the batch may hold none and only forget.
-    under_way: Option<Vec<Slip>>,
-    /// What came while a batch was under way.
-    came: Vec<Message>,
-    /// Messages whose runs have not ended, and with `ack: after_success` the receipts by which they are kept.
-    at_work: HashMap<String, Option<String>>,
-    /// Receipts of messages that are done with, by id.
+    dedup: DedupSet,
+    /// The messages of the batch in flight; empty for one that only deletes ids.
+    batch: Option<Vec<Receipt>>,
+    /// Messages that were received while a batch was in flight.
+    received: Vec<Message>,
+    /// Messages whose runs have not ended; with `ack: after_success`, and the receipt handles to extend.
+    in_flight: HashMap<String, Option<String>>,
+    /// Receipt handles of messages to delete, by id.
     to_delete: HashMap<String, String>,
-    /// Ids that the store is to forget.
+    /// Ids to delete from the store.
     to_forget: Vec<ObjectKey>,
-    /// Since when messages are waited for.
+    /// When the current long poll began.
     receiving: Option<Elapsed>,
     is_deleting: bool,
-    receipt: Effort,
-    deletion: Effort,
-    keeping_trouble: Option<String>,
-    keep_at: Option<Elapsed>,
-    /// The disk refuses the runs of messages that could be deleted: when it is tried again.
+    receive_retries: Retries,
+    delete_retries: Retries,
+    extend_warning: Option<String>,
+    extend_at: Option<Elapsed>,
+    /// The runs of messages to delete are not written yet: when the write is tried again.
     unwritten_until: Option<Elapsed>,
-    /// The daemon ends, and waits until then.
+    /// Set at shutdown: when it stops waiting.
     closing: Option<Elapsed>,
-    /// The wait is over.
-    is_late: bool,
+    has_timed_out: bool,
 }
 
 impl SqsSource {
@@ -96,230 +99,231 @@ impl SqsSource {
         SqsSource {
             watch,
             link: None,
-            taken: Taken::default(),
-            under_way: None,
-            came: Vec::new(),
-            at_work: HashMap::new(),
+            dedup: DedupSet::default(),
+            batch: None,
+            received: Vec::new(),
+            in_flight: HashMap::new(),
             to_delete: HashMap::new(),
             to_forget: Vec::new(),
             receiving: None,
             is_deleting: false,
-            receipt: Effort::default(),
-            deletion: Effort::default(),
-            keeping_trouble: None,
-            keep_at: None,
+            receive_retries: Retries::default(),
+            delete_retries: Retries::default(),
+            extend_warning: None,
+            extend_at: None,
             unwritten_until: None,
             closing: None,
-            is_late: false,
+            has_timed_out: false,
         }
     }
 
-    fn answer(&self, answer: Answer) {
+    fn act(&self, action: Action) {
         if let Some(link) = &self.link {
-            link.answer(answer);
+            link.act(action);
         }
     }
 
-    fn keeps_until_success(&self) -> bool {
+    fn acks_after_success(&self) -> bool {
         self.watch.ack == Ack::AfterSuccess
     }
 
     /// Everything that can be done now.
     fn work(&mut self, host: &mut dyn SourceHost) {
         let now = host.now().elapsed;
-        self.is_late |= self.closing.is_some_and(|until| until <= now);
-        self.look_at_messages(host);
-        self.write_again(host, now);
+        self.has_timed_out |= self.closing.is_some_and(|until| until <= now);
+        self.process_received(host);
+        self.retry_write(host, now);
         self.delete(now);
-        self.keep(now);
+        self.extend_visibility(now);
         self.forget(host);
         self.receive(host, now);
         let waits = [
-            self.receipt.again_at.filter(|_| self.receiving.is_none() && self.closing.is_none()),
-            self.deletion.again_at.filter(|_| !self.is_deleting && !self.to_delete.is_empty()),
-            self.keep_at,
+            self.receive_retries.retry_at.filter(|_| self.receiving.is_none() && self.closing.is_none()),
+            self.delete_retries.retry_at.filter(|_| !self.is_deleting && !self.to_delete.is_empty()),
+            self.extend_at,
             self.unwritten_until,
-            self.closing.filter(|_| !self.is_late),
+            self.closing.filter(|_| !self.has_timed_out),
         ];
         host.wake_at(waits.into_iter().flatten().filter(|at| *at > now).min());
-        let told = [&self.receipt.trouble, &self.deletion.trouble, &self.keeping_trouble];
-        let mut told: Vec<&str> = told.into_iter().filter_map(Option::as_deref).collect();
-        told.dedup();
-        host.warn((!told.is_empty()).then(|| told.join("; ")));
+        let warnings = [&self.receive_retries.warning, &self.delete_retries.warning, &self.extend_warning];
+        let mut warnings: Vec<&str> = warnings.into_iter().filter_map(Option::as_deref).collect();
+        warnings.dedup();
+        host.warn((!warnings.is_empty()).then(|| warnings.join("; ")));
     }
 
     fn receive(&mut self, host: &mut dyn SourceHost, now: Elapsed) {
-        let most = MOST_AT_WORK.saturating_sub(self.at_work.len()).min(AT_ONCE);
-        let is_idle = self.receiving.is_none() && self.came.is_empty() && self.under_way.is_none() && self.closing.is_none();
-        // While nothing can be deleted, what is received only comes back.
-        let is_useful = most > 0 && self.to_delete.len() < AT_ONCE && self.receipt.may_be_made(now);
+        let most = MAX_IN_FLIGHT.saturating_sub(self.in_flight.len()).min(BATCH_SIZE);
+        let is_idle = self.receiving.is_none() && self.received.is_empty() && self.batch.is_none() && self.closing.is_none();
+        // While deletions fail, received messages would only be delivered again.
+        let is_useful = most > 0 && self.to_delete.len() < BATCH_SIZE && self.receive_retries.is_due(now);
         if is_idle && is_useful && host.room() > 0 {
             self.receiving = Some(now);
             self.link.iter().for_each(|link| link.request(most));
         }
     }
 
-    /// A run that is in memory alone is no reason to delete its message; the disk may have refused it after all.
-    fn write_again(&mut self, host: &mut dyn SourceHost, now: Elapsed) {
+    /// While runs are in memory alone, because a write failed after all, their messages are not deleted; an empty batch has
+    /// the write tried again.
+    fn retry_write(&mut self, host: &mut dyn SourceHost, now: Elapsed) {
         if self.to_delete.is_empty() || host.is_written() {
             self.unwritten_until = None;
-        } else if *self.unwritten_until.get_or_insert(now + FIRST_RETRY) <= now && self.under_way.is_none() {
-            self.unwritten_until = Some(now + FIRST_RETRY);
-            self.hand_over(host, Batch::default(), Vec::new());
+        } else if *self.unwritten_until.get_or_insert(now + RETRY_DELAY) <= now && self.batch.is_none() {
+            self.unwritten_until = Some(now + RETRY_DELAY);
+            self.emit(host, Batch::default(), Vec::new());
         }
     }
 
     fn delete(&mut self, now: Elapsed) {
-        if self.is_deleting || self.to_delete.is_empty() || self.unwritten_until.is_some() || !self.deletion.may_be_made(now) {
+        if self.is_deleting || self.to_delete.is_empty() || self.unwritten_until.is_some() || !self.delete_retries.is_due(now) {
             return;
         }
         self.is_deleting = true;
-        let slips = self.to_delete.iter().map(|(id, receipt)| Slip { id: id.clone(), receipt: receipt.clone() }).collect();
-        self.answer(Answer::Delete(slips));
+        let receipts = self.to_delete.iter().map(|(id, handle)| Receipt { id: id.clone(), handle: handle.clone() }).collect();
+        self.act(Action::Delete(receipts));
     }
 
-    /// Keeps what is at work hidden from others.
-    fn keep(&mut self, now: Elapsed) {
-        let kept = self.at_work.iter().filter_map(|(id, receipt)| Some((id, receipt.as_ref()?)));
-        let slips: Vec<Slip> = kept.map(|(id, receipt)| Slip { id: id.clone(), receipt: receipt.clone() }).collect();
-        if slips.is_empty() {
-            self.keep_at = None;
-            self.keeping_trouble = None;
-        } else if *self.keep_at.get_or_insert(now + KEEP_EVERY) <= now {
-            self.keep_at = Some(now + KEEP_EVERY);
-            self.answer(Answer::Keep(slips));
+    /// Keeps messages in flight hidden from other receivers.
+    fn extend_visibility(&mut self, now: Elapsed) {
+        let hidden = self.in_flight.iter().filter_map(|(id, handle)| Some((id, handle.as_ref()?)));
+        let receipts: Vec<Receipt> = hidden.map(|(id, handle)| Receipt { id: id.clone(), handle: handle.clone() }).collect();
+        if receipts.is_empty() {
+            self.extend_at = None;
+            self.extend_warning = None;
+        } else if *self.extend_at.get_or_insert(now + EXTEND_INTERVAL) <= now {
+            self.extend_at = Some(now + EXTEND_INTERVAL);
+            self.act(Action::ExtendVisibility(receipts));
         }
     }
 
-    /// Has the store forget what is due without waiting for the next message.
+    /// Deletes ids from the store without waiting for the next message.
     fn forget(&mut self, host: &mut dyn SourceHost) {
-        if self.under_way.is_none() && !self.to_forget.is_empty() {
-            self.hand_over(host, Batch::default(), Vec::new());
+        if self.batch.is_none() && !self.to_forget.is_empty() {
+            self.emit(host, Batch::default(), Vec::new());
         }
     }
 
-    fn hand_over(&mut self, host: &mut dyn SourceHost, batch: Batch, slips: Vec<Slip>) {
-        debug_assert!(self.under_way.is_none(), "one batch at a time");
-        let needed: HashSet<ObjectKey> = self.at_work.keys().chain(self.to_delete.keys()).map(object_key).collect();
+    fn emit(&mut self, host: &mut dyn SourceHost, batch: Batch, receipts: Vec<Receipt>) {
+        debug_assert!(self.batch.is_none(), "one batch at a time");
+        let in_use: HashSet<ObjectKey> = self.in_flight.keys().chain(self.to_delete.keys()).map(object_key).collect();
         let mut gone = std::mem::take(&mut self.to_forget);
-        gone.extend(self.taken.outdated(LEAVE_AT_ONCE, |key| needed.contains(&key)));
-        // What was to be forgotten and has come again is known again.
+        gone.extend(self.dedup.expire(EXPIRED_PER_BATCH, |key| in_use.contains(&key)));
+        // An id that was delivered again stays.
         gone.retain(|key| batch.seen.iter().all(|object| object.key != *key));
-        self.under_way = Some(slips);
+        self.batch = Some(receipts);
         host.emit(Batch { gone, ..batch });
     }
 
-    fn look_at_messages(&mut self, host: &mut dyn SourceHost) {
-        if self.under_way.is_some() {
+    fn process_received(&mut self, host: &mut dyn SourceHost) {
+        if self.batch.is_some() {
             return;
         }
         let mut batch = Batch::default();
-        let mut slips: Vec<Slip> = Vec::new();
-        for Message { id, receipt, body } in std::mem::take(&mut self.came) {
-            if slips.iter().any(|slip| slip.id == id) {
+        let mut receipts: Vec<Receipt> = Vec::new();
+        for Message { id, handle, body } in std::mem::take(&mut self.received) {
+            if receipts.iter().any(|receipt| receipt.id == id) {
                 continue;
             }
-            if let Some(kept) = self.at_work.get_mut(&id) {
-                // Its run lasts longer than it could be kept hidden, or its deletion failed.
-                match kept {
-                    Some(old) => *old = receipt,
-                    None => drop(self.to_delete.insert(id, receipt)),
+            if let Some(current) = self.in_flight.get_mut(&id) {
+                // Delivered again: its visibility timeout could not be extended, or its deletion failed.
+                match current {
+                    Some(old) => *old = handle,
+                    None => drop(self.to_delete.insert(id, handle)),
                 }
                 continue;
             }
             let event = match message::read(&id, &body, self.watch.filter.as_ref()) {
-                Told::Event(event) => event,
-                Told::Nothing(why) => {
-                    log::debug!("{}: message {id} makes no run: {why}", self.watch.queue);
-                    self.to_delete.insert(id, receipt);
+                Content::Event(event) => event,
+                Content::Ignored(reason) => {
+                    log::debug!("{}: message {id} makes no run: {reason}", self.watch.queue);
+                    self.to_delete.insert(id, handle);
                     continue;
                 }
             };
-            match self.taken.fate(&id) {
+            match self.dedup.state(&id) {
                 None => {}
-                Some(Fate::Earlier) if self.keeps_until_success() => match host.state_of_run(&event) {
+                Some(DedupState::StoredEarlier) if self.acks_after_success() => match host.state_of_run(&event) {
                     Ok(Some(StateWord::Pending | StateWord::Running)) => {
-                        self.at_work.insert(id, Some(receipt));
+                        self.in_flight.insert(id, Some(handle));
                         continue;
                     }
-                    // What the history no longer holds was dealt with long ago.
+                    // A run that was pruned from the history ended long ago.
                     Ok(None | Some(StateWord::Succeeded)) => {
-                        self.to_delete.insert(id, receipt);
+                        self.to_delete.insert(id, handle);
                         continue;
                     }
                     Ok(Some(_)) => {}
                     Err(error) => {
-                        log::warn!("{}: {error}; message {id} is left to come again", self.watch.queue);
+                        log::warn!("{}: {error}; message {id} is left to be delivered again", self.watch.queue);
                         continue;
                     }
                 },
-                // Its run is being forgotten, or it is in the store and the message need only go.
+                // Its run is in the store: only the message has to be deleted.
                 Some(_) => {
-                    self.to_delete.insert(id, receipt);
+                    self.to_delete.insert(id, handle);
                     continue;
                 }
             }
             batch.events.push(event);
-            batch.seen.push(taken::seen(&id, host.now().wall));
-            slips.push(Slip { id, receipt });
+            batch.seen.push(dedup::seen(&id, host.now().wall));
+            receipts.push(Receipt { id, handle });
         }
-        if !slips.is_empty() {
-            self.hand_over(host, batch, slips);
+        if !receipts.is_empty() {
+            self.emit(host, batch, receipts);
         }
     }
 
-    /// The store has the runs of these messages.
-    fn recorded(&mut self) {
-        for Slip { id, receipt } in self.under_way.take().unwrap_or_default() {
-            self.taken.insert(&id);
-            let kept = if self.keeps_until_success() {
-                Some(receipt)
+    /// The runs of the batch are in the store.
+    fn on_recorded(&mut self) {
+        for Receipt { id, handle } in self.batch.take().unwrap_or_default() {
+            self.dedup.mark_stored(&id);
+            let to_extend = if self.acks_after_success() {
+                Some(handle)
             } else {
-                self.to_delete.insert(id.clone(), receipt);
+                self.to_delete.insert(id.clone(), handle);
                 None
             };
-            self.at_work.insert(id, kept);
+            self.in_flight.insert(id, to_extend);
         }
     }
 
-    fn run_ended(&mut self, id: &str, state: StateWord) {
-        let kept = self.at_work.remove(id);
-        if !self.keeps_until_success() {
+    fn on_run_ended(&mut self, id: &str, state: StateWord) {
+        let handle = self.in_flight.remove(id);
+        if !self.acks_after_success() {
             return;
         }
         if state == StateWord::Succeeded {
-            self.taken.done(id);
-            if let Some(Some(receipt)) = kept {
-                self.to_delete.insert(id.to_owned(), receipt);
+            self.dedup.mark_succeeded(id);
+            if let Some(Some(handle)) = handle {
+                self.to_delete.insert(id.to_owned(), handle);
             }
         } else {
-            self.to_forget.extend(self.taken.forget(id));
+            self.to_forget.extend(self.dedup.remove(id));
         }
     }
 
-    fn noted(&mut self, now: Elapsed, note: Note) {
-        match note {
-            // Its messages come back to the queue by themselves.
-            Note::Received(_) if self.closing.is_some() => self.receiving = None,
-            Note::Received(Ok(messages)) => {
-                let is_hasty = self.receiving.take().is_some_and(|since| now.since(since) < AT_LEAST);
-                self.receipt.ended(None, now, &self.watch);
-                if messages.is_empty() && is_hasty {
-                    self.receipt.again_at = Some(now + UNWAITED);
+    fn on_report(&mut self, now: Elapsed, report: Report) {
+        match report {
+            // Its messages become visible in the queue again by themselves.
+            Report::Received(_) if self.closing.is_some() => self.receiving = None,
+            Report::Received(Ok(messages)) => {
+                let was_short = self.receiving.take().is_some_and(|since| now.since(since) < SHORTEST_LONG_POLL);
+                self.receive_retries.on_result(None, now, &self.watch);
+                if messages.is_empty() && was_short {
+                    self.receive_retries.retry_at = Some(now + SHORT_POLL_INTERVAL);
                 }
-                self.came = messages;
+                self.received = messages;
             }
-            Note::Received(Err(trouble)) => {
+            Report::Received(Err(error)) => {
                 self.receiving = None;
-                self.receipt.ended(Some(trouble), now, &self.watch);
+                self.receive_retries.on_result(Some(error), now, &self.watch);
             }
-            Note::Deleted(ids, trouble) => {
+            Report::Deleted(ids, error) => {
                 self.is_deleting = false;
                 ids.iter().for_each(|id| drop(self.to_delete.remove(id)));
-                self.deletion.ended(trouble, now, &self.watch);
+                self.delete_retries.on_result(error, now, &self.watch);
             }
-            Note::Kept(trouble) => {
-                self.keeping_trouble = trouble.map(|trouble| format!("{}: {}", self.watch.queue, trouble.text));
+            Report::VisibilityExtended(error) => {
+                self.extend_warning = error.map(|error| format!("{}: {}", self.watch.queue, error.text));
             }
         }
     }
@@ -329,7 +333,7 @@ impl Source for SqsSource {
     fn start(&mut self, host: &mut dyn SourceHost) -> Result<(), String> {
         let known = host.load_seen(self.watch.queue.as_str())?;
         let runtime = host.runtime().map_err(|e| format!("the thread for SQS can't be started: {e}"))?;
-        self.taken = Taken::from_snapshot(known.objects);
+        self.dedup = DedupSet::from_snapshot(known.objects);
         self.link = Some(Link::start(&self.watch, &runtime, &host.mailbox()));
         host.follow_runs();
         self.work(host);
@@ -339,41 +343,41 @@ impl Source for SqsSource {
     fn ready(&mut self, host: &mut dyn SourceHost, what: Readiness) {
         match what {
             Readiness::Timer | Readiness::Room => {}
-            Readiness::Recorded => self.recorded(),
+            Readiness::Recorded => self.on_recorded(),
             Readiness::NotRecorded => {
-                // The messages come again once they are no longer hidden.
-                self.under_way = None;
-                self.receipt.ended(Some(PollError::not_recorded()), host.now().elapsed, &self.watch);
+                // The messages are delivered again after their visibility timeouts.
+                self.batch = None;
+                self.receive_retries.on_result(Some(PollError::not_recorded()), host.now().elapsed, &self.watch);
             }
             Readiness::RunEnded { event, state } => {
                 if let Some(id) = event["message_id"].as_str() {
-                    self.run_ended(id, state);
+                    self.on_run_ended(id, state);
                 }
             }
-            Readiness::Message(message) => match message.downcast::<Note>() {
-                Ok(note) => {
-                    if let Note::Received(received) = &*note {
+            Readiness::Message(message) => match message.downcast::<Report>() {
+                Ok(report) => {
+                    if let Report::Received(received) = &*report {
                         host.polled(received.is_ok());
                     }
-                    self.noted(host.now().elapsed, *note);
+                    self.on_report(host.now().elapsed, *report);
                 }
-                Err(_) => debug_assert!(false, "only the link has this source's mailbox"),
+                Err(_) => debug_assert!(false, "only the link has this mailbox"),
             },
             Readiness::Fd(_) | Readiness::Exited(_) => {
-                debug_assert!(false, "a queue has no descriptor and no child with the reactor");
+                debug_assert!(false, "this source has no descriptors and no child");
             }
         }
         self.work(host);
     }
 
     fn close(&mut self, host: &mut dyn SourceHost) {
-        self.closing.get_or_insert(host.now().elapsed + FAREWELL);
+        self.closing.get_or_insert(host.now().elapsed + DRAIN_TIMEOUT);
         self.link.iter().for_each(Link::stop_receiving);
         self.work(host);
     }
 
     fn is_busy(&self) -> bool {
-        self.closing.is_some() && !self.is_late && !self.to_delete.is_empty()
+        self.closing.is_some() && !self.has_timed_out && !self.to_delete.is_empty()
     }
 
     fn stop(&mut self, host: &mut dyn SourceHost) {

@@ -1,4 +1,4 @@
-//! What the keys of a watch are read as, and which mistakes are told where.
+//! Reading the keys of watches: their values, and the errors with their places.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl FakeKeys {
     }
 }
 
-/// The keys of a map within; what it says goes to its parent.
+/// The keys of a nested map, which reports to its parent.
 struct Inner<'a> {
     words: BTreeMap<&'static str, String>,
     said: &'a mut Vec<(Place, String)>,
@@ -74,7 +74,7 @@ impl Keys for FakeKeys {
     }
     fn map(&mut self, key: &str, allowed: &[&str]) -> Option<Box<dyn Keys + '_>> {
         let words = (key == "source").then_some(self.source.clone())??;
-        assert!(words.keys().all(|key| allowed.contains(key)), "only known keys are written in these tests");
+        assert!(words.keys().all(|key| allowed.contains(key)), "these tests use known keys only");
         Some(Box::new(Inner { words, said: &mut self.said }))
     }
     read_words!();
@@ -116,7 +116,7 @@ fn a_url_alone_is_a_watch_with_the_defaults() {
 
 #[cfg(feature = "s3")]
 #[test]
-fn a_map_says_how_to_reach_the_server() {
+fn a_map_holds_the_settings_of_the_client() {
     let watch = read_well(FakeKeys::with_map(&[
         ("s3", "s3://my-bucket/in"),
         ("endpoint", "http://192.168.1.5:9000/"),
@@ -138,7 +138,7 @@ fn a_map_says_how_to_reach_the_server() {
 
 #[cfg(feature = "s3")]
 #[test]
-fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
+fn every_key_is_in_the_summary_because_a_reload_compares_it() {
     let keys = [
         ("source", "s3://abc"),
         ("filter", "*.gz"),
@@ -152,14 +152,14 @@ fn every_key_shows_in_the_summary_because_a_reload_compares_it() {
 
 #[cfg(feature = "s3")]
 #[test]
-fn a_bad_bucket_name_is_pointed_at_within_the_source() {
+fn an_invalid_bucket_name_is_located_within_the_source() {
     let mut keys = FakeKeys::of(&[("source", "s3://My-bucket/x")]);
     assert!(read(&mut keys, Spread::default()).is_none());
     assert_eq!(keys.said, [(Place { start: 5, end: 6 }, "`M` is not allowed in a bucket's name".to_owned())]);
 }
 
 #[test]
-fn a_path_is_a_folder_below_the_job_s_directory_with_its_own_keys_and_shows_them_all() {
+fn a_path_is_a_folder_relative_to_cwd_and_every_key_is_in_the_summary() {
     let cx = JobContext { job: "a", zone: crate::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
     let summary = |keys: &[(&'static str, &'static str)]| build(&mut FakeKeys::of(keys), &cx).expect("a folder").summary();
     for path in ["/srv/in", "in", "./in", "in/"] {
@@ -179,29 +179,29 @@ fn a_path_is_a_folder_below_the_job_s_directory_with_its_own_keys_and_shows_them
 
 #[cfg(feature = "s3")]
 #[test]
-fn a_time_limit_that_no_link_could_meet_is_a_mistake_of_units() {
+fn a_timeout_below_a_second_is_an_error() {
     let mut keys = FakeKeys::with_map(&[("s3", "abc"), ("timeout", "20ms")]);
     read(&mut keys, Spread::default());
     assert_eq!(keys.said, [(Place { start: 0, end: 4 }, "a `timeout` of 20ms is too short".to_owned())]);
 }
 
 #[test]
-fn the_keys_of_a_bucket_are_refused_beside_a_folder() {
+fn keys_of_a_bucket_are_errors_for_a_folder() {
     let cx = JobContext { job: "a", zone: crate::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
     let mut keys = FakeKeys::of(&[("source", "in"), ("ordered", "true")]);
     build(&mut keys, &cx);
     let place = Place { start: 0, end: 4 };
-    assert_eq!(keys.said, [(place, "`ordered` is about buckets, and this source is a folder".to_owned())]);
+    assert_eq!(keys.said, [(place, "`ordered` is for buckets, and this source is a folder".to_owned())]);
 }
 
 #[test]
-fn other_schemes_are_not_watched() {
-    assert_eq!(complaints(FakeKeys::of(&[("source", "gs://b")])), ["`gs://` is not a source that can be watched"]);
+fn unknown_schemes_are_errors() {
+    assert_eq!(complaints(FakeKeys::of(&[("source", "gs://b")])), ["`gs://` can't be watched"]);
     assert_eq!(complaints(FakeKeys::default()), ["a `watch` trigger needs `source`"]);
 }
 
 #[test]
-fn every_mistake_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let keys = [("source", "gs://here"), ("filter", "[a"), ("poll_interval", "10ms"), ("existing", "all")];
     let said = complaints(FakeKeys::of(&keys));
     assert_eq!(said.len(), 4, "{said:?}");
@@ -211,7 +211,7 @@ fn every_mistake_is_told_at_once() {
 }
 
 #[test]
-fn a_map_needs_a_bucket_and_a_usable_endpoint() {
+fn a_map_needs_a_bucket_and_a_valid_endpoint() {
     assert_eq!(complaints(FakeKeys::with_map(&[("region", "x")])), ["a `source` map needs `s3` or `sqs`"]);
     let said = complaints(FakeKeys::with_map(&[("s3", "abc"), ("endpoint", "10.0.0.1:9000")]));
     assert!(said.iter().any(|message| message.contains("does not start with `http://`")), "{said:?}");
@@ -219,12 +219,12 @@ fn a_map_needs_a_bucket_and_a_usable_endpoint() {
 
 #[cfg(not(feature = "s3"))]
 #[test]
-fn a_build_without_s3_says_so() {
+fn a_build_without_s3_reports_that() {
     assert_eq!(complaints(FakeKeys::of(&[("source", "s3://abc")])), ["this build of firelink has no S3 support"]);
 }
 
 #[test]
-fn an_object_reaches_its_run_as_variables() {
+fn an_object_becomes_variables() {
     let event = json!({"bucket": "b", "key": "in/line\nbreak ü.csv", "size": 12, "etag": "abc", "last_modified": null});
     let env = object_env(&event);
     let expected = [
@@ -242,7 +242,7 @@ fn a_batch_has_a_bucket_but_no_single_key() {
     assert_eq!(object_env(&event), [("FIRELINK_OBJECT_BUCKET".to_owned(), "b".into())]);
 }
 
-/// What `build` makes of these keys, and what it says.
+/// The summary of what `build` makes of these keys, and its messages.
 #[cfg(feature = "s3")]
 fn built(mut keys: FakeKeys) -> (Option<String>, Vec<String>) {
     let cx = JobContext { job: "a", zone: crate::cron::Zone::utc(), cwd: std::path::Path::new("/srv"), machine_seed: 0 };
@@ -252,7 +252,7 @@ fn built(mut keys: FakeKeys) -> (Option<String>, Vec<String>) {
 
 #[cfg(feature = "sqs")]
 #[test]
-fn a_queue_is_read_with_its_own_keys_and_shows_them_all() {
+fn every_key_of_a_queue_is_in_its_summary() {
     let short = [("source", "sqs://sqs.eu-west-1.amazonaws.com/1/in")];
     assert_eq!(built(FakeKeys::of(&short)), (Some("watch sqs://sqs.eu-west-1.amazonaws.com/1/in".into()), vec![]));
     let mut keys = FakeKeys::with_map(&[
@@ -269,7 +269,7 @@ fn a_queue_is_read_with_its_own_keys_and_shows_them_all() {
 
 #[cfg(feature = "sqs")]
 #[test]
-fn what_a_queue_can_t_have_is_told_at_once() {
+fn keys_of_other_sources_are_errors_for_a_queue() {
     let keys = [
         ("source", "sqs://host/"),
         ("poll_interval", "30s"),
@@ -289,15 +289,15 @@ fn what_a_queue_can_t_have_is_told_at_once() {
 
 #[cfg(all(feature = "s3", not(feature = "sqs")))]
 #[test]
-fn a_build_without_sqs_says_so() {
+fn a_build_without_sqs_reports_that() {
     assert_eq!(built(FakeKeys::of(&[("source", "sqs://h/1/q")])).1, ["this build of firelink has no SQS support"]);
 }
 
 #[cfg(feature = "s3")]
 #[test]
-fn only_a_queue_is_told_when_a_message_is_done_with() {
+fn ack_is_an_error_for_other_sources() {
     for source in ["in", "s3://box/"] {
         let (_, said) = built(FakeKeys::of(&[("source", source), ("ack", "stored")]));
-        assert_eq!(said, ["`ack` is about queues, and this source is none"]);
+        assert_eq!(said, ["`ack` is for queues, and this source is not one"]);
     }
 }

@@ -1,17 +1,17 @@
 // Output as a terminal would show it: colours, weights, and lines that write over themselves.
 //
-// Text becomes text nodes, never markup. Of the escape sequences only colours and weights (SGR) do something; all
-// others (cursor movements, titles, links) are taken out.
+// Text becomes text nodes, never markup. Of the escape sequences only colours and weights (SGR) are rendered; all others
+// (cursor movements, titles, links) are removed.
 
 // CSI, OSC and the other strings up to their end, then any two-byte escape; then what is cut off at the end of a chunk.
 const ESCAPE = /\x1b\[([0-?]*)[ -/]*([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\^_`-~]/g;
 const CUT_OFF = /\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,4096}\x1b?|[ -/]*)?$/;
-// Control characters that show nothing. \b has no place in a file, and \r was looked at before.
+// Control characters without a glyph. \b does not occur in files, and \r is handled before.
 const SILENT = /[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]/g;
 
 const PLAIN = { classes: [], fg: null, bg: null };
 
-/** Reads output piece by piece into `box`, a line an element, of which at most `keep` stay. */
+/** Renders output chunk by chunk into `box`, one element per line, of which the last `keep` stay. */
 export class Terminal {
   constructor(box, keep, fewer = () => {}) {
     this.box = box;
@@ -20,7 +20,7 @@ export class Terminal {
     this.style = { ...PLAIN };
     this.rest = '';
     this.line = null;
-    // A carriage return was seen: what comes next writes over the line, unless it is the line's end.
+    // After a carriage return: the next text overwrites the line, unless it is a line end.
     this.over = false;
     this.dropped = 0;
   }
@@ -76,7 +76,7 @@ export class Terminal {
       if (colour === null) continue;
       if (typeof colour === 'number') span.classList.add(`${prefix}${colour}`);
       else {
-        // A colour of the output's own choice says what stands behind it, or in front.
+        // A custom background colour needs a readable foreground, and vice versa.
         span.style[property] = colour;
         span.classList.add('own');
       }

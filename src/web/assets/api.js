@@ -1,8 +1,8 @@
-// The way to the daemon: requests, the token, and streams that come back by themselves.
+// Requests to the daemon, the token, and streams that reconnect.
 
 const KEY = 'firelink-token';
 
-/** An answer that is a refusal, in the daemon's own words. */
+/** An error response, with the daemon's message. */
 export class Refused extends Error {
   constructor(status, code, message) {
     super(message);
@@ -13,7 +13,7 @@ export class Refused extends Error {
 
 let askPerson = async () => null;
 
-/** Sets who asks the person for the token: `ask(why)` gives the token, or null. */
+/** Sets the prompt for the token: `ask(why)` resolves to the token, or null. */
 export function onTokenWanted(ask) {
   askPerson = ask;
 }
@@ -35,7 +35,7 @@ async function refusal(response) {
   return new Refused(response.status, body.code ?? 'unknown', body.error ?? `the daemon answered ${response.status}`);
 }
 
-// Sends it, and asks for the token as often as the daemon says that it is missing or wrong.
+// Sends a request, and prompts for the token as long as it is missing or wrong.
 async function send(path, options) {
   let wrong = false;
   for (;;) {
@@ -46,21 +46,21 @@ async function send(path, options) {
       throw await refusal(response);
     }
     const error = await refusal(response);
-    // Another request may have asked meanwhile.
+    // Another request may have prompted meanwhile.
     if (token() && token() !== used) continue;
     keepToken(null);
     wrong = Boolean(used);
-    const given = await askPerson(wrong ? 'That token is not the one in the file.' : '');
+    const given = await askPerson(wrong ? 'This token is wrong.' : '');
     if (!given) throw error;
     keepToken(given);
   }
 }
 
-/** Asks the person for the token if there is none yet, so that no request goes out only to be refused. */
+/** Prompts for the token if there is none yet, so that no request is sent only to be refused. */
 export async function needToken() {
   if (token()) return;
   const given = await askPerson('');
-  if (!given) throw new Refused(401, 'unauthorized', 'nothing is done without the token');
+  if (!given) throw new Refused(401, 'unauthorized', 'this action needs the token');
   keepToken(given);
 }
 
@@ -82,38 +82,38 @@ export async function post(path, body = {}) {
   return (await send(api(path), options)).json();
 }
 
-// A stream that says nothing for so long is dead: the daemon sends a comment every 25 s.
-const SILENCE_MS = 70_000;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 30_000;
+// A stream is dead after this long without data: the daemon sends a comment every 25 s.
+const STREAM_TIMEOUT_MS = 70_000;
+const FIRST_DELAY_MS = 500;
+const MAX_DELAY_MS = 30_000;
 
 /**
- * Follows server-sent events until `signal` aborts or `event` returns false, through every loss of the connection.
- * `path` is called anew for each connection, so that it can say where to go on. fetch and not EventSource, because
- * only the former sends a header with the token.
+ * Follows server-sent events until `signal` aborts or `event` returns false, and reconnects when the connection is lost.
+ * `path` is called for each connection, so that it can resume. fetch and not EventSource, which can't send a header with
+ * the token.
  */
 export async function follow(path, { event, open = () => {}, lost = () => {}, signal }) {
-  let wait = FIRST_WAIT_MS;
+  let wait = FIRST_DELAY_MS;
   while (!signal.aborted) {
     const attempt = new AbortController();
     const stop = () => attempt.abort();
     signal.addEventListener('abort', stop, { once: true });
     let watchdog;
-    const heard = () => {
+    const restartWatchdog = () => {
       clearTimeout(watchdog);
-      watchdog = setTimeout(stop, SILENCE_MS);
+      watchdog = setTimeout(stop, STREAM_TIMEOUT_MS);
     };
     try {
-      heard();
+      restartWatchdog();
       const response = await send(api(path()), { signal: attempt.signal, headers: { Accept: 'text/event-stream' } });
       open();
-      wait = FIRST_WAIT_MS;
+      wait = FIRST_DELAY_MS;
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = '';
       for (;;) {
         const { value, done } = await reader.read();
         if (done) break;
-        heard();
+        restartWatchdog();
         rest += value.replaceAll('\r', '');
         const blocks = rest.split('\n\n');
         rest = blocks.pop();
@@ -128,7 +128,7 @@ export async function follow(path, { event, open = () => {}, lost = () => {}, si
       lost(null);
     } catch (error) {
       if (signal.aborted) return;
-      // What does not exist will not exist later either, and who has no token now should not be asked again and again.
+      // A retry would not help, and should not prompt for the token again and again.
       if (error instanceof Refused && (error.status === 404 || error.status === 401)) throw error;
       lost(error);
     } finally {
@@ -136,7 +136,7 @@ export async function follow(path, { event, open = () => {}, lost = () => {}, si
       signal.removeEventListener('abort', stop);
     }
     await pause(wait * (0.75 + Math.random() / 2), signal);
-    wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+    wait = Math.min(wait * 2, MAX_DELAY_MS);
   }
 }
 
@@ -150,7 +150,7 @@ function parseEvent(block) {
   return data.length ? { name, data: JSON.parse(data.join('\n')) } : null;
 }
 
-// Ends early when the network comes back, or when nobody waits any more.
+// Ends early when the network is back, or when `signal` aborts.
 function pause(ms, signal) {
   return new Promise((done) => {
     const end = () => {

@@ -1,4 +1,4 @@
-// The frame around the pages: which page a path is, the search, the token, and how the connection is.
+// The frame around the pages: routing, search, the token prompt, and the state of the connection.
 
 import { keepToken, onTokenWanted, Refused, token } from './api.js';
 import { job } from './job.js';
@@ -27,7 +27,7 @@ function decode(part) {
   }
 }
 
-/** Shows the page of the address. `byPerson`: a link was followed, so that focus belongs to the new page. */
+/** Shows the page of the URL. `byPerson`: a link was followed, so focus moves to the new page. */
 async function show(byPerson) {
   current.abort();
   current = new AbortController();
@@ -101,17 +101,17 @@ document.addEventListener('keydown', (event) => {
   search.focus();
 });
 
-// One question at a time, however many requests want the answer.
-let asked = null;
+// One prompt at a time, for all requests that wait for it.
+let prompt = null;
 onTokenWanted((why) => {
-  asked ??= new Promise((answer) => {
+  prompt ??= new Promise((answer) => {
     const dialog = document.getElementById('ask');
     const field = document.getElementById('ask-token');
     put(document.getElementById('ask-error'), why);
     field.value = '';
     document.getElementById('ask-cancel').onclick = () => dialog.close('cancel');
     dialog.onclose = () => {
-      asked = null;
+      prompt = null;
       answer(dialog.returnValue === 'ok' ? field.value.trim() : null);
       field.value = '';
     };
@@ -119,10 +119,10 @@ onTokenWanted((why) => {
     dialog.showModal();
     field.focus();
   });
-  return asked;
+  return prompt;
 });
 
-const WORDS = { connecting: 'connecting', live: 'live', lost: 'no connection, trying again' };
+const WORDS = { connecting: 'connecting', live: 'live', lost: 'disconnected, reconnecting' };
 let was = live.link;
 
 function frame() {
@@ -140,11 +140,11 @@ function frame() {
   foot.replaceChildren(h('span', {}, `firelink ${status.version}`), h('span', {}, `pid ${status.pid}`), h('span', {}, 'since ', when(status.started_at)), h('span', {}, h('code', {}, status.config)), token() ? forget : '');
 }
 
-// Failures are told to those who listen; successes are quiet.
-const TOLD = new Set(['failed', 'timed_out', 'lost']);
+// Failures are announced to screen readers; successes are not.
+const ANNOUNCED = new Set(['failed', 'timed_out', 'lost']);
 watch((change) => {
   frame();
-  const bad = change.events.filter((event) => event.what === 'ended' && TOLD.has(event.state));
+  const bad = change.events.filter((event) => event.what === 'ended' && ANNOUNCED.has(event.state));
   if (bad.length) say(bad.map((event) => `${event.job} ${event.state.replaceAll('_', ' ')}`).join(', '));
 }, new AbortController().signal);
 

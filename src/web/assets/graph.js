@@ -1,6 +1,6 @@
 // The drawn graph: nodes that are links, live states, pan and zoom by pointer, touch, wheel and keyboard.
 //
-// Only what is in sight is in the document, so that a thousand jobs cost what the screen holds.
+// Only visible nodes are in the document, so that the cost does not grow with the number of jobs.
 
 import { face, live } from './live.js';
 import { layout } from './layout.js';
@@ -8,7 +8,7 @@ import { h, jobPath, s, shapeOf, word } from './ui.js';
 
 const HEIGHT = 46;
 const TEXT_AT = 35;
-// Below this scale words can't be read: nodes are drawn without.
+// Below this scale text is not legible, and not drawn.
 const WORDS_FROM = 0.42;
 const MARGIN = 12;
 const ZOOM = { min: 0.04, max: 2.5, step: 1.25 };
@@ -42,7 +42,7 @@ export function drawGraph(box, graph, signal) {
   function arrange() {
     const width = box.clientWidth || 600;
     vertical = width < 640;
-    // Two stand side by side on the narrowest phone.
+    // Two fit side by side on the narrowest phone.
     NODE = { w: vertical ? 126 : 186, h: HEIGHT };
     const tallest = Math.max(260, innerHeight * 0.62);
     plan = layout(graph.jobs, graph.edges, {
@@ -73,7 +73,7 @@ export function drawGraph(box, graph, signal) {
     show();
   }
 
-  // Puts into the document what is in sight, and takes out what is not.
+  // Adds visible nodes to the document, and removes others.
   function show() {
     scene.setAttribute('transform', `translate(${view.x.toFixed(2)} ${view.y.toFixed(2)}) scale(${view.k.toFixed(4)})`);
     svg.classList.toggle('far', view.k < WORDS_FROM);
@@ -95,7 +95,7 @@ export function drawGraph(box, graph, signal) {
     }
     if (fresh.length) {
       dots.append(...fresh);
-      // Reading order is the order of the file, whatever came into sight first.
+      // Reading order is the order of the file.
       if (drawn.size > fresh.length) dots.append(...graph.jobs.map((job) => drawn.get(job.name)).filter(Boolean));
     }
     plan.edges.forEach((edge, i) => {
@@ -182,7 +182,7 @@ export function drawGraph(box, graph, signal) {
     show();
   }
 
-  // Brings a job into sight without a jump if it already is.
+  // Scrolls a job into view if it is not visible.
   function reveal(name) {
     const at = plan.nodes.get(name);
     if (view.k < WORDS_FROM) zoom(0.8 / view.k);
@@ -204,7 +204,7 @@ export function drawGraph(box, graph, signal) {
     element?.focus({ preventScroll: true });
   }
 
-  // The nearest job in a direction: along a dependency if there is one, else whatever stands there.
+  // The nearest job in a direction: along a dependency if there is one, else any.
   function toward(dx, dy) {
     const here = plan.nodes.get(current);
     let best = null;
@@ -246,7 +246,7 @@ export function drawGraph(box, graph, signal) {
     drawn.get(name)?.setAttribute('tabindex', 0);
   });
 
-  // The wheel scrolls the page, as it does everywhere; with Ctrl, or once the graph was taken hold of, it zooms.
+  // The wheel scrolls the page; with Ctrl, or once the graph has focus, it zooms.
   let held = false;
   svg.addEventListener(
     'wheel',
@@ -313,7 +313,7 @@ export function drawGraph(box, graph, signal) {
     update,
     fit,
     zoom: (inward) => zoom(inward ? ZOOM.step : 1 / ZOOM.step),
-    /** Dims what `matches` does not hold for, and brings the first that it does into sight. */
+    /** Dims jobs that do not match, and scrolls to the first that does. */
     find(matches) {
       found = matches;
       update();

@@ -1,4 +1,4 @@
-// `/jobs/NAME`: when it runs, how it went so far, and what one can do about it.
+// `/jobs/NAME`: its schedule, its history, and actions.
 
 import { cancelButton, pauseButton, retryButton, triggerButton, whyNotNote } from './actions.js';
 import { get } from './api.js';
@@ -7,7 +7,7 @@ import { RETRIABLE, ago, badge, capital, factList, fill, h, jobLink, refresher, 
 
 const PLOTTED = 60;
 const ROWS = 25;
-// What a page that stays open for days keeps.
+// The most runs kept by a page that stays open for days.
 const KEPT = 2_000;
 
 export async function job({ argument: name, signal }) {
@@ -22,7 +22,7 @@ export async function job({ argument: name, signal }) {
   const next = h('section.panel', { 'aria-labelledby': 'firings-title' });
   const plot = h('section.panel.plot', { 'aria-labelledby': 'plot-title' });
   const past = h('section.panel', { 'aria-labelledby': 'past-title' });
-  // What is ticked stays ticked while the page changes around it.
+  // Created once: they keep their state when the page is updated.
   const force = h('input', { type: 'checkbox' });
   const deps = h('input', { type: 'checkbox' });
 
@@ -36,7 +36,7 @@ export async function job({ argument: name, signal }) {
       h('h2', { id: 'firings-title' }, 'Next firings'),
       detail.next.length
         ? h('ol.firings', {}, detail.next.map((at) => h('li', {}, when(at, detail.timezone), h('span.faint', {}, ago(at, detail.timezone)))))
-        : h('p.empty', {}, detail.job.trigger === 'manual' || detail.job.trigger === 'after_deps' ? 'It has no deadline of its own.' : 'Nothing is due.'),
+        : h('p.empty', {}, detail.job.trigger === 'manual' || detail.job.trigger === 'after_deps' ? 'This job has no deadlines of its own.' : 'No next deadline.'),
     ]);
     const key = runs.map((run) => [run.id, run.state, run.started_at, run.ended_at, run.attempt]);
     const width = Math.min(1100, plot.clientWidth - 34);
@@ -58,8 +58,8 @@ export async function job({ argument: name, signal }) {
         pauseButton(name, one.paused),
         again ? retryButton(again) : null,
         active.map((run) => cancelButton(run.id, `Cancel run ${run.id}`)),
-        h('label.check', { title: 'Neither dependencies nor a pause hold it.' }, force, ' at once'),
-        detail.depends_on.length ? h('label.check', { title: 'All upstream jobs first, in order.' }, deps, ' after its dependencies') : null,
+        h('label.check', { title: 'Ignores dependencies and a pause.' }, force, ' at once'),
+        detail.depends_on.length ? h('label.check', { title: 'Runs all upstream jobs first, in order.' }, deps, ' after its dependencies') : null,
         whyNotNote(),
       ),
     ]);
@@ -91,7 +91,7 @@ export async function job({ argument: name, signal }) {
       h('h2', { id: 'past-title' }, 'History'),
       runs.length
         ? table('table.past.cards', 'History', heads, rows)
-        : h('p.empty', {}, 'It has not run yet.'),
+        : h('p.empty', {}, 'No runs yet.'),
       button ? h('div.more', {}, button) : '',
     ];
   }
@@ -121,7 +121,7 @@ export async function job({ argument: name, signal }) {
     500,
   );
 
-  // The plot is drawn for the room that there is.
+  // The plot is drawn for the available width.
   const observer = new ResizeObserver(show);
   observer.observe(plot);
   signal.addEventListener('abort', () => observer.disconnect());
@@ -135,9 +135,10 @@ export async function job({ argument: name, signal }) {
 
 const PLOT = { h: 150, left: 58, bottom: 12, top: 22 };
 
-// A bar a run, oldest at the left; the taller, the longer. What did not succeed carries its shape above the bar.
+// A bar per run, oldest at the left; the height is the duration. Runs that did not succeed have the shape of their state above
+// the bar.
 function drawPlot(runs, width) {
-  const title = h('h2', { id: 'plot-title' }, 'How long it took');
+  const title = h('h2', { id: 'plot-title' }, 'Durations');
   const list = runs.filter((run) => run.started_at).slice(0, PLOTTED).reverse();
   if (list.length < 2) return [title, h('p.empty', {}, 'A plot appears after two runs.')];
   const length = (run) => Math.max(0, (run.ended_at ? Date.parse(run.ended_at) : Date.now()) - Date.parse(run.started_at));

@@ -1,4 +1,4 @@
-// Where the jobs of the graph stand. Pure: names and edges in, coordinates out.
+// The layout of the graph. Pure: names and edges in, coordinates out.
 //
 // Each connected part is laid out in layers (the daemon says which), with invisible stops on edges that pass a layer,
 // ordered by barycentres so that few edges cross, then drawn towards its neighbours. The parts are packed like books

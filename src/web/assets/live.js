@@ -1,6 +1,6 @@
 // What the daemon is doing, as far as this page knows: its status, kept up to date by the stream of events.
 //
-// An event changes the picture at once. What it does not tell (the next deadline, what a job waits for, exit codes)
+// An event updates the state at once. What it does not contain (the next deadline, what a job waits for, exit codes)
 // comes with the next status, which is asked for a moment later and never often.
 
 import { follow, get } from './api.js';
@@ -26,9 +26,9 @@ export function watch(see, signal) {
   signal.addEventListener('abort', () => watchers.delete(see));
 }
 
-// `jobs`: names that changed. `all`: the status is new. `again`: the connection is new, so that things may have been
-// missed. `events`: what happened, in order.
-function tell(part) {
+// `jobs`: names that changed. `all`: the status is new. `again`: the connection is new, so events may have been missed.
+// `events`: the events in order.
+function notify(part) {
   dirty ??= { jobs: new Set(), all: false, again: false, events: [] };
   if (part.job) dirty.jobs.add(part.job);
   if (part.all) dirty.all = true;
@@ -42,7 +42,7 @@ function tell(part) {
   });
 }
 
-/** What a job shows: an active state, else why it is held, else how its last run ended. */
+/** The displayed state of a job: that of an active run, else why it is held, else that of its last run. */
 export function face(job) {
   if (job.state === 'running' || job.state === 'pending') return job.state;
   if (!job.enabled) return 'disabled';
@@ -53,7 +53,7 @@ export function face(job) {
 let asking = null;
 let again = false;
 
-/** Asks for the status now. */
+/** Fetches the status now. */
 export async function refresh() {
   if (asking) {
     again = true;
@@ -63,10 +63,10 @@ export async function refresh() {
     do {
       again = false;
       const status = await get('status');
-      // What happened while the answer was on its way would be undone by it: it is asked for again.
+      // It would undo events that arrived during the request: then it is fetched again.
       live.status = status;
       live.jobs = new Map(status.jobs.map((job) => [job.name, job]));
-      tell({ all: true });
+      notify({ all: true });
     } while (again);
   })();
   try {
@@ -79,7 +79,7 @@ export async function refresh() {
 let soon = 0;
 let lastAsked = 0;
 
-// A status of many jobs is long; a box with few to spare should not write one at every event.
+// The status of many jobs is long: not at every event.
 function refreshSoon() {
   if (soon) return;
   const every = live.jobs.size > 200 ? 10_000 : 2_000;
@@ -98,13 +98,13 @@ function happened(event) {
   if (event.what === 'paused' || event.what === 'resumed') {
     for (const one of event.job ? [job] : live.jobs.values()) if (one) one.paused = event.what === 'paused';
   }
-  tell({ job: event.job, event, all: event.what === 'paused' || event.what === 'resumed' });
-  // Other jobs, other names: everything is asked for.
-  if (event.what === 'reloaded') refresh().then(() => tell({ again: true }), () => {});
+  notify({ job: event.job, event, all: event.what === 'paused' || event.what === 'resumed' });
+  // The jobs may have changed: everything is fetched.
+  if (event.what === 'reloaded') refresh().then(() => notify({ again: true }), () => {});
   else refreshSoon();
 }
 
-/** A run after an event, made anew if it is the first that is heard of it. */
+/** A run after an event, created if this is its first. */
 export function moved(run, event) {
   const now = run ?? { id: event.run, job: event.job, trigger: event.trigger, scheduled_at: event.at, started_at: null, ended_at: null, attempt: 0 };
   now.state = event.state ?? now.state;
@@ -130,13 +130,13 @@ function step(job, event) {
 function link(word) {
   if (live.link === word) return;
   live.link = word;
-  tell({ all: true });
+  notify({ all: true });
 }
 
 let stream = null;
 let stopped = false;
 
-/** Waits for the first status; fails when there is no way to it. */
+/** Waits for the first status; fails when the daemon can't be reached. */
 export function ready(signal) {
   if (stopped) connect();
   return new Promise((done, failed) => {
@@ -161,7 +161,7 @@ function connect() {
     signal: stream.signal,
     open: () => {
       link('live');
-      refresh().then(() => tell({ again: true }), lost);
+      refresh().then(() => notify({ again: true }), lost);
     },
     lost,
     event: (message) => happened(message.data),
@@ -171,7 +171,7 @@ function connect() {
   });
 }
 
-/** Starts to follow. While nobody sees the page, nothing is asked and nothing is sent. */
+/** Starts to follow events, except while the page is hidden. */
 export function start() {
   connect();
   document.addEventListener('visibilitychange', () => {
@@ -182,6 +182,6 @@ export function start() {
       connect();
     }
   });
-  // What is said of a next deadline or of a warning grows old without an event: a look every minute.
+  // Deadlines and warnings change without an event: refreshed every minute.
   setInterval(() => !document.hidden && live.link === 'live' && refreshSoon(), 60_000);
 }

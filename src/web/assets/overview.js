@@ -1,4 +1,4 @@
-// `/`: the graph or the list of jobs, what runs, what is next, and what a person should look at.
+// `/`: the graph or the list of jobs, active runs, next deadlines, failed jobs and warnings.
 
 import { cancelButton } from './actions.js';
 import { get } from './api.js';
@@ -6,7 +6,7 @@ import { drawGraph } from './graph.js';
 import { face, live, moved, ready, watch } from './live.js';
 import { ago, badge, capital, fill, h, jobLink, put, runLink, shape, toast, took, when, word } from './ui.js';
 
-// More jobs than this are shown as a list first, and so many rows are drawn at a time.
+// More jobs than this are shown as a list first, this many rows at a time.
 const GRAPH_UP_TO = 200;
 const ROWS = 100;
 const SIDE_ROWS = 8;
@@ -17,7 +17,7 @@ const KEPT = 'firelink-view';
 
 export async function overview({ query, signal }) {
   const [runs] = await Promise.all([get(`runs?limit=${RECENT}`, signal), ready(signal)]);
-  // Asked for when it is to be drawn.
+  // Fetched when it is drawn first.
   let graph = null;
   const recent = new Map(runs.map((run) => [run.id, run]));
   const page = h('div.overview');
@@ -108,7 +108,7 @@ export async function overview({ query, signal }) {
     showRecent(past, recent);
   }
 
-  // What happened while nothing was heard.
+  // Runs of the time without a connection.
   async function recents() {
     for (const run of await get(`runs?limit=${RECENT}`, signal).catch(() => [])) recent.set(run.id, run);
     sides();
@@ -150,7 +150,7 @@ function showActive(box, { active }) {
   const shown = active.slice(0, SIDE_ROWS);
   fill(box, [active.length, shown.map((run) => [run.id, run.state, run.attempt, run.reason, run.started_at])], () => [
     h('h2', { id: 'active-title' }, 'Active', active.length ? h('span.count', {}, active.length) : null),
-    active.length ? h('ul.rows', {}, shown.map(activeRow), more(active.length - shown.length)) : h('p.empty', {}, 'Nothing runs.'),
+    active.length ? h('ul.rows', {}, shown.map(activeRow), more(active.length - shown.length)) : h('p.empty', {}, 'No active runs.'),
   ]);
 }
 
@@ -180,7 +180,7 @@ function showTrouble(box, { jobs }) {
   const shown = bad.slice(0, SIDE_ROWS);
   box.hidden = !bad.length;
   fill(box, [bad.length, shown.map((job) => [job.last_run.id, job.last_run.state, job.last_run.reason])], () => [
-    h('h2', { id: 'trouble-title' }, 'Did not work'),
+    h('h2', { id: 'trouble-title' }, 'Failed jobs'),
     h(
       'ul.rows',
       {},
@@ -194,13 +194,13 @@ function showTrouble(box, { jobs }) {
 
 function showRecent(box, recent) {
   const shown = [...recent.values()].sort((a, b) => b.id - a.id).slice(0, RECENT);
-  // What fell out of the list is not heard of again.
+  // Runs that fell out of the list.
   for (const id of recent.keys()) if (!shown.some((run) => run.id === id)) recent.delete(id);
   fill(box, shown.map((run) => [run.id, run.state, run.started_at, run.ended_at, run.attempt, run.reason]), () => [
     h('h2', { id: 'past-title' }, 'Recent runs'),
     shown.length
       ? h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': 'Recent runs as a table' }, runTable(shown))
-      : h('p.empty', {}, 'Nothing has run yet.'),
+      : h('p.empty', {}, 'No runs yet.'),
   ]);
 }
 
@@ -211,7 +211,7 @@ function runTable(runs) {
   return h('table.recent.cards', {}, h('thead', {}, h('tr', {}, heads.map((text) => h('th', { scope: 'col' }, text)))), h('tbody', {}, runs.map(row)));
 }
 
-// The jobs as a table, a hundred rows at a time.
+// The jobs as a table.
 function jobList() {
   const body = h('tbody');
   const note = h('p.faint.small', { role: 'status' });

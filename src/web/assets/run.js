@@ -1,4 +1,4 @@
-// `/runs/ID`: one run, its attempts, what made it, and its output as it comes.
+// `/runs/ID`: one run, its attempts, its event, and its output, live.
 
 import { cancelButton, retryButton, whyNotNote } from './actions.js';
 import { Terminal } from './ansi.js';
@@ -6,7 +6,7 @@ import { follow, get, getRaw } from './api.js';
 import { live, watch } from './live.js';
 import { RETRIABLE, badge, factList, fill, h, jobLink, put, refresher, shape, table, took, when, word } from './ui.js';
 
-// What stays in the document of a long output; the rest can be saved as a file.
+// The most lines of output in the document; all of it can be saved as a file.
 const LINES = 20_000;
 
 export async function run({ argument: id, signal }) {
@@ -45,7 +45,7 @@ export async function run({ argument: id, signal }) {
     attempts.hidden = detail.attempts.length < 2;
     fill(attempts, detail.attempts, () => [h('h2', { id: 'attempts-title' }, 'Attempts'), attemptTable(detail.attempts)]);
     event.hidden = detail.event === null;
-    fill(event, detail.event, () => [h('h2', { id: 'event-title' }, 'What made it'), h('pre.code', { tabindex: 0, role: 'group', 'aria-labelledby': 'event-title' }, JSON.stringify(detail.event, null, 2))]);
+    fill(event, detail.event, () => [h('h2', { id: 'event-title' }, 'Event'), h('pre.code', { tabindex: 0, role: 'group', 'aria-labelledby': 'event-title' }, JSON.stringify(detail.event, null, 2))]);
   }
 
   const refresh = refresher(async () => {
@@ -85,8 +85,8 @@ async function showOutput(box, id, job, ended, signal) {
   const follows = h('input', { type: 'checkbox', checked: true });
   const wraps = h('input', { type: 'checkbox', checked: true });
   const note = h('p.faint.small', {});
-  const text = h('pre.terminal.wrap', { tabindex: 0, role: 'log', 'aria-live': 'off', 'aria-label': 'What it wrote' });
-  const save = h('button.plain', { type: 'button', onclick: () => saveAll(id, job).catch((error) => put(note, `It can't be saved: ${error.message}`)) }, 'Save as a file');
+  const text = h('pre.terminal.wrap', { tabindex: 0, role: 'log', 'aria-live': 'off', 'aria-label': 'Output' });
+  const save = h('button.plain', { type: 'button', onclick: () => saveAll(id, job).catch((error) => put(note, `The output can't be saved: ${error.message}`)) }, 'Save as a file');
   box.replaceChildren(
     h('div.tools', {}, h('h2', { id: 'output-title' }, 'Output'), h('label.check', {}, follows, ' Follow'), h('label.check', {}, wraps, ' Wrap'), save),
     note,
@@ -95,9 +95,9 @@ async function showOutput(box, id, job, ended, signal) {
   wraps.addEventListener('change', () => text.classList.toggle('wrap', wraps.checked));
   const bottom = () => follows.checked && (text.scrollTop = text.scrollHeight);
   follows.addEventListener('change', bottom);
-  // Who scrolls up wants to read; who comes back to the end wants to follow.
+  // Scrolling up stops following; scrolling to the end resumes it.
   text.addEventListener('scroll', () => (follows.checked = text.scrollHeight - text.scrollTop - text.clientHeight < 24));
-  const terminal = new Terminal(text, LINES, (dropped) => put(note, `${dropped} earlier lines are not shown; the file has them all.`));
+  const terminal = new Terminal(text, LINES, (dropped) => put(note, `${dropped} earlier lines are not shown; the file has all of them.`));
   const write = (more) => {
     const stick = follows.checked;
     terminal.write(more);
@@ -111,14 +111,14 @@ async function showOutput(box, id, job, ended, signal) {
       write(await response.text());
       const next = Number(response.headers.get('X-Log-Next'));
       if (response.headers.get('X-Log-End') === 'true') {
-        if (!text.childElementCount) put(note, 'It wrote nothing.');
+        if (!text.childElementCount) put(note, 'No output.');
         return;
       }
       if (!(next > from)) break;
       from = next;
     }
     text.setAttribute('aria-busy', 'true');
-    put(note, 'Live: more comes as it is written.');
+    put(note, 'Live output.');
     await follow(() => `runs/${id}/log/stream?from=${from}`, {
       signal,
       event: ({ name, data }) => {
@@ -128,7 +128,7 @@ async function showOutput(box, id, job, ended, signal) {
           return true;
         }
         if (name !== 'end') return true;
-        put(note, text.childElementCount ? '' : 'It wrote nothing.');
+        put(note, text.childElementCount ? '' : 'No output.');
         text.removeAttribute('aria-busy');
         ended();
         return false;
@@ -141,7 +141,7 @@ async function showOutput(box, id, job, ended, signal) {
   }
 }
 
-// Through fetch and not by a link: a link can't carry the token.
+// By fetch and not by a link, which can't send the token.
 async function saveAll(id, job) {
   const parts = [];
   let from = 0;

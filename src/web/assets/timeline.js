@@ -1,4 +1,4 @@
-// `/timeline`: a lane a job, a bar a run, a line for now, and a hollow diamond where the next deadline is.
+// `/timeline`: a lane per job, a bar per run, a line for now, and a hollow diamond at the next deadline.
 
 import { get } from './api.js';
 import { live, moved, ready, watch } from './live.js';
@@ -22,7 +22,7 @@ const SPANS = {
     range: (now) => {
       const day = new Date(now);
       const from = new Date(day.getFullYear(), day.getMonth(), day.getDate());
-      // Not 24 hours: days in which clocks are set are longer or shorter.
+      // Not 24 hours: days with a clock change are longer or shorter.
       return [from.getTime(), new Date(day.getFullYear(), day.getMonth(), day.getDate() + 1).getTime()];
     },
   },
@@ -133,7 +133,7 @@ export async function timeline({ query, signal }) {
     runs.set(event.run, moved(runs.get(event.run), event));
   }
 
-  // Redrawn at most twice a second, but not while somebody is at one of its links by keyboard.
+  // Redrawn at most twice a second, but not while one of its links has keyboard focus.
   let planned = 0;
   function drawSoon() {
     planned ||= setTimeout(() => {
@@ -196,11 +196,11 @@ function lane(name, runs, { width, scale, now, from, to }) {
     bars.push(s('path.due', { d: `M${x} 7l6 6-6 6-6-6z` }, s('title', {}, `${name} is due ${when(next).textContent}`)));
   }
   const bad = runs.filter((run) => run.state === 'failed' || run.state === 'timed_out' || run.state === 'lost').length;
-  const told = `${runs.length} ${runs.length === 1 ? 'run' : 'runs'}${bad ? `, ${bad} did not work` : ''}`;
-  return h('li.lane', {}, h('span.label', {}, jobLink(name), h('span.hidden', {}, `: ${told}`), bad ? h('span.bad', { 'aria-hidden': 'true' }, shape('failed'), bad) : null), s('svg.track', { width, height: LANE, role: 'group', 'aria-label': `${name}: ${told}` }, bars));
+  const summary = `${runs.length} ${runs.length === 1 ? 'run' : 'runs'}${bad ? `, ${bad} failed` : ''}`;
+  return h('li.lane', {}, h('span.label', {}, jobLink(name), h('span.hidden', {}, `: ${summary}`), bad ? h('span.bad', { 'aria-hidden': 'true' }, shape('failed'), bad) : null), s('svg.track', { width, height: LANE, role: 'group', 'aria-label': `${name}: ${summary}` }, bars));
 }
 
-// Runs of one state that can't be told apart at this scale become one bar.
+// Adjacent runs of one state that overlap at this scale become one bar.
 function merge(runs, scale, now, width) {
   const bars = [];
   for (const run of runs) {
@@ -221,7 +221,7 @@ function drawBar({ state, x, right, runs }, name) {
   const one = runs.length === 1;
   const took = one && first.started_at && first.ended_at ? `, ${span(Date.parse(first.ended_at) - Date.parse(first.started_at))}` : '';
   const text = one ? `Run ${first.id}, ${word(state)}, ${when(first.started_at ?? first.scheduled_at).textContent}${took}` : `${runs.length} runs, ${word(state)}`;
-  // What did not succeed reaches higher: to be seen without colour.
+  // Runs that did not succeed are taller: visible without colour.
   const tall = state !== 'succeeded';
   return s(
     `a.s-${state}`,

@@ -1,4 +1,4 @@
-// Small pieces that every page is made of: elements, states by shape and colour, times.
+// Helpers of all pages: elements, states by shape and colour, times.
 
 /** An element: `h('a.link', { href }, 'text', child)`. Text is always text, never markup. */
 export function h(what, props = {}, ...children) {
@@ -29,10 +29,10 @@ function dress(element, props, children) {
 /** The words of states, for people. */
 export const word = (state) => (state === 'idle' ? 'no run yet' : state.replaceAll('_', ' '));
 
-/** A word with its article-free capital, for headings and buttons. */
+/** With a capital letter, for headings and buttons. */
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-// Each state has a shape of its own, so that nobody needs to tell colours apart. On a grid of 16.
+// Each state has a shape of its own, so that it can be recognised without colour. On a grid of 16.
 const SHAPES = {
   succeeded: 'M8 1a7 7 0 1 0 0 14A7 7 0 0 0 8 1zm3.600 5.200-4.300 4.600a.8.8 0 0 1-1.200 0L4.300 8.900l1.200-1.100 1.200 1.300 3.700-4z',
   failed: 'M5 1h6l4 4v6l-4 4H5l-4-4V5zm1 3.800L4.800 6l2 2-2 2L6 11.200l2-2 2 2 1.200-1.200-2-2 2-2L10 4.800l-2 2z',
@@ -50,7 +50,7 @@ const SHAPES = {
 
 export const shapeOf = (state) => SHAPES[state] ?? SHAPES.idle;
 
-/** The shape of a state. It says nothing to a screen reader: the word stands beside it. */
+/** The shape of a state; hidden from screen readers, which read the word beside it. */
 export function shape(state) {
   return s(`svg.shape.s-${state}`, { viewBox: '0 0 16 16', width: 14, height: 14, 'aria-hidden': 'true' }, s('path', { d: shapeOf(state), 'fill-rule': 'evenodd' }));
 }
@@ -78,7 +78,7 @@ export function table(what, about, heads, rows) {
   return h('div.scroll', { tabindex: 0, role: 'region', 'aria-label': `${about} as a table` }, h(what, {}, head, h('tbody', {}, rows)));
 }
 
-/** Asks the daemon anew. One request at a time; what happens meanwhile asks for one more. */
+/** Fetches again on each call: one request at a time, and one more for calls during it. */
 export function refresher(ask, signal, pause = 0) {
   let asking = false;
   let again = false;
@@ -88,7 +88,7 @@ export function refresher(ask, signal, pause = 0) {
     asking = true;
     while (again && !signal.aborted) {
       again = false;
-      // After a failure the next event, or the next connection, asks again.
+      // After a failure, the next event or connection fetches again.
       await ask().catch(() => {});
       if (pause) await new Promise((done) => setTimeout(done, pause));
     }
@@ -126,7 +126,7 @@ export function when(at, zone) {
   return at ? h('time', { datetime: at, title: inZone(at, zone) }, clockText(at)) : h('span.faint', {}, '–');
 }
 
-/** A point in time by its distance, which goes on as time does. */
+/** A point in time, relative to now and kept up to date. */
 export function ago(at, zone) {
   if (!at) return h('span.faint', {}, '–');
   return h('time', { datetime: at, title: `${clockText(at)} · ${inZone(at, zone)}`, 'data-ago': '' }, agoText(at));
@@ -152,14 +152,14 @@ export function span(ms) {
   return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
 }
 
-/** How long a run took so far; while it runs, the number goes on. */
+/** The duration of a run, kept up to date while it runs. */
 export function took(run) {
   if (!run.started_at) return h('span.faint', {}, '–');
   if (run.ended_at) return h('span', {}, span(Date.parse(run.ended_at) - Date.parse(run.started_at)));
   return h('span', { 'data-since': run.started_at }, span(Math.max(0, Date.now() - Date.parse(run.started_at))));
 }
 
-/** Brings every time on the page up to date, once a second while somebody looks. */
+/** Updates all times on the page once a second while it is visible. */
 export function keepTime() {
   setInterval(() => {
     if (document.hidden) return;
@@ -168,28 +168,27 @@ export function keepTime() {
   }, 1000);
 }
 
-/** Sets a text, if it is another one. */
+/** Sets a text if it has changed. */
 export function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Says something to those who listen to the page instead of looking at it. */
+/** Announces a text to screen readers. */
 export function say(text) {
   put(document.getElementById('say'), text);
 }
 
-/** A note in the corner. It stays until it is closed if it tells of an error. */
+/** A notification. Errors stay until they are closed. */
 export function toast(text, kind = 'info') {
   const note = h(`div.toast.${kind}`, { role: kind === 'error' ? 'alert' : 'status' }, h('span', {}, text));
   const close = () => note.remove();
-  note.append(h('button.plain', { 'aria-label': 'Close this note', onclick: close }, '×'));
+  note.append(h('button.plain', { 'aria-label': 'Close', onclick: close }, '×'));
   document.getElementById('toasts').append(note);
   if (kind !== 'error') setTimeout(close, 6000);
 }
 
 /**
- * Builds what is in a box anew, but only if `key` says that it shows something else than before. Focus goes on where
- * it was: to what stands in the same place.
+ * Rebuilds the contents of a box if `key` has changed. Focus stays on the element at the same position.
  */
 export function fill(box, key, build) {
   const now = JSON.stringify(key);

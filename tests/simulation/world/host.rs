@@ -15,7 +15,7 @@ use firelink::reactor::{Acts, Core, EndedRun, FollowUp, FoundBatch, Host, Writte
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun};
 
 use super::super::case::Death;
-use super::{Halt, Outside, Pressed, Process, Source, hash, watch_event};
+use super::{Halt, Outside, Process, Source, Synced, hash, watch_event};
 
 type Done = Result<(), Halt>;
 
@@ -341,19 +341,19 @@ impl Outside<'_> {
                 .into());
             }
         }
-        if self.presses && hash(&[self.case.seed, self.tally.turns]).once_in(3) {
-            self.press();
+        if self.cuts_power && hash(&[self.case.seed, self.tally.turns]).once_in(3) {
+            self.sync();
         }
         Ok(())
     }
 
-    /// What is on the disk now is there to stay.
-    fn press(&mut self) {
+    /// What is on the disk now survives a power cut.
+    fn sync(&mut self) {
         let wal = format!("{DATABASE}-wal");
         let files = [DATABASE, wal.as_str(), JOURNAL]
             .into_iter()
             .filter_map(|name| Some((PathBuf::from(name), std::fs::read(self.dir.path().join(name)).ok()?)));
-        self.pressed = Some(Pressed { files: files.collect(), oracle: self.durable.clone() });
+        self.synced = Some(Synced { files: files.collect(), oracle: self.durable.clone() });
     }
 
     fn start(&mut self, core: &Core, spawn: &Spawn) {

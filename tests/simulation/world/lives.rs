@@ -26,15 +26,15 @@ impl World<'_> {
         }
         let host = &mut self.host;
         host.processes.clear();
-        if let Some(pressed) = host.pressed.take() {
+        if let Some(synced) = host.synced.take() {
             for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), JOURNAL.to_owned()] {
                 let _ = std::fs::remove_file(host.dir.path().join(name));
             }
-            for (name, content) in &pressed.files {
+            for (name, content) in &synced.files {
                 std::fs::write(host.dir.path().join(name), content).map_err(|error| error.to_string())?;
             }
-            host.oracle = pressed.oracle.clone();
-            host.durable = pressed.oracle;
+            host.oracle = synced.oracle.clone();
+            host.durable = synced.oracle;
             (host.oracle.unsteady, host.durable.unsteady) = (!host.steady, !host.steady);
         }
         host.boot += 1;
@@ -45,7 +45,7 @@ impl World<'_> {
     }
 
     /// The daemon was asked to stop: it must, in time.
-    pub(super) fn come_to_an_end(&mut self, patience: Duration, then: Duration) -> Result<(), Broken> {
+    pub(super) fn end_daemon(&mut self, patience: Duration, then: Duration) -> Result<(), Broken> {
         self.settle()?;
         if let Some(daemon) = self.daemon.as_ref().filter(|daemon| !daemon.has_stopped()) {
             let grace = daemon.engine.rules().jobs.iter().map(|job| job.policy.kill_grace).max().unwrap_or_default();
@@ -65,7 +65,7 @@ impl World<'_> {
 
     /// A daemon starts on what the one before it left.
     pub(super) fn begin(&mut self) -> Result<(), Broken> {
-        // A disk that refuses would keep it from starting at all, which is another story.
+        // With failing writes it would not start at all.
         vfs::heal();
         let host = &mut self.host;
         let now = host.now.elapsed;

@@ -11,13 +11,13 @@ use mio::{Registry, Token, Waker};
 use crate::triggers::Mailbox;
 
 /// The address of the observers' messages; sources are addressed by their numbers.
-pub(in crate::reactor) const OBSERVERS: u32 = u32::MAX;
+pub(super) const OBSERVERS: u32 = u32::MAX;
 
 /// A message from the other thread and its address.
-pub(in crate::reactor) type Addressed = (u32, Box<dyn Any + Send>);
+pub(super) type Addressed = (u32, Box<dyn Any + Send>);
 
 #[derive(Debug)]
-pub(in crate::reactor) struct Bridge {
+pub(super) struct Bridge {
     waker: Arc<Waker>,
     sender: Sender<Addressed>,
     receiver: Receiver<Addressed>,

@@ -1,14 +1,14 @@
 //! `plugin`: a long-lived child process of any language; each line of JSON on its stdout is one event.
 //!
-//! This file reads the keys; [`source`] supervises the process and [`lines`] cuts its output. What a plugin's author
-//! must know is in docs/plugins.md.
+//! This file reads the keys; [`source`] runs the process, [`supervision`] decides on its restarts, and [`lines`] splits its
+//! output. The protocol is documented in docs/plugins.md.
 //!
 //! ```yaml
 //! trigger:
 //!   type: plugin
 //!   command: [plugins/mqtt, sensors/#]  # or a line for /bin/sh -c
 //!   restart: always                     # or on_failure, or never
-//! command: ./handle                     # what each event runs
+//! command: ./handle                     # runs for each event
 //! ```
 
 mod lines;
@@ -18,17 +18,17 @@ mod supervision;
 use std::fmt;
 use std::time::Duration;
 
-use super::{JobContext, Keys, Source, Spread, Trigger, TriggerType, stable_offset};
 use crate::exec::spec::Action;
 use crate::model::TriggerWord;
 use crate::text::quoted;
+use crate::triggers::{JobContext, Keys, Source, Spread, Trigger, TriggerType, stable_offset};
 pub(super) use lines::Lines;
 use source::PluginSource;
 
 /// The type's line for the registry.
 pub static TYPE: TriggerType = TriggerType { word: TriggerWord::Plugin.as_str(), keys: &["command", "restart"], build };
 
-/// When a plugin that has ended is started again.
+/// When a plugin that has exited is restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Restart {
     #[default]
@@ -62,7 +62,7 @@ fn build(keys: &mut dyn Keys, cx: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
     let restart = read_restart(keys);
     if !keys.has("command") {
         let help =
-            "for example `trigger: { type: plugin, command: [./events] }`; a `command` beside `trigger` is what the job runs";
+            "for example `trigger: { type: plugin, command: [./events] }`; the `command` beside `trigger` is the job's own";
         keys.error(keys.place("command"), "a `plugin` trigger needs a `command` of its own".into(), help.into());
         return None;
     }
@@ -78,14 +78,18 @@ fn read_restart(keys: &mut dyn Keys) -> Option<Restart> {
     let text = keys.text("restart")?;
     let found = Restart::ALL.into_iter().find(|restart| restart.word() == text.value);
     if found.is_none() {
-        let help = "`always`, `on_failure` (not after exit code 0) or `never`; the wait grows from 1s to 5m";
-        keys.error(text.place, format!("`restart` can't be {}", quoted(&text.value)), help.into());
+        let help = "with `on_failure`, not after exit code 0; the delay grows from 1s to 5m";
+        keys.error(
+            text.place,
+            format!("invalid value {} for `restart`: expected `always`, `on_failure` or `never`", quoted(&text.value)),
+            help.into(),
+        );
     }
     found
 }
 
 impl fmt::Display for Plugin {
-    /// A command line shows as JSON, in which words and lines can't be taken for each other.
+    /// The command as JSON, which distinguishes a list from a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = match &self.action {
             Action::Argv(argv) => serde_json::to_string(argv),

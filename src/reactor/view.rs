@@ -1,16 +1,23 @@
-//! What a person should know of the daemon, in sentences.
+//! The daemon to look at: for replies, and for observers.
 
-use super::View;
+use super::clocks::Clocks;
+use super::core::Core;
+use super::lifecycle::Lifecycle;
+use super::processes::Processes;
+use super::sources::Sources;
 use crate::model::JobId;
-use crate::reactor::core::Core;
+
+/// The parts of the daemon that others may look at.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub clocks: &'a dyn Clocks,
+    pub processes: &'a Processes,
+    pub sources: &'a Sources,
+    pub lifecycle: &'a Lifecycle,
+}
 
 /// Warnings about the daemon and these jobs; `troubles` are those of the observers.
-pub(in crate::reactor) fn warnings<'a>(
-    core: &Core,
-    jobs: &[JobId],
-    view: &View<'_>,
-    troubles: impl Iterator<Item = &'a str>,
-) -> Vec<String> {
+pub(super) fn warnings<'a>(core: &Core, jobs: &[JobId], view: &View<'_>, troubles: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut warnings = view.lifecycle.warnings.clone();
     warnings.extend(core.ledger.trouble().map(|trouble| format!("state: {trouble}")));
     warnings.extend(core.ledger.copy_trouble().map(str::to_owned));
