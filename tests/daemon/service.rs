@@ -227,5 +227,5 @@ fn a_daemon_that_does_not_come_up_says_why_where_it_was_started_and_with_its_cod
     assert_eq!(place.read("pid").trim(), first.pid.to_string(), "the first one's file is untouched");
     let unwritable = place.firelink(&["run", "firelink.yaml", "--detach", "--state-dir", "other", "--log-file", "no/such/log"]);
     assert_eq!(unwritable.status.code(), Some(1));
-    assert!(text(&unwritable.stderr).contains("no/such/log can't be opened"), "{}", text(&unwritable.stderr));
+    assert!(text(&unwritable.stderr).contains("can't open the log no/such/log"), "{}", text(&unwritable.stderr));
 }

@@ -348,8 +348,8 @@ static SOURCE: Section = Section {
     keys: &[
         key("s3", Kind::Text, NOTHING, "`bucket/prefix`."),
         key("endpoint", Kind::Text, words("Amazon's"), "The address of another server, like `http://192.168.1.5:9000`."),
-        key("region", Kind::Text, words("from the environment or profile"), "The bucket's region."),
-        key("profile", Kind::Text, words("from the environment"), "A profile of `~/.aws/config`."),
+        key("region", Kind::Text, words("of the environment or profile"), "The bucket's region."),
+        key("profile", Kind::Text, words("of the environment"), "A profile of `~/.aws/config`."),
         key(
             "path_style",
             Kind::Flag,
@@ -373,8 +373,8 @@ static QUEUE: Section = Section {
     keys: &[
         key("sqs", Kind::Text, NOTHING, "The queue's URL, with `sqs:`, `https:` or `http:`."),
         key("endpoint", Kind::Text, words("the server that the URL names"), "The address of another server."),
-        key("region", Kind::Text, words("from the URL, the environment or profile"), "The queue's region."),
-        key("profile", Kind::Text, words("from the environment"), "A profile of `~/.aws/config`."),
+        key("region", Kind::Text, words("what the URL says, or the environment or profile"), "The queue's region."),
+        key("profile", Kind::Text, words("of the environment"), "A profile of `~/.aws/config`."),
         key(
             "timeout",
             Kind::Duration,
