@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use daemon::{TEST_TIMEOUT, Place};
+use daemon::{Place, TEST_TIMEOUT};
 use firelink::store::JOURNAL;
 use serde_json::Value;
 
