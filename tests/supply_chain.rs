@@ -27,7 +27,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/reactor/clocks.rs", 3),
     // malloc_trim(3), and madvise(2) on pages that the program's file can give again.
     ("src/reactor/memory.rs", 2),
-    ("src/reactor/service.rs", 2),
+    ("src/reactor/lifecycle/sockets.rs", 2),
 ];
 
 fn root() -> &'static Path {
