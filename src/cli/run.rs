@@ -143,7 +143,7 @@ fn listen(args: &Args) -> Result<Bound, Failure> {
     }
 }
 
-/// argv[0], for a command line that the user can copy.
+/// `argv[0]`, for a command line that the user can copy.
 fn program_name() -> String {
     let name = std::env::args_os().next().map(|name| name.to_string_lossy().into_owned()).filter(|name| !name.is_empty());
     name.unwrap_or_else(|| "firelink".into())

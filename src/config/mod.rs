@@ -1,6 +1,6 @@
 //! Configuration: one YAML file in, a checked [`Config`] or every [`Diagnostic`] out.
 //!
-//! Nothing here starts anything. The result of [`load`] is complete: names are resolved, the graph has no cycle, schedules
+//! Nothing here starts anything. The result of [`load()`] is complete: names are resolved, the graph has no cycle, schedules
 //! are compiled and can fire, durations are durations. Errors are collected, never only the first, and each points at its
 //! place in the text.
 //!

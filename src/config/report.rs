@@ -33,7 +33,7 @@ pub struct Entry {
 }
 
 impl Report {
-    /// On the result of [`super::load`] or [`super::check`].
+    /// On the result of [`super::load()`] or [`super::check`].
     #[must_use]
     pub fn of(loaded: &Result<Config, Refused>) -> Report {
         let (jobs, diagnostics) = match loaded {

@@ -70,7 +70,7 @@ mod data {
 
 /// A time zone: one of the IANA database, or the system's own.
 ///
-/// The number of a zone of the database, or from [`data::COUNT`] on the place of rules without a name in [`UNNAMED`].
+/// The number of a zone of the database, or from `data::COUNT` on the place of rules without a name in `UNNAMED`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Zone(u16);
 

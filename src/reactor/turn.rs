@@ -65,7 +65,7 @@ impl Core {
         self.idle(host)
     }
 
-    /// When the next turn has to be at the latest, but for [pruning](Ledger::next_prune), which can wait.
+    /// When the next turn has to be at the latest, but for [pruning](super::ledger::Ledger::next_prune), which can wait.
     pub fn next_deadlines<H: Host>(&mut self, host: &H) -> Deadlines {
         let mut deadlines = self.engine.next_deadlines();
         let others = [self.ledger.next_wake(), host.next_wake()];

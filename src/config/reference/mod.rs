@@ -3,7 +3,7 @@
 //! The JSON Schema (`firelink schema`), docs/configuration.md and firelink.yaml(5) are generated from these tables and from
 //! nothing else. They are plain data and not types with a derive (schemars would want a struct for each map): the file is
 //! read by hand, for the sake of its messages, so such structs would be a second truth that nobody uses. Defaults are the
-//! constants that the reader uses, see [`super::defaults`]. Tests tie the rest to the reader: both must know the same keys,
+//! constants that the reader uses, see `config::defaults`. Tests tie the rest to the reader: both must know the same keys,
 //! each default must load to what its absence does, and the schema is tried on every wrong file of the tests and on every
 //! example.
 

@@ -2,6 +2,7 @@
 
 use super::super::keys;
 use super::*;
+#[cfg(all(feature = "s3", feature = "metrics", feature = "notify"))]
 use crate::config::{Surroundings, load_text};
 use crate::triggers::REGISTRY;
 
@@ -71,6 +72,7 @@ fn all_sections() -> Vec<&'static Section> {
 }
 
 /// Configurations with a hole `@` for one more key of the section. Several where a key belongs to one kind of owner.
+#[cfg(all(feature = "s3", feature = "metrics", feature = "notify"))]
 fn holes(section: &Section) -> &'static [&'static str] {
     match section.name {
         "file" => &["{ jobs: [{ name: a, trigger: manual }], @ }"],
@@ -102,6 +104,7 @@ fn holes(section: &Section) -> &'static [&'static str] {
 }
 
 /// What a configuration with this in its hole loads to; `None` if it is refused.
+#[cfg(all(feature = "s3", feature = "metrics", feature = "notify"))]
 fn loaded(hole: &str, filling: &str) -> Option<String> {
     let around = Surroundings { start_dir: "/".into(), machine_seed: 1, uid: 65_534 };
     let mut config = load_text("f".as_ref(), &hole.replace('@', filling), &around).ok()?;
