@@ -94,6 +94,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_has_the_old_file_open_sees_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, b"one", None, Sync::None).unwrap();
+        let reader = File::open(&path).unwrap();
+        write(&path, b"two", None, Sync::None).unwrap();
+        assert_eq!(io::read_to_string(reader).unwrap(), "one");
+    }
+
+    #[test]
     fn a_write_that_fails_keeps_the_old_contents_and_removes_the_temporary_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
@@ -107,6 +117,7 @@ mod tests {
         // rename(2) refuses to put a file in the place of a directory.
         fs::create_dir(dir.path().join("b")).unwrap();
         write(&dir.path().join("b"), b"new", None, Sync::None).unwrap_err();
+        write(&dir.path().join("nowhere/a"), b"new", None, Sync::None).unwrap_err();
         assert_eq!(names(dir.path()), ["a", "b"]);
     }
 

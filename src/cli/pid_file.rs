@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::out::Failure;
+use crate::files;
 
 /// The file, which is removed on drop.
 #[derive(Debug)]
@@ -17,14 +18,7 @@ impl PidFile {
         let failed =
             |error: std::io::Error| Failure::failed(format!("the pid file {} can't be written: {error}", path.display()));
         let path = std::path::absolute(path).map_err(failed)?;
-        let mut name = path.file_name().ok_or_else(|| failed(std::io::ErrorKind::InvalidInput.into()))?.to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let fresh = path.with_file_name(name);
-        let written = std::fs::write(&fresh, format!("{}\n", std::process::id()));
-        written.and_then(|()| std::fs::rename(&fresh, &path)).map_err(|error| {
-            let _ = std::fs::remove_file(&fresh);
-            failed(error)
-        })?;
+        files::write(&path, format!("{}\n", std::process::id()).as_bytes(), None, files::Sync::None).map_err(failed)?;
         Ok(PidFile { path })
     }
 

@@ -3,14 +3,10 @@
 //! The file is written by the loop: it is small, and lies on the disk that the logs lie on, too. Its timer is armed by
 //! what happens, and by nothing else: a daemon with nothing to do writes nothing.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-
 use super::{Context, Observer, Report};
 use crate::config;
 use crate::engine::{Notice, Spawn};
+use crate::files;
 use crate::metrics::{Counts, Format, Snapshot, Standing};
 use crate::model::{Attempt, Elapsed, JobId, Outcome, StateWord, TriggerWord, format_duration};
 use crate::reactor::view::warnings;
@@ -192,7 +188,8 @@ impl Metrics {
         let text = self.snapshot(cx).text(Format::Classic, None);
         let Some(file) = &mut self.file else { return };
         file.due = None;
-        match replace(&file.asked.textfile, &text) {
+        // The collector reads `*.prom` only, so the temporary file beside it is never scraped.
+        match files::write(&file.asked.textfile, text.as_bytes(), Some(0o644), files::Sync::None) {
             Ok(()) => {
                 if file.trouble.take().is_some() {
                     log::info!("{} is written again", file.asked.textfile.display());
@@ -207,63 +204,5 @@ impl Metrics {
                 file.due = Some(cx.core.now.elapsed + file.asked.every);
             }
         }
-    }
-}
-
-/// Puts a whole new file in the place of the old one.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let beside = {
-        let mut name = path.as_os_str().to_owned();
-        // The collector reads `*.prom` only.
-        name.push(".new");
-        PathBuf::from(name)
-    };
-    // One may be left from a daemon that was killed. Others may be able to write in the folder: what is opened must be
-    // new, and not what somebody has linked there.
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = File::create_new(&beside)?;
-    let written = file
-        .set_permissions(Permissions::from_mode(0o644))
-        .and_then(|()| file.write_all(text.as_bytes()))
-        .and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // What can't be removed is found at the next try.
-        let _ = std::fs::remove_file(&beside);
-    }
-    written
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_whole_and_a_link_beside_it_is_not_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let (path, victim) = (dir.path().join("x.prom"), dir.path().join("victim"));
-        std::fs::write(&victim, "precious").unwrap();
-        std::os::unix::fs::symlink(&victim, dir.path().join("x.prom.new")).unwrap();
-        replace(&path, "one\n").unwrap();
-        let reader = File::open(&path).unwrap();
-        replace(&path, "two\n").unwrap();
-        assert_eq!(io::read_to_string(reader).unwrap(), "one\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
-        assert_eq!(std::fs::read_to_string(victim).unwrap(), "precious");
-        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names.len(), 2, "{names:?}");
-    }
-
-    #[test]
-    fn what_cannot_be_put_in_place_leaves_nothing_beside_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.prom");
-        std::fs::create_dir(&path).unwrap();
-        assert!(replace(&path, "one\n").is_err());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(replace(&dir.path().join("nowhere/x.prom"), "one\n").is_err());
     }
 }
