@@ -136,7 +136,7 @@ pub trait Host {
     fn written(&mut self, core: &mut Core, written: Written) -> Result<(), Self::Halt>;
 
     /// Observers are notified. Nothing that they do makes anything happen to a run.
-    fn notify(&mut self, core: &mut Core, story: &Notice, ended: &[EndedRun]) -> Result<(), Self::Halt>;
+    fn notify(&mut self, core: &mut Core, notice: &Notice, ended: &[EndedRun]) -> Result<(), Self::Halt>;
 
     /// Starts what follows an attempt or a run, and answers those that wait for its end.
     fn follow_up(&mut self, core: &mut Core, follow_up: FollowUp<'_>) -> Result<(), Self::Halt>;

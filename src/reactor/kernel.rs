@@ -319,8 +319,8 @@ impl<C: Clocks> Host for KernelHost<C> {
         Ok(())
     }
 
-    fn notify(&mut self, core: &mut Core, story: &Notice, ended: &[EndedRun]) -> Done {
-        self.publish(core, &Report::of_story(story, ended));
+    fn notify(&mut self, core: &mut Core, notice: &Notice, ended: &[EndedRun]) -> Done {
+        self.publish(core, &Report::of_notice(notice, ended));
         Ok(())
     }
 

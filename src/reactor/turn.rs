@@ -131,8 +131,8 @@ impl Core {
             host.answer_source(self, source, true)?;
         }
         for effect in &rest {
-            if let Effect::Notify(story) = effect {
-                host.notify(self, story, &ended)?;
+            if let Effect::Notify(notice) = effect {
+                host.notify(self, notice, &ended)?;
             }
         }
         for Retried { run, exit, reason } in &retried {

@@ -12,16 +12,16 @@ pub(super) struct Log;
 
 impl Observer for Log {
     fn on_notice(&mut self, report: &Report<'_>, cx: &mut Context<'_>) {
-        if let Some(story) = report.story {
-            log_story(&cx.core.config, story);
+        if let Some(notice) = report.notice() {
+            log_notice(&cx.core.config, notice);
         }
     }
 }
 
 /// One `info` line a run, at its end; the rest is `debug`, or `warn` where a person may want to look.
-fn log_story(config: &Config, story: &Notice) {
+fn log_notice(config: &Config, notice: &Notice) {
     let name = |job: &JobId| &*config.jobs[job.index()].name;
-    match story {
+    match notice {
         Notice::Triggered { run, job, trigger, scheduled_at } => {
             log::debug!("{}: run {run} triggered by {trigger}, due {}", name(job), show(config, *job, *scheduled_at));
         }
@@ -66,10 +66,10 @@ fn log_story(config: &Config, story: &Notice) {
 }
 
 /// The event of the stream.
-pub(super) fn event_of(config: &Config, at: WallTime, story: &Notice) -> Happened {
+pub(super) fn event_of(config: &Config, at: WallTime, notice: &Notice) -> Happened {
     let name = |job: &JobId| Some(config.jobs[job.index()].name.to_string());
     let mut happened = Happened::new(config.zone.rfc3339(at), What::Ended);
-    match story {
+    match notice {
         Notice::Triggered { run, job, trigger, .. } => {
             happened.what = What::Triggered;
             (happened.job, happened.run, happened.trigger) = (name(job), Some(*run), Some(*trigger));

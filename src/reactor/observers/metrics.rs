@@ -56,8 +56,8 @@ impl Observer for Metrics {
     }
 
     fn on_notice(&mut self, report: &Report<'_>, _cx: &mut Context<'_>) {
-        let (Some(counts), Some(story)) = (&mut self.counts, report.story) else { return };
-        match story {
+        let (Some(counts), Some(notice)) = (&mut self.counts, report.notice()) else { return };
+        match notice {
             Notice::Ended { run, job, outcome, .. } => {
                 let row = report.row_of(*run).map(|ended| &ended.row);
                 let span = row.and_then(|row| Some((row.started_at?, row.ended_at?)));

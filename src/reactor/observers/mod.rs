@@ -33,32 +33,45 @@ use crate::model::{Elapsed, JobId, RunId, WallTime};
 
 /// Something that happened, with its text, made once and only if an observer needs it.
 pub(super) struct Report<'a> {
-    /// What the engine says of it; `None` for what the daemon itself does.
-    pub story: Option<&'a Notice>,
+    subject: Subject<'a>,
     /// The runs that ended in this turn.
     pub ended: &'a [EndedRun],
-    event: OnceCell<Happened>,
     line: OnceCell<String>,
 }
 
+enum Subject<'a> {
+    /// The engine's, with its event once that is made.
+    Notice(&'a Notice, OnceCell<Happened>),
+    /// What the daemon itself does.
+    Daemon(Happened),
+}
+
 impl<'a> Report<'a> {
-    pub fn of_story(story: &'a Notice, ended: &'a [EndedRun]) -> Report<'a> {
-        Report { story: Some(story), ended, event: OnceCell::new(), line: OnceCell::new() }
+    pub fn of_notice(notice: &'a Notice, ended: &'a [EndedRun]) -> Report<'a> {
+        Report { subject: Subject::Notice(notice, OnceCell::new()), ended, line: OnceCell::new() }
     }
 
     /// What the daemon itself does.
     pub fn of_daemon(config: &Config, at: WallTime, what: What, reason: &str) -> Report<'a> {
         let mut event = Happened::new(config.zone.rfc3339(at), what);
         event.reason = Some(reason.into());
-        Report { story: None, ended: &[], event: event.into(), line: OnceCell::new() }
+        Report { subject: Subject::Daemon(event), ended: &[], line: OnceCell::new() }
+    }
+
+    /// The engine's notice; `None` for what the daemon itself does.
+    pub fn notice(&self) -> Option<&'a Notice> {
+        match self.subject {
+            Subject::Notice(notice, _) => Some(notice),
+            Subject::Daemon(_) => None,
+        }
     }
 
     /// The event of the `events` stream.
     pub fn event(&self, core: &Core) -> &Happened {
-        self.event.get_or_init(|| match self.story {
-            Some(story) => log::event_of(&core.config, core.now.wall, story),
-            None => Happened::new(core.config.zone.rfc3339(core.now.wall), What::Ended),
-        })
+        match &self.subject {
+            Subject::Notice(notice, event) => event.get_or_init(|| log::event_of(&core.config, core.now.wall, notice)),
+            Subject::Daemon(event) => event,
+        }
     }
 
     /// The event as a line of JSON, with its end.

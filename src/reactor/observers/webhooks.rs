@@ -57,7 +57,7 @@ impl Observer for Webhooks {
     /// Puts a delivery into the queues of the webhooks that want it. Without one, nothing is made.
     fn on_notice(&mut self, report: &Report<'_>, cx: &mut Context<'_>) {
         let Some(notifier) = &mut self.notifier else { return };
-        let (job, state, run) = match report.story {
+        let (job, state, run) = match report.notice() {
             Some(Notice::Ended { run, job, outcome, .. }) => (*job, outcome.word(), Some(*run)),
             Some(Notice::Missed { job, .. }) => (*job, StateWord::Missed, None),
             _ => return,
