@@ -2,8 +2,8 @@
 //! within one process, as a ratio to posix_spawn. `cargo bench --bench spawn`; a number of rounds may follow `--`.
 //!
 //! `exec::spawn` does more: a pipe for the output, a pidfd, the process's start time from `/proc`, variables of its
-//! own, and every open descriptor set close-on-exec. A ratio near 1 says that none of it matters beside what the
-//! kernel does for any process.
+//! own, a session of its own, and every other descriptor closed. A ratio near 1 says that none of it matters beside what the
+//! kernel does for any process. As root, also as another user.
 
 #![expect(clippy::print_stdout, clippy::expect_used, reason = "a bench talks to a person, and its inputs are its own")]
 
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use firelink::exec::spec::{Action, Capture, ExecSpec};
+use firelink::exec::spec::{Action, Capture, ExecSpec, Limits};
 use firelink::exec::{Launch, spawn};
 use firelink::model::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -61,14 +61,18 @@ fn main() {
     let rounds = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(40);
     let spec = |capture| ExecSpec { capture, ..ExecSpec::default() };
     let (all, none) = (spec(Capture::All), spec(Capture::None));
-    let forked = ExecSpec { umask: Some(0o022), ..spec(Capture::All) };
-    let ways: [(&str, &dyn Fn()); 5] = [
+    let limits = Limits { memory: Some(1 << 30), ..Limits::default() };
+    let other = ExecSpec { user: Some("nobody".into()), limits, ..spec(Capture::All) };
+    let (to_nowhere, to_pipe, by_other) = (|| ours(&none), || ours(&all), || ours(&other));
+    let mut ways: Vec<(&str, &dyn Fn())> = vec![
         ("posix_spawn(3), waitpid(2)", &raw),
         ("std::process::Command", &std_command),
-        ("exec::spawn, output to nowhere", &|| ours(&none)),
-        ("exec::spawn, output in a pipe", &|| ours(&all)),
-        ("exec::spawn with a umask (fork and exec)", &|| ours(&forked)),
+        ("exec::spawn, output to nowhere", &to_nowhere),
+        ("exec::spawn, output in a pipe", &to_pipe),
     ];
+    if nix::unistd::Uid::effective().is_root() {
+        ways.push(("exec::spawn, user: nobody, limits: { memory }", &by_other));
+    }
     let mut times: Vec<Vec<Duration>> = vec![Vec::new(); ways.len()];
     for round in 0..=rounds {
         for (times, (_, way)) in times.iter_mut().zip(&ways) {

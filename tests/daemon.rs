@@ -39,3 +39,5 @@ mod socket;
 mod state;
 #[path = "daemon/terminal.rs"]
 mod terminal;
+#[path = "daemon/users.rs"]
+mod users;

@@ -10,7 +10,7 @@ use super::yaml::Value;
 use super::{Surroundings, defaults, keys, retry};
 use crate::engine::rules::Retry;
 use crate::engine::timing::Concurrency;
-use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, Limits};
+use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, InheritEnv, Limits};
 use crate::text::quoted;
 use crate::triggers::Place;
 
@@ -18,6 +18,7 @@ use crate::triggers::Place;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Execution {
     pub(super) action: Option<Action>,
+    inherit_env: Option<InheritEnv>,
     env: Vec<(String, String)>,
     pub(super) env_file: Option<PathBuf>,
     pub(super) cwd: Option<PathBuf>,
@@ -62,6 +63,7 @@ impl Execution {
     pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Execution {
         let mut read = Execution {
             action: read_job_command(fields),
+            inherit_env: read_inherit_env(fields),
             env: read_env(fields, "env"),
             env_file: fields.path("env_file"),
             cwd: fields.path("cwd"),
@@ -147,6 +149,7 @@ impl Execution {
             own.into_iter().for_each(|(name, value)| set(&mut self.env, name, value));
         }
         fill(&mut self.action, &defaults.action);
+        fill(&mut self.inherit_env, &defaults.inherit_env);
         fill(&mut self.env_file, &defaults.env_file);
         fill(&mut self.cwd, &defaults.cwd);
         if self.user.is_none() && self.group.is_none() {
@@ -178,6 +181,7 @@ impl Execution {
     /// The environment of the job's processes. Takes them out of `self`.
     pub(super) fn spec(&mut self) -> ExecSpec {
         ExecSpec {
+            inherit_env: self.inherit_env.take().unwrap_or_default(),
             env: std::mem::take(&mut self.env),
             env_file: self.env_file.take(),
             cwd: self.cwd.take(),
@@ -270,6 +274,29 @@ fn read_interpreter(executor: &Fields<'_>) -> Option<Box<[Box<str>]>> {
         executor.cx.findings.error(word.place, message, help);
     }
     found.map(|(_, program)| boxed([*program]))
+}
+
+const INHERIT_HELP: &str = "`all`, or a list of the daemon's variables like `[HTTPS_PROXY, AWS_REGION]`";
+
+fn read_inherit_env(fields: &Fields<'_>) -> Option<InheritEnv> {
+    let field = fields.get("inherit_env")?;
+    let Value::List(items) = fields.cx.doc.value(field.node) else {
+        let text = fields.text("inherit_env")?;
+        if text.value != "all" {
+            let message = format!("invalid value {} for `inherit_env`", quoted(text.value));
+            fields.cx.findings.error(text.place, message, INHERIT_HELP);
+            return None;
+        }
+        return Some(InheritEnv::All);
+    };
+    let names = fields.cx.texts(items, "inherit_env", field.key.place)?;
+    for name in &names {
+        if name.value.is_empty() || name.value.contains(['=', '\0']) {
+            let message = format!("invalid variable name {}", quoted(name.value));
+            fields.cx.findings.error(name.place, message, INHERIT_HELP);
+        }
+    }
+    Some(InheritEnv::Only(boxed(names.iter().map(|name| name.value))))
 }
 
 fn read_env(fields: &Fields<'_>, key: &str) -> Vec<(String, String)> {

@@ -29,6 +29,7 @@ pub(super) const JOB: &[&str] = &["name", "trigger", "depends_on", "condition", 
 pub(super) const EXECUTION: &[&str] = &[
     "command",
     "executor",
+    "inherit_env",
     "env",
     "env_file",
     "cwd",

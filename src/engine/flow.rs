@@ -189,8 +189,14 @@ impl Engine {
     }
 
     pub(super) fn not_started(&mut self, now: Now, run: RunId, reason: String) {
-        if let Some(process) = self.queues.process(run) {
-            self.fail(now, run, process, Failure { outcome: Outcome::Failed, exit: None, reason: Some(reason.into()) });
+        let Some(process) = self.queues.process(run) else { return };
+        match process.stop {
+            None => self.fail(now, run, process, Failure { outcome: Outcome::Failed, exit: None, reason: Some(reason.into()) }),
+            Some(StopCause::Timeout) => {
+                let failure = Failure { outcome: Outcome::TimedOut, exit: None, reason: Some(reason.into()) };
+                self.fail(now, run, process, failure);
+            }
+            Some(cause) => self.end(now, run, Outcome::Cancelled, None, Some(cause.reason())),
         }
     }
 

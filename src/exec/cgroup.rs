@@ -10,16 +10,17 @@
 //! A group without the attribute counts only while the daemon is alone in it: a shell from which the daemon was started
 //! shares its group and must not be moved.
 //!
-//! Runs without `limits` get none: entering a group takes a fork and a write, which posix_spawn(3) does not offer.
+//! Runs without `limits` get none: making and removing a group costs more than all else of a start.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
 use nix::unistd::{AccessFlags, Uid, access};
 
 use super::spec::Limits;
@@ -71,15 +72,20 @@ impl std::error::Error for NotDelegated {}
 #[derive(Debug)]
 pub struct Cgroup {
     dir: PathBuf,
-    procs: File,
+    handle: File,
 }
 
 impl Cgroup {
-    /// `cgroup.procs`: a process enters by writing `0`.
+    /// Its directory, for clone3(2) or openat(2).
     #[must_use]
-    pub fn door(&self) -> BorrowedFd<'_> {
-        self.procs.as_fd()
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
+}
+
+/// A handle of a directory, which is all that entering a group takes.
+fn handle(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(dir)
 }
 
 impl Cgroups {
@@ -167,16 +173,16 @@ impl Cgroups {
         if let Some(count) = limits.pids.filter(|_| self.pids) {
             fs::write(dir.join("pids.max"), count.to_string())?;
         }
-        let procs = OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
-        Ok(Cgroup { dir, procs })
+        let handle = handle(&dir)?;
+        Ok(Cgroup { dir, handle })
     }
 
     /// The group of an attempt that an earlier daemon started, if it has one.
     #[must_use]
     pub fn find(&self, run: RunId, attempt: Attempt) -> Option<Cgroup> {
         let dir = self.group(run, attempt);
-        let procs = OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok()?;
-        Some(Cgroup { dir, procs })
+        let handle = handle(&dir).ok()?;
+        Some(Cgroup { dir, handle })
     }
 
     /// Kills what is left in the group of an attempt that has ended; true if the kernel had killed some of it for lack of memory.

@@ -12,16 +12,17 @@
 //! | `detach` | the daemon's own way into the background |
 //! | `sys` | system calls that neither std nor nix wraps |
 //!
-//! [`begin`] makes a child in a process group of its own, with stdin from `/dev/null` and both outputs in one pipe, which
-//! keeps their order and which the next daemon can go on reading; the caller goes on before the child has called execve(2).
+//! [`begin`] makes a child in a session of its own, with stdin from `/dev/null` and both outputs in one pipe, which keeps their
+//! order and which the next daemon can go on reading; the caller goes on before the child has called execve(2). All that
+//! touches a path of the job (working directory, `env_file`, script, program) happens in the child, as the job's user.
 //! The exit of a [`Child`] is seen through a pidfd; what is left of its group is killed before the child is reaped.
 //! Processes that left their group are found by [`sweep`]; for that the daemon is a child subreaper, so that orphans are
-//! reparented to it. Plugins, which belong to no run, are started by [`spawn_apart`], and what is left of them is killed by
+//! reparented to it. Plugins, which belong to no run, are started by [`begin_apart`], and what is left of them is killed by
 //! [`kill_plugins`].
 //!
-//! Nothing here blocks, except for waiting until a child has executed its program ([`PendingSpawn::wait_for_exec`]).
-//! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn/clone`,
-//! `spawn/posix`, `detach` and `sys` alone.
+//! Nothing here blocks, except for [`spawn()`], [`spawn_apart`] and [`PendingSpawn::wait`], which the daemon does not call.
+//! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn`, `detach` and `sys`
+//! alone.
 
 mod cgroup;
 mod detach;
@@ -35,9 +36,14 @@ mod sys;
 
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use detach::{Detached, Readiness, detach};
-pub use event::{EventDelivery, deliver_event, event_path};
+pub use event::{EventDelivery, deliver_event, event_path, needs_file};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use marks::PLUGIN;
 pub use processes::{Adopted, Child, Daemon, EscapedProcess, GroupSignal, Known, Swept, find_leader, kill_plugins, sweep};
-pub use spawn::{Apart, Launch, PendingSpawn, SpawnError, begin, spawn, spawn_apart};
+pub use spawn::{Abandoned, Launch, PendingSpawn, Progress, SpawnError, begin, begin_apart, owner_of, spawn, spawn_apart};
+/// Releases memory that only a burst of starts needs.
+pub fn trim() {
+    spawn::trim();
+}
+
 pub use sys::{become_subreaper, has_pidfd, terminal_size};

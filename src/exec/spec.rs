@@ -66,10 +66,24 @@ impl Limits {
     }
 }
 
+/// Which of the daemon's variables a job inherits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum InheritEnv {
+    /// All of them for a job of the daemon's own user, `PATH`, `LANG` and `TZ` for one of another user.
+    #[default]
+    ByUser,
+    /// All of them.
+    All,
+    /// `PATH`, `LANG` and `TZ`, and these.
+    Only(Box<[Box<str>]>),
+}
+
 /// The execution settings of a job. Jobs with equal settings share one value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ExecSpec {
-    /// Variables added to the daemon's own environment.
+    /// Which of the daemon's variables are inherited.
+    pub inherit_env: InheritEnv,
+    /// Variables added to those.
     pub env: Vec<(String, String)>,
     /// A file of `KEY=value` lines, read at each start and never shown; relative to `cwd`.
     pub env_file: Option<PathBuf>,

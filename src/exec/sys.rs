@@ -5,28 +5,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{self, SigHandler, Signal};
 
 use crate::model::Exit;
-
-/// What a child does between fork and exec besides [`Command`]'s own steps. Numbers only: nothing may be looked up or allocated
-/// there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ChildSettings {
-    pub umask: Option<libc::mode_t>,
-    pub nice: Option<libc::c_int>,
-    pub memory: Option<libc::rlim_t>,
-    pub pids: Option<libc::rlim_t>,
-    pub cpu_secs: Option<libc::rlim_t>,
-    pub open_files: Option<libc::rlim_t>,
-}
 
 /// pidfd_open(2): a descriptor that becomes readable when the process ends. Close-on-exec by definition.
 pub(super) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
@@ -97,15 +82,6 @@ pub fn become_subreaper() -> io::Result<()> {
     Errno::result(code).map(drop).map_err(Into::into)
 }
 
-/// True for a signal that this process ignores or handles.
-pub(super) fn is_altered(signal: libc::c_int) -> bool {
-    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: a null new action only asks; the answer goes into a local of the right type, for which zeros are valid.
-    let (code, now) = unsafe { (libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()), now.assume_init()) };
-    // It fails for the two signals that the C library reserves, whose handlers do not survive exec.
-    code == 0 && now.sa_sigaction != libc::SIG_DFL
-}
-
 /// The exit status of a child that has exited; `reap` also reaps it. Not by nix, which reports death by a real-time signal as an
 /// error.
 ///
@@ -159,6 +135,12 @@ pub(super) fn pidfd_send_signal(fd: BorrowedFd<'_>, signal: Signal) -> io::Resul
     Errno::result(code).map(drop).map_err(Into::into)
 }
 
+/// True if this kernel has close_range(2) (Linux 5.9).
+pub(super) fn has_close_range() -> bool {
+    // SAFETY: three integers go in, and no descriptor has such a number.
+    unsafe { libc::syscall(libc::SYS_close_range, libc::c_uint::MAX, libc::c_uint::MAX, 0) == 0 }
+}
+
 /// Sets close-on-exec on every descriptor of this process from `first` on, in one call where the kernel has it
 /// (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
 ///
@@ -192,88 +174,4 @@ pub(super) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     // SAFETY: both strings end with a NUL and live until the call returns, which writes no more than it is given room for.
     let length = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     value.get(..usize::try_from(length).ok()?).map(<[u8]>::to_vec)
-}
-
-/// Makes the child enter the control group of this `cgroup.procs`, before it changes its account.
-pub(super) fn enter_group(command: &mut Command, door: BorrowedFd<'_>) {
-    let door = door.as_raw_fd();
-    // SAFETY: write(2) is async-signal-safe; the descriptor is open in the parent until `spawn` has returned, and so it is in
-    // the child until its exec.
-    unsafe {
-        command.pre_exec(move || {
-            let written = libc::write(door, c"0".as_ptr().cast(), 1);
-            if written == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
-        });
-    }
-}
-
-/// Makes the child apply the settings before exec, and start without blocked or ignored signals: std passes on the daemon's mask
-/// and dispositions.
-pub(super) fn apply_in_child(command: &mut Command, settings: ChildSettings) {
-    // SAFETY: between fork and exec only async-signal-safe functions may be called (signal-safety(7)): sigprocmask,
-    // sigaction, umask, setrlimit and nice are plain system calls, and the closure allocates nothing and owns only
-    // numbers.
-    unsafe {
-        command.pre_exec(move || {
-            reset_signals();
-            if let Some(mask) = settings.umask {
-                libc::umask(mask);
-            }
-            limit(Resource::RLIMIT_AS, settings.memory)?;
-            limit(Resource::RLIMIT_NPROC, settings.pids)?;
-            limit(Resource::RLIMIT_CPU, settings.cpu_secs)?;
-            limit(Resource::RLIMIT_NOFILE, settings.open_files)?;
-            if let Some(nice) = settings.nice {
-                // -1 is a niceness too, so only errno tells an error.
-                Errno::clear();
-                if libc::nice(nice) == -1 && Errno::last_raw() != 0 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(())
-        });
-    }
-}
-
-/// Resets every signal to its default, then unblocks all. Async-signal-safe.
-fn reset_signals() {
-    let mut set = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: plain system calls on locals of the right types, zeroed, which is a valid value of each; the default
-    // disposition installs no handler. Signals that can't be caught say EINVAL, which is as good.
-    unsafe {
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-        action.sa_sigaction = libc::SIG_DFL;
-        for number in 1..=libc::SIGRTMAX() {
-            libc::sigaction(number, &raw const action, std::ptr::null_mut());
-        }
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut());
-    }
-}
-
-/// Sets the soft and hard limit of a resource. Async-signal-safe: nix calls setrlimit(2) and nothing else.
-fn limit(resource: Resource, value: Option<libc::rlim_t>) -> io::Result<()> {
-    value.map_or(Ok(()), |value| setrlimit(resource, value, value).map_err(Into::into))
-}
-
-/// Makes the child switch to another account: groups first, the user last, because each step needs the rights that the next
-/// drops. Not by `Command::uid`, which clears the supplementary groups before this closure could set them.
-pub(super) fn become_account(
-    command: &mut Command,
-    uid: Option<libc::uid_t>,
-    gid: Option<libc::gid_t>,
-    groups: Option<Vec<libc::gid_t>>,
-) {
-    // SAFETY: setgroups, setgid and setuid are plain system calls in a process with one thread (which the child of a
-    // fork is), hence async-signal-safe here; the list was made before the fork and is only read.
-    unsafe {
-        command.pre_exec(move || {
-            let check = |code: libc::c_int| if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-            if let Some(groups) = &groups {
-                check(libc::setgroups(groups.len(), groups.as_ptr()))?;
-            }
-            gid.map_or(Ok(()), |gid| check(libc::setgid(gid)))?;
-            uid.map_or(Ok(()), |uid| check(libc::setuid(uid)))
-        });
-    }
 }

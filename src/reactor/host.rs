@@ -150,8 +150,8 @@ pub trait Host {
     /// A request has made this run.
     fn triggered(&mut self, core: &mut Core, ticket: u64, run: RunId, ended: &[EndedRun]) -> Result<(), Self::Halt>;
 
-    /// Events for the processes that have executed their programs; with `wait`, for all that were begun.
-    fn collect_started(&mut self, core: &mut Core, wait: bool) -> Result<(), Self::Halt>;
+    /// Events for the processes that have executed their programs since the last call, or could not.
+    fn collect_started(&mut self, core: &mut Core) -> Result<(), Self::Halt>;
 
     /// The engine has stopped, and nothing is held back from the state any more.
     fn stopped(&mut self, core: &mut Core) -> Result<(), Self::Halt>;

@@ -25,11 +25,14 @@ pub(super) enum What {
     Bridge,
     Listener,
     Peer(PeerId),
+    Start(RunId),
     Exit(RunId),
     Output(RunId),
+    HookStart(HookId),
     HookExit(HookId),
     HookOutput(HookId),
     Source(u32, FdId),
+    SourceStart(u32),
     SourceExit(u32),
 }
 

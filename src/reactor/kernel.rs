@@ -65,6 +65,11 @@ impl<C: Clocks> KernelHost<C> {
         sources.ready(source, what, &mut cx);
     }
 
+    pub fn source_start_ready(&mut self, core: &mut Core, source: u32) {
+        let (sources, mut cx) = self.sources(core);
+        sources.start_ready(source, &mut cx);
+    }
+
     pub fn reap_source(&mut self, core: &mut Core, source: u32) {
         let (sources, mut cx) = self.sources(core);
         sources.reap(source, &mut cx);
@@ -178,6 +183,7 @@ impl<C: Clocks> KernelHost<C> {
         }
         log::info!("stopping ({why}): nothing new starts; {alive} running");
         core.ask(engine::Request::Stop { patience });
+        self.processes.hurry_starts(core.now.elapsed);
         let (sources, mut cx) = self.sources(core);
         sources.close(&mut cx);
     }
@@ -191,6 +197,7 @@ impl<C: Clocks> KernelHost<C> {
         let (sources, mut cx) = self.sources(core);
         sources.close(&mut cx);
         sources.kill_children();
+        self.processes.hurry_starts(core.now.elapsed);
         core.ask(engine::Request::StopNow);
     }
 
@@ -337,22 +344,13 @@ impl<C: Clocks> Host for KernelHost<C> {
     }
 
     fn spawn(&mut self, core: &mut Core, spawn: Box<Spawn>) -> Done {
-        if self.processes.is_full() {
-            self.collect_started(core, true)?;
-        }
-        let run = spawn.run;
-        if let Err(reason) = self.processes.spawn(&core.config.jobs[spawn.job.index()], spawn) {
-            core.push(Event::NotStarted { run, reason });
-        }
+        let job = &core.config.jobs[spawn.job.index()];
+        self.processes.spawn(&mut self.io, job, spawn, core.now.elapsed);
         Ok(())
     }
 
     fn signal(&mut self, core: &mut Core, run: RunId, signal: StopSignal) -> Done {
-        // One that is ended as soon as it is started.
-        if self.processes.is_starting(run) {
-            self.collect_started(core, true)?;
-        }
-        self.processes.signal(run, signal);
+        self.processes.signal(run, signal, core.now.elapsed);
         Ok(())
     }
 
@@ -361,8 +359,8 @@ impl<C: Clocks> Host for KernelHost<C> {
         Ok(())
     }
 
-    fn collect_started(&mut self, core: &mut Core, wait: bool) -> Done {
-        for (spawn, started) in self.processes.collect_started(&mut self.io, wait) {
+    fn collect_started(&mut self, core: &mut Core) -> Done {
+        for (spawn, started) in self.processes.collect_started(&mut self.io) {
             let run = spawn.run;
             match started {
                 Ok(pid) => {
@@ -373,13 +371,13 @@ impl<C: Clocks> Host for KernelHost<C> {
                 Err(reason) => core.push(Event::NotStarted { run, reason }),
             }
         }
+        let job_of = |run| core.engine.run(run).map(|record| &core.config.jobs[record.job.index()]);
+        self.processes.begin_waiting(&mut self.io, job_of, core.now.elapsed);
         Ok(())
     }
 
     fn stopped(&mut self, core: &mut Core) -> Done {
-        if core.engine.alive() > 0 {
-            self.processes.leave();
-        }
+        self.processes.hurry_starts(core.now.elapsed);
         self.processes.hurry_hooks(core.now.elapsed);
         Ok(())
     }
@@ -394,9 +392,17 @@ impl<C: Clocks> Host for KernelHost<C> {
         observers.end_turn(&mut cx);
         let (sources, mut cx) = self.sources(core);
         sources.give_room(&mut cx);
-        if core.has_stopped() && !self.processes.has_hooks() && !self.sources.is_ending() {
+        if core.engine.is_stopping() && !core.has_stopped() && !core.has_events() && self.processes.only_unkillable() {
+            log::error!("stopping without the end of what can't be killed; the next start watches it");
+            core.ask(engine::Request::Leave);
+        }
+        let is_starting = self.processes.is_starting() || core.has_events();
+        if core.has_stopped() && !is_starting && !self.processes.has_hooks() && !self.sources.is_ending() {
             let (observers, mut cx) = self.observers(core);
             if observers.are_finished(&mut cx) {
+                if core.engine.alive() > 0 {
+                    self.processes.leave();
+                }
                 log::info!("stopped");
                 self.front.answer_stop(core.now.elapsed, &mut self.io);
                 self.lifecycle.done = true;

@@ -6,8 +6,8 @@
 //! no wake-up and no system call.
 //!
 //! The loop reads both clocks once, turns what is ready into events, and has a [turn](Core::turn) handle them. Nothing
-//! acts in the middle of a decision. A process starts while the loop goes on, and is waited for when there is nothing else
-//! to do.
+//! acts in the middle of a decision. A process starts while the loop goes on; a pipe that is closed when it executes its
+//! program wakes the loop.
 //!
 //! * `core`: the engine, the configuration and the `ledger`, which writes the state;
 //! * `turn`, `reload`: one turn, and another configuration, for any host;
@@ -203,9 +203,6 @@ impl<C: Clocks> Reactor<C> {
                 Err(error) => return Err(RunError::Refused { tried: "wait for events", error }),
             }
             self.core.now = self.host.clocks.now();
-            // Exits that are known go first; when there is nothing else to do, starts are waited for.
-            let is_idle = events.is_empty() && !self.core.has_events();
-            let Ok(()) = self.host.collect_started(&mut self.core, is_idle);
             backlog.into_iter().for_each(|peer| self.host.serve(&mut self.core, peer));
             for event in &events {
                 match self.host.io.what(event.token()) {
@@ -217,6 +214,7 @@ impl<C: Clocks> Reactor<C> {
                     None => {}
                 }
             }
+            let Ok(()) = self.host.collect_started(&mut self.core);
             let Ok(()) = self.core.turn(&mut self.host);
         }
         self.host.close(&mut self.core);
@@ -258,11 +256,14 @@ impl<C: Clocks> Reactor<C> {
             What::Bridge => host.take_messages(core),
             What::Listener => host.front.accept(core.now.elapsed, &mut host.io),
             What::Peer(peer) => host.serve(core, peer),
+            What::Start(run) => host.processes.start_ready(&mut host.io, run),
             What::Exit(run) => host.reap(core, run),
             What::Output(run) => host.processes.output_ready(run),
+            What::HookStart(hook) => host.processes.hook_start_ready(&mut host.io, hook),
             What::HookExit(hook) => host.processes.reap_hook(&mut host.io, hook),
             What::HookOutput(hook) => host.processes.hook_output_ready(hook),
             What::Source(source, fd) => host.call_source(core, source, Readiness::Fd(fd)),
+            What::SourceStart(source) => host.source_start_ready(core, source),
             What::SourceExit(source) => host.reap_source(core, source),
         }
         Ok(())

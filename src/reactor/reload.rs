@@ -23,7 +23,7 @@ impl Core {
     pub(super) fn reload_if_asked<H: Host>(&mut self, host: &mut H) -> Result<(), H::Halt> {
         let Some(config) = self.next_config.take() else { return Ok(()) };
         for _ in 0..ROUNDS {
-            host.collect_started(self, true)?;
+            host.collect_started(self)?;
             if !self.has_events() {
                 let result = self.reload(host, *config)?;
                 return host.reloaded(self, result);

@@ -168,7 +168,6 @@ impl Core {
             }
             Effect::Triggered { ticket, run } => host.triggered(self, ticket, run, ended)?,
             Effect::Stopped => {
-                host.collect_started(self, true)?;
                 self.commit_all(host)?;
                 self.stopped = true;
                 host.stopped(self)?;

@@ -33,6 +33,8 @@ pub enum Readiness {
     NotRecorded,
     /// The child has exited, and nothing of its process group is left. Its pipes may still hold output.
     Exited(Exit),
+    /// The child could not be started after all; a sentence why. Its pipes are still the source's to drop.
+    NotStarted(String),
     /// There is room for runs again, after [`SourceHost::room`] was 0.
     Room,
     /// A run of the job has ended, with all its retries; only after [`SourceHost::follow_runs`].
@@ -115,8 +117,9 @@ pub trait SourceHost {
     /// Counts a poll, for metrics.
     fn polled(&mut self, _works: bool) {}
 
-    /// Starts a program like a run of the job (variables, directory, account, limits except for CPU time), in a process group
-    /// of its own. One at a time; its exit comes as [`Readiness::Exited`]. The child is terminated when the daemon stops, and
+    /// Begins to start a program like a run of the job (variables, directory, account, limits except for CPU time), in a
+    /// session of its own. One at a time; its exit comes as [`Readiness::Exited`], and [`Readiness::NotStarted`] if there was
+    /// nothing to execute. The child is terminated when the daemon stops, and
     /// killed by the next daemon if this one crashes.
     ///
     /// # Errors

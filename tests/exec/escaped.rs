@@ -204,6 +204,8 @@ fn two_hundred_children_of_all_kinds_leave_no_zombie_no_descriptor_and_no_proces
         "head -c 300000 /dev/urandom; exit 0",
     ];
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    // The first start opens what all of them share.
+    crate::support::spawn(&crate::support::argv(&["/no/such"]), &ExecSpec::default()).unwrap_err();
     let before = descriptors();
     // A linear congruential sequence: the same in each run of the test.
     let mut state: u64 = 0x5DEE_CE66;

@@ -38,6 +38,8 @@ struct Process {
     ignores_term: bool,
     pid: Pid,
     /// The daemon knows that it has executed its program.
+    /// When it executes its program.
+    starts: Elapsed,
     is_reported: bool,
 }
 
@@ -98,7 +100,7 @@ pub struct Outside<'c> {
     commit_every: Duration,
     processes: Vec<Process>,
     /// Runs whose processes could not be started, which the daemon has yet to learn.
-    not_started: Vec<RunId>,
+    not_started: Vec<(Elapsed, RunId)>,
     next_pid: i32,
     sources: Vec<Source>,
     objects: BTreeMap<(String, u128), u64>,
@@ -390,7 +392,9 @@ impl<'c> World<'c> {
 
     fn next_wait(&mut self) -> Option<Duration> {
         let now = self.host.now;
-        let ends = self.host.processes.iter().map(|process| process.ends.since(now.elapsed)).min();
+        let next = |process: &Process| if process.is_reported { process.ends } else { process.starts };
+        let not_started = self.host.not_started.iter().map(|(at, _)| *at);
+        let ends = self.host.processes.iter().map(next).chain(not_started).map(|at| at.since(now.elapsed)).min();
         let daemon = self.daemon.as_mut()?;
         let due = daemon.next_deadlines(&self.host);
         let elapsed = due.elapsed.into_iter().chain(daemon.ledger.next_prune()).min();
@@ -426,14 +430,14 @@ impl<'c> World<'c> {
         host.is_active = false;
         daemon.now = host.now;
         host.end_processes(daemon);
-        host.collect_started(daemon, !daemon.has_events())?;
+        host.collect_started(daemon)?;
         daemon.turn(host)?;
         Ok(!host.is_active && !host.is_busy() && !daemon.has_events())
     }
 
     fn rest(&mut self) -> Result<(), Broken> {
         let host = &mut self.host;
-        let (alive, now) = (host.processes.len(), host.now);
+        let (alive, now) = (host.processes.len() + host.not_started.len(), host.now);
         let Some(daemon) = &mut self.daemon else { return Ok(()) };
         if host.held_since.is_some_and(|since| since + host.commit_every <= now.elapsed) {
             return Err("what is held back is overdue and not written".into());

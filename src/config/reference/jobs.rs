@@ -46,6 +46,8 @@ const CONDITION_UNSET: Unset = word(|| word_of(Condition::WORDS, &Condition::def
 
 const CONDITION: Kind = Kind::Word(&["all_success", "any_success", "all_done", "always", "any_failure"]);
 
+const INHERIT_ENV: Kind = Kind::Either(&[Kind::Word(&["all"]), Kind::List]);
+
 /// How a job runs.
 pub static EXECUTION: Section = Section {
     name: "execution",
@@ -59,7 +61,13 @@ pub static EXECUTION: Section = Section {
             "What to run: a text is run by `/bin/sh -c`, a list directly, without a shell.",
         ),
         key("executor", Kind::Map(&EXECUTOR), NOTHING, "A script with its interpreter, in place of `command`."),
-        key("env", Kind::Env, NOTHING, "Environment variables of its processes, added to the daemon's own environment."),
+        key(
+            "inherit_env",
+            INHERIT_ENV,
+            words("`all`; with another `user`: none"),
+            "Which of the daemon's variables its processes inherit, besides `PATH`, `LANG` and `TZ`.",
+        ),
+        key("env", Kind::Env, NOTHING, "Environment variables of its processes, added to those that are inherited."),
         key(
             "env_file",
             Kind::Text,

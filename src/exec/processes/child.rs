@@ -21,7 +21,7 @@ pub enum GroupSignal {
 }
 
 impl GroupSignal {
-    pub(super) const fn signal(self) -> Signal {
+    pub(in crate::exec) const fn signal(self) -> Signal {
         match self {
             GroupSignal::Term => Signal::SIGTERM,
             GroupSignal::Kill => Signal::SIGKILL,

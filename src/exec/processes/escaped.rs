@@ -39,6 +39,14 @@ pub struct Known {
     pub run: Option<RunId>,
 }
 
+impl Known {
+    /// A process that has not executed its program yet: its start time is of no use, since it has no children.
+    #[must_use]
+    pub fn starting(pid: i32, run: Option<RunId>) -> Known {
+        Known { pid: Pid { pid, start_ticks: 0 }, run }
+    }
+}
+
 /// A process that outlived its run and was sent SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscapedProcess {

@@ -19,7 +19,7 @@ pub struct Launch<'a> {
     pub start_dir: &'a Path,
     /// The run's own variables, which override all others.
     pub vars: &'a [(&'a str, Cow<'a, OsStr>)],
-    /// The control group to enter, and the limits that it does not enforce.
+    /// The directory of the control group to enter, and the limits that it does not enforce.
     pub cgroup: Option<(BorrowedFd<'a>, &'a Limits)>,
 }
 
@@ -43,6 +43,8 @@ pub enum SpawnError {
     Account(String),
     /// A variable or argument that can't be passed, or an `env_file` that can't be read.
     Environment(String),
+    /// A child that did not get to its program in time, and what it was doing.
+    Hung(String, String),
     /// Any other error of the OS.
     Os(String, String),
     /// A milestone has nothing to start.
@@ -60,6 +62,9 @@ impl fmt::Display for SpawnError {
             SpawnError::Forbidden(program, user) => write!(f, "`{program}` may not be executed by the user `{user}`"),
             SpawnError::Directory(path, reason) => write!(f, "the working directory {} can't be used: {reason}", path.display()),
             SpawnError::Account(reason) | SpawnError::Environment(reason) => f.write_str(reason),
+            SpawnError::Hung(program, what) => {
+                write!(f, "`{program}` was not started in time: {what} did not finish; does its file system answer?")
+            }
             SpawnError::Os(program, reason) => write!(f, "`{program}` can't be started: {reason}"),
             SpawnError::Nothing => f.write_str("there is no command to start"),
         }

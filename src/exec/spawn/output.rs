@@ -1,15 +1,15 @@
 //! The pipe of a run's output.
 //!
 //! Both outputs go into one pipe, which keeps their order. The process holds it open for reading as well as for writing
-//! (Linux allows that for FIFOs, fifo(7), through `/proc/self/fd`; usually the child reopens it itself before execve(2)). So
+//! (Linux allows that for FIFOs, fifo(7), through `/proc/self/fd`; the child reopens it before execve(2)). So
 //! when the daemon dies the process gets no SIGPIPE and the buffered output is not lost: the process goes on, blocks at most
 //! when the pipe is full, and the next daemon opens the pipe through `/proc/PID/fd` and reads on.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
-use nix::sys::stat::{Mode, fstat};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::fstat;
 
 /// A new pipe.
 pub(in crate::exec) struct Pipe {
@@ -29,13 +29,6 @@ impl Pipe {
         let name = format!("pipe:[{}]", fstat(reader.as_fd())?.st_ino);
         Ok(Pipe { reader, writer, name })
     }
-}
-
-/// The write end of a pipe, reopened for reading and writing. Without /proc it stays as it is, and the run does not survive the
-/// daemon.
-pub(in crate::exec) fn reopen_both_ways(writer: OwnedFd) -> OwnedFd {
-    let name = format!("/proc/self/fd/{}", writer.as_raw_fd());
-    open(&*name, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()).unwrap_or(writer)
 }
 
 /// A pipe: the read end, which is non-blocking, and the write end.

@@ -2,226 +2,298 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::libc;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid as UnixPid, pipe2, read};
 
+use super::create::{Created, create};
+use super::daemon;
+use super::explain::explain;
 use super::launch::{Launch, SpawnError};
-use super::plan::{self, Account, Named, Plan};
-use super::{clone, output, posix};
+use super::output;
+use super::plan::{self, Named, Plan, Prepared};
+use super::steps::Step;
 use crate::exec::marks::OUTPUT;
-use crate::exec::processes::Child;
-use crate::exec::spec::{Capture, ExecSpec, Limits};
+use crate::exec::processes::{Child, GroupSignal};
+use crate::exec::spec::Capture;
 use crate::exec::sys;
 
-/// Starts a process: own process group, stdin from `/dev/null`, both outputs in one pipe, no inherited descriptors, no blocked
-/// and no ignored signals. Returns before the child has called execve(2); with `user`, `group`, `umask`, `nice`, `limits` or a
-/// control group, after that.
+/// Begins to start a process: own session, stdin from `/dev/null`, both outputs in one pipe, no other descriptors, no blocked
+/// and no ignored signals. Returns before the child has executed its program; [`PendingSpawn::poll`] says how that went.
 ///
 /// # Errors
-/// When the process can't be started.
+/// When there can be no such process; no path was looked at yet.
 pub fn begin(launch: &Launch<'_>) -> Result<PendingSpawn, SpawnError> {
+    begin_with(true, launch)
+}
+
+fn begin_with(may_share_memory: bool, launch: &Launch<'_>) -> Result<PendingSpawn, SpawnError> {
     let mut plan = Plan::of(launch)?;
     let (mut reader, mut writer) = (None, None);
     if launch.exec.capture != Capture::None {
-        let pipe = output::Pipe::new().map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
-        plan::set(&mut plan.env, OUTPUT, OsStr::new(&pipe.name))?;
+        let pipe = output::Pipe::new().map_err(|error| refused(&plan.named, &error))?;
+        plan::fix(&mut plan.env, OUTPUT, OsStr::new(&pipe.name))?;
         (reader, writer) = (Some(pipe.reader), Some(pipe.writer));
     }
-    let made = start(&mut plan, launch, Outputs::Together(writer))?;
-    Ok(PendingSpawn { made, reader, named: plan.named() })
+    let fd = writer.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    start(may_share_memory, plan, launch, [fd; 2], true, reader)
 }
 
-/// A process that may not have executed its program yet.
-#[must_use = "dropped, it is killed"]
-pub struct PendingSpawn {
-    made: Made,
-    reader: Option<OwnedFd>,
-    named: Named,
+/// Begins to start a process as [`begin`] does, but with each output in a pipe of its own, whatever `output.capture` is: for a
+/// process whose output is read by the daemon. Returns the read ends of stdout and stderr, non-blocking.
+///
+/// # Errors
+/// As [`begin`].
+pub fn begin_apart(launch: &Launch<'_>) -> Result<(PendingSpawn, OwnedFd, OwnedFd), SpawnError> {
+    let plan = Plan::of(launch)?;
+    let (stdout, out) = output::pipe().map_err(|error| refused(&plan.named, &error))?;
+    let (stderr, err) = output::pipe().map_err(|error| refused(&plan.named, &error))?;
+    let pending = start(true, plan, launch, [out.as_raw_fd(), err.as_raw_fd()], false, None)?;
+    Ok((pending, stdout, stderr))
 }
 
-enum Made {
-    Starting(clone::Starting),
-    Started(Child),
-}
-
-impl PendingSpawn {
-    /// True if [`PendingSpawn::wait_for_exec`] would not block.
-    #[must_use]
-    pub fn has_execed(&self) -> bool {
-        match &self.made {
-            Made::Starting(starting) => starting.has_execed(),
-            Made::Started(_) => true,
-        }
-    }
-
-    /// Waits until the program is executed, which usually is the case already.
-    ///
-    /// # Errors
-    /// When it could not be executed.
-    pub fn wait_for_exec(self) -> Result<Child, SpawnError> {
-        let mut child = self.made.wait_for_exec(&self.named)?;
-        child.set_output(self.reader);
-        Ok(child)
-    }
-}
-
-impl Made {
-    fn wait_for_exec(self, named: &Named) -> Result<Child, SpawnError> {
-        match self {
-            Made::Starting(starting) => starting.wait_for_exec().map_err(|error| explain(&error, named, None)),
-            Made::Started(child) => Ok(child),
-        }
-    }
-}
-
-/// Starts a process as [`begin`] does, and waits until it has executed its program.
+/// Starts a process as [`begin`] does, and waits until it has executed its program: for callers that have nothing else to do.
 ///
 /// # Errors
 /// When the process can't be started.
 pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
-    begin(launch)?.wait_for_exec()
+    begin(launch)?.wait()
 }
 
-/// A child whose stdout and stderr are two pipes.
-#[derive(Debug)]
-pub struct Apart {
-    /// The process.
-    pub child: Child,
-    /// The read end of its stdout, non-blocking.
-    pub stdout: OwnedFd,
-    /// The read end of its stderr, non-blocking.
-    pub stderr: OwnedFd,
-}
-
-/// Starts a process as [`spawn`] does, but with each output in a pipe of its own, whatever `output.capture` is: for a process
-/// whose output is read by the daemon.
+/// Starts a process as [`begin_apart`] does, and waits until it has executed its program.
 ///
 /// # Errors
 /// When the process can't be started.
-pub fn spawn_apart(launch: &Launch<'_>) -> Result<Apart, SpawnError> {
-    let mut plan = Plan::of(launch)?;
-    let os = |error: io::Error| SpawnError::Os(plan.program.clone(), error.to_string());
-    let (stdout, out) = output::pipe().map_err(os)?;
-    let (stderr, err) = output::pipe().map_err(os)?;
-    let child = start(&mut plan, launch, Outputs::Apart(out, err))?.wait_for_exec(&plan.named())?;
-    Ok(Apart { child, stdout, stderr })
+pub fn spawn_apart(launch: &Launch<'_>) -> Result<(Child, OwnedFd, OwnedFd), SpawnError> {
+    let (pending, stdout, stderr) = begin_apart(launch)?;
+    Ok((pending.wait()?, stdout, stderr))
 }
 
-/// The outputs of a process: the write ends of pipes.
-enum Outputs {
-    /// Both into one, or to `/dev/null`.
-    Together(Option<OwnedFd>),
-    Apart(OwnedFd, OwnedFd),
+fn refused(named: &Named, error: &io::Error) -> SpawnError {
+    SpawnError::Os(named.program.clone(), error.to_string())
 }
 
-impl Outputs {
-    fn fds(&self) -> [Option<BorrowedFd<'_>>; 2] {
-        match self {
-            Outputs::Together(writer) => [writer.as_ref().map(AsFd::as_fd); 2],
-            Outputs::Apart(out, err) => [Some(out.as_fd()), Some(err.as_fd())],
+fn start(
+    may_share_memory: bool,
+    plan: Plan,
+    launch: &Launch<'_>,
+    outputs: [i32; 2],
+    reopen: bool,
+    reader: Option<OwnedFd>,
+) -> Result<PendingSpawn, SpawnError> {
+    let program = plan.named.program.clone();
+    let begun = || -> io::Result<Started> {
+        // Both ends are closed by an exec: the child's, when it executes its program, is what the daemon waits for.
+        let (wake, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        if !daemon::properties()?.has_close_range {
+            sys::close_on_exec_from(3)?;
         }
+        let mut prepared = plan.prepare(outputs, reopen, end.as_raw_fd())?;
+        let before = ticks();
+        let cgroup = launch.cgroup.map(|(directory, _)| directory);
+        let Prepared { steps, slot, .. } = &mut prepared;
+        // SAFETY: `prepared` goes into the value that is returned, which frees nothing of it before the child has executed its
+        // program or is gone; boxes, vectors and mappings do not move with it.
+        let Created { pid, pidfd } = unsafe { create(steps, slot, cgroup, may_share_memory) }?;
+        let start_ticks = before.filter(|before| ticks() == Some(*before));
+        Ok(Started { pid, pidfd, start_ticks, wake, reader, prepared })
+    };
+    match begun() {
+        Ok(started) => Ok(PendingSpawn { started: Some(Box::new(started)) }),
+        Err(error) => Err(SpawnError::Os(program, error.to_string())),
+    }
+}
+
+/// The current time in the clock and unit of process start times (proc(5), field 22 of `/proc/PID/stat`); `None` where that
+/// unit is not known.
+fn ticks() -> Option<u64> {
+    // `USER_HZ` of asm/param.h.
+    const USER_HZ: Option<u64> = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Some(100) } else { None };
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
+    let nanos = u64::try_from(now.tv_nsec()).ok()?;
+    Some(u64::try_from(now.tv_sec()).ok()? * USER_HZ? + nanos / (1_000_000_000 / USER_HZ?))
+}
+
+#[derive(Debug)]
+struct Started {
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+    start_ticks: Option<u64>,
+    /// At its end once the child has executed its program or is gone.
+    wake: OwnedFd,
+    /// The read end of its output.
+    reader: Option<OwnedFd>,
+    prepared: Prepared,
+}
+
+impl Started {
+    fn is_over(&self) -> bool {
+        !matches!(read(&self.wake, &mut [0]), Err(Errno::EAGAIN | Errno::EINTR))
     }
 
-    /// Reopens a common pipe for reading and writing.
-    fn reopen_both_ways(self) -> Outputs {
-        match self {
-            Outputs::Together(writer) => Outputs::Together(writer.map(output::reopen_both_ways)),
-            apart @ Outputs::Apart(..) => apart,
+    /// Its end as a start.
+    fn finish(self) -> Result<Child, SpawnError> {
+        let Started { pid, pidfd, start_ticks, wake: _, reader, prepared } = self;
+        let result = match prepared.slot.report().failed() {
+            None => {
+                let mut child = Child::new(pid, pidfd, start_ticks);
+                child.set_output(reader);
+                Ok(child)
+            }
+            Some(failed) => {
+                reap(pid);
+                Err(explain(failed, prepared.named()))
+            }
+        };
+        prepared.release();
+        result
+    }
+
+    fn signal(&self, signal: Signal) {
+        // No group yet: there is nothing but the child, which has no children.
+        if killpg(UnixPid::from_raw(self.pid), signal) == Err(Errno::ESRCH) {
+            let _ = kill(UnixPid::from_raw(self.pid), signal);
         }
     }
 }
 
-fn start(plan: &mut Plan, launch: &Launch<'_>, outputs: Outputs) -> Result<Made, SpawnError> {
-    // Libraries, or the parent of the daemon, may have opened descriptors without close-on-exec.
-    sys::close_on_exec_from(3).map_err(|error| SpawnError::Os(plan.program.clone(), error.to_string()))?;
-    let settings = settings(launch.exec, launch.cgroup.map_or(&launch.exec.limits, |(_, limits)| limits));
-    let started = match launch.cgroup {
-        None if settings == sys::ChildSettings::default() && plan.account == Account::default() => {
-            match clone::start(plan.program()?, outputs.fds(), matches!(outputs, Outputs::Together(_))) {
-                Ok(starting) => return Ok(Made::Starting(starting)),
-                // A sandbox that forbids it, or another architecture.
-                Err((_, program)) => posix::spawn(&program, outputs.reopen_both_ways().fds()),
+/// A process that may not have executed its program yet. Dropped, it is killed.
+#[derive(Debug)]
+#[must_use = "dropped, it is killed"]
+pub struct PendingSpawn {
+    /// Absent once it has left this value.
+    started: Option<Box<Started>>,
+}
+
+/// What has become of a [`PendingSpawn`].
+#[derive(Debug)]
+pub enum Progress {
+    /// The child has not executed its program yet.
+    Pending(PendingSpawn),
+    /// It has, or could not and is gone.
+    Done(Result<Child, SpawnError>),
+}
+
+impl PendingSpawn {
+    /// The child.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.started.as_ref().map_or(0, |started| started.pid)
+    }
+
+    /// Becomes readable when there is progress.
+    #[must_use]
+    pub fn wake(&self) -> Option<BorrowedFd<'_>> {
+        self.started.as_ref().map(|started| started.wake.as_fd())
+    }
+
+    /// How it goes; does not block.
+    pub fn poll(mut self) -> Progress {
+        match self.started.take() {
+            Some(started) if started.is_over() => Progress::Done(started.finish()),
+            started => {
+                self.started = started;
+                Progress::Pending(self)
             }
         }
-        cgroup => fork_and_exec(plan, settings, cgroup.map(|(door, _)| door), outputs.reopen_both_ways().fds()),
-    };
-    match started {
-        Ok(pid) => Ok(Made::Started(Child::new(pid, None, None))),
-        Err(error) => Err(explain(&error, &plan.named(), launch.exec.user.as_deref())),
     }
-}
 
-/// By std, which can run code in the child.
-fn fork_and_exec(
-    plan: &Plan,
-    settings: sys::ChildSettings,
-    door: Option<BorrowedFd<'_>>,
-    outputs: [Option<BorrowedFd<'_>>; 2],
-) -> io::Result<i32> {
-    let mut command = Command::new(&plan.path);
-    command.arg0(&plan.program).args(&plan.args).env_clear().envs(plan.env.pairs());
-    command.current_dir(&plan.cwd).process_group(0).stdin(Stdio::null());
-    let stdio = |output: Option<BorrowedFd<'_>>| match output {
-        Some(writer) => writer.try_clone_to_owned().map(Stdio::from),
-        None => Ok(Stdio::null()),
-    };
-    command.stdout(stdio(outputs[0])?).stderr(stdio(outputs[1])?);
-    if let Some(door) = door {
-        sys::enter_group(&mut command, door);
-    }
-    // Limits and niceness first: another account may have no right to them.
-    sys::apply_in_child(&mut command, settings);
-    let Account { uid, gid, groups } = &plan.account;
-    sys::become_account(&mut command, *uid, *gid, groups.clone());
-    i32::try_from(command.spawn()?.id()).map_err(io::Error::other)
-}
-
-fn settings(exec: &ExecSpec, limits: &Limits) -> sys::ChildSettings {
-    let limit = |value: Option<u64>| value.map(|value| libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY));
-    sys::ChildSettings {
-        umask: exec.umask.map(|mask| mask as libc::mode_t),
-        nice: exec.nice,
-        memory: limit(limits.memory),
-        pids: limit(limits.pids),
-        cpu_secs: limit(limits.cpu_secs),
-        open_files: limit(limits.open_files),
-    }
-}
-
-/// Explains an error: ENOENT may be about the program, its interpreter or the directory.
-fn explain(error: &io::Error, named: &Named, user: Option<&str>) -> SpawnError {
-    let Named { program, cwd, path } = named;
-    // By search permission, which is what chdir(2) needs; listing it may be forbidden.
-    if let Err(said) = std::fs::metadata(cwd.join(".")) {
-        return SpawnError::Directory(cwd.to_owned(), said.to_string());
-    }
-    match error.raw_os_error() {
-        Some(libc::ENOENT) if path.exists() => {
-            SpawnError::Os(program.to_owned(), "the interpreter that its first line names does not exist".into())
+    /// Waits for its end. Not for the daemon's thread.
+    ///
+    /// # Errors
+    /// When it could not be started.
+    pub fn wait(mut self) -> Result<Child, SpawnError> {
+        let Some(started) = self.started.take() else { return Err(SpawnError::Nothing) };
+        while !started.is_over() {
+            // An error ends the wait early, and it is looked at again.
+            let _ = poll(&mut [PollFd::new(started.wake.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         }
-        Some(libc::ENOENT) => SpawnError::NotFound(program.to_owned()),
-        Some(libc::EACCES) if path.is_dir() => SpawnError::IsDirectory(program.to_owned()),
-        Some(libc::EACCES) if is_file_without_x(path) => SpawnError::NotExecutable(program.to_owned()),
-        Some(libc::EACCES) if let Some(user) = user => SpawnError::Forbidden(program.to_owned(), user.to_owned()),
-        Some(libc::ENOEXEC) => SpawnError::Os(
-            program.to_owned(),
-            "it is neither an executable for this machine nor a script with a `#!` line".into(),
-        ),
-        Some(libc::E2BIG) => {
-            SpawnError::Environment(format!("`{program}` can't be started: its arguments and environment are too large"))
+        started.finish()
+    }
+
+    /// Signals it, and its group if it has one already. It gets the signal before it executes its program, or after.
+    pub fn signal(&self, signal: GroupSignal) {
+        if let Some(started) = &self.started {
+            started.signal(signal.signal());
         }
-        Some(libc::EPERM) => {
-            SpawnError::Account(format!("`{program}` can't be started as another user or group, or with these limits: {error}"))
-        }
-        _ => SpawnError::Os(program.to_owned(), error.to_string()),
+    }
+
+    /// Kills it and does not wait for its death, which a file system that does not answer may hold up for ever.
+    pub fn abandon(mut self) -> (Option<Abandoned>, SpawnError) {
+        let Some(started) = self.started.take() else { return (None, SpawnError::Nothing) };
+        let step = started.prepared.slot.report().step();
+        started.signal(Signal::SIGKILL);
+        let named = started.prepared.named();
+        let error = SpawnError::Hung(named.program.clone(), hung_at(step, named));
+        (Some(Abandoned { started: Some(started) }), error)
     }
 }
 
-fn is_file_without_x(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 == 0)
+impl Drop for PendingSpawn {
+    fn drop(&mut self) {
+        if let Some(started) = self.started.take() {
+            started.signal(Signal::SIGKILL);
+            drop(Abandoned { started: Some(started) });
+        }
+    }
 }
+
+/// A child that was killed before it executed its program, and may take its time to die.
+#[derive(Debug)]
+pub struct Abandoned {
+    started: Option<Box<Started>>,
+}
+
+impl Abandoned {
+    /// The child.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.started.as_ref().map_or(0, |started| started.pid)
+    }
+
+    /// True once it is dead and reaped.
+    pub fn is_over(&mut self) -> bool {
+        match self.started.take_if(|started| started.is_over()) {
+            Some(started) => {
+                reap(started.pid);
+                started.prepared.release();
+                true
+            }
+            None => self.started.is_none(),
+        }
+    }
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if !self.is_over() {
+            // The child still uses it.
+            std::mem::forget(self.started.take());
+        }
+    }
+}
+
+/// Reaps a child that has closed the pipe and not executed its program. It has released its memory and closes what else it has
+/// open, which takes the kernel some microseconds: of the daemon's descriptors it has closed all before it could fail at a path.
+fn reap(pid: i32) {
+    let _ = sys::wait_for_death(pid);
+}
+
+fn hung_at(step: Step, named: &Named) -> String {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    match step {
+        Step::Directory => format!("entering {}", named.cwd.display()),
+        Step::EnvFile => format!("reading the env_file {}", path(&named.env_file)),
+        Step::Script => format!("looking up the script {}", path(&named.script)),
+        Step::Exec => "looking up and executing the program".to_owned(),
+        _ => "preparing the process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -9,14 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::Token;
+use mio::{Interest, Token};
 
 use super::environment::{About, Environment, borrowed};
 use super::logs::Logs;
 use super::running::watch;
+use super::starting::START_LIMIT;
 use crate::config::Job;
 use crate::exec::spec::{Action, Hooks as HookActions};
-use crate::exec::{self, Child, Drained, GroupSignal, Known, Launch};
+use crate::exec::{self, Abandoned, Child, Drained, GroupSignal, Known, Launch, PendingSpawn, Progress};
 use crate::model::{Elapsed, Exit, RunId, StateWord};
 use crate::reactor::host::FollowUp;
 use crate::reactor::io::{HookId, Io, What};
@@ -66,12 +67,19 @@ impl Which {
     }
 }
 
+enum Process {
+    /// It has not executed its program yet.
+    Starting(PendingSpawn, Token),
+    Running(Child, Option<Token>),
+    /// It could not be started.
+    Nothing,
+}
+
 struct Hook {
     which: Which,
     job: Arc<str>,
     run: RunId,
-    child: Child,
-    exit: Option<Token>,
+    process: Process,
     output: Option<(OwnedFd, Token)>,
     until: Elapsed,
     /// Whether the run has ended, and then whether it succeeded: its log is finished with the hook.
@@ -85,6 +93,8 @@ pub(super) struct Hooks {
     next: HookId,
     /// Those with more to read.
     readable: BTreeSet<HookId>,
+    /// Killed before they had executed their programs, and not dead.
+    abandoned: Vec<Abandoned>,
 }
 
 impl Hooks {
@@ -102,11 +112,13 @@ impl Hooks {
         let Some(action) = job.hooks.as_deref().and_then(|hooks| which.action(hooks)) else { return false };
         let (run, id) = (follow_up.row().id, self.next);
         let ended = follow_up.state().is_end().then_some(follow_up.state() == StateWord::Succeeded);
-        let started = spawn(environment, logs, job, action, follow_up).and_then(|mut child| {
+        let started = begin(environment, logs, job, action, follow_up).and_then(|begun| {
             logs.of(&environment.state_dir, job, run).sink.begin(which.word());
-            let watched = watch(io, What::HookExit(id), What::HookOutput(id), &mut child);
-            let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
-            Ok(Hook { which, job: Arc::clone(&job.name), run, child, exit, output, until: now + LIMIT, ended })
+            let wake = begun.wake().map_or(-1, |wake| wake.as_raw_fd());
+            let token = io.watch(wake, What::HookStart(id), Interest::READABLE);
+            let token = token.map_err(|error| format!("its process can't be watched: {error}"))?;
+            let process = Process::Starting(begun, token);
+            Ok(Hook { which, job: Arc::clone(&job.name), run, process, output: None, until: now + START_LIMIT, ended })
         });
         match started {
             Ok(hook) => {
@@ -119,6 +131,52 @@ impl Hooks {
                 false
             }
         }
+    }
+
+    /// There is progress with the start of a hook. As [`Hooks::reap`], if it could not be started.
+    pub fn start_ready(&mut self, id: HookId, io: &mut Io) -> Option<(RunId, bool)> {
+        let hook = self.alive.get_mut(&id)?;
+        let started = match std::mem::replace(&mut hook.process, Process::Nothing) {
+            Process::Starting(begun, token) => match begun.poll() {
+                Progress::Pending(begun) => {
+                    hook.process = Process::Starting(begun, token);
+                    return None;
+                }
+                Progress::Done(result) => {
+                    io.release(token);
+                    hook.until = hook.until.max(hook.until + LIMIT.saturating_sub(START_LIMIT));
+                    result.map_err(|error| error.to_string()).and_then(|mut child| {
+                        let watched = watch(io, What::HookExit(id), What::HookOutput(id), &mut child);
+                        let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
+                        (hook.process, hook.output) = (Process::Running(child, exit), output);
+                        Ok(())
+                    })
+                }
+            },
+            other => {
+                hook.process = other;
+                return None;
+            }
+        };
+        match started {
+            Ok(()) => None,
+            Err(reason) => self.not_started(id, &reason),
+        }
+    }
+
+    fn not_started(&mut self, id: HookId, reason: &str) -> Option<(RunId, bool)> {
+        let hook = self.alive.get(&id)?;
+        log::warn!("{}: run {}: {} could not be started: {reason}", hook.job, hook.run, hook.which.word());
+        self.remove(id)
+    }
+
+    /// A hook is over. If its run is, and this was its last hook, that run's number and whether it succeeded.
+    fn remove(&mut self, id: HookId) -> Option<(RunId, bool)> {
+        let hook = self.alive.remove(&id)?;
+        self.readable.remove(&id);
+        let (run, ended) = (hook.run, hook.ended);
+        let others = self.alive.values().any(|other| other.run == run && other.ended.is_some());
+        ended.filter(|_| !others).map(|success| (run, success))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -151,7 +209,8 @@ impl Hooks {
     /// it succeeded.
     pub fn reap(&mut self, id: HookId, io: &mut Io, logs: &mut Logs) -> Option<(RunId, bool)> {
         let hook = self.alive.get_mut(&id)?;
-        match hook.child.try_reap() {
+        let Process::Running(child, exit) = &mut hook.process else { return None };
+        match child.try_reap() {
             Ok(None) => return None,
             Ok(Some(Exit::Code(0))) => {}
             Ok(Some(Exit::Code(code))) => {
@@ -163,41 +222,62 @@ impl Hooks {
             }
             Err(error) => log::error!("{}: run {}: the exit of {} can't be read: {error}", hook.job, hook.run, hook.which.word()),
         }
-        hook.read(logs);
-        hook.close_output(io);
-        if let (Some(token), Some(fd)) = (hook.exit, hook.child.pidfd()) {
+        if let (Some(token), Some(fd)) = (exit.take(), child.pidfd()) {
             io.deregister(fd.as_raw_fd(), token);
         }
-        let (run, ended) = (hook.run, hook.ended);
-        self.alive.remove(&id);
-        self.readable.remove(&id);
-        let others = self.alive.values().any(|other| other.run == run && other.ended.is_some());
-        ended.filter(|_| !others).map(|success| (run, success))
+        hook.read(logs);
+        hook.close_output(io);
+        self.remove(id)
     }
 
     /// Their processes.
-    pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
-        self.alive.values().map(|hook| Known { pid: hook.child.pid(), run: Some(hook.run) })
+    pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
+        self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
+        let abandoned = self.abandoned.iter().map(|abandoned| Known::starting(abandoned.pid(), None));
+        let alive = self.alive.values().filter_map(|hook| match &hook.process {
+            Process::Starting(begun, _) => Some(Known::starting(begun.pid(), Some(hook.run))),
+            Process::Running(child, _) => Some(Known { pid: child.pid(), run: Some(hook.run) }),
+            Process::Nothing => None,
+        });
+        alive.chain(abandoned)
     }
 
     /// Hooks whose exits only SIGCHLD reports.
     pub fn without_pidfd(&self) -> Vec<HookId> {
-        self.alive.iter().filter(|(_, hook)| hook.exit.is_none()).map(|(id, _)| *id).collect()
+        let has_none = |hook: &Hook| matches!(hook.process, Process::Running(_, None));
+        self.alive.iter().filter(|(_, hook)| has_none(hook)).map(|(id, _)| *id).collect()
     }
 
     pub fn next_deadline(&self) -> Option<Elapsed> {
         self.alive.values().map(|hook| hook.until).min()
     }
 
-    /// Kills those whose time is up.
-    pub fn kill_overdue(&mut self, now: Elapsed) {
-        for hook in self.alive.values_mut().filter(|hook| hook.until <= now) {
-            log::warn!("{}: run {}: {} takes too long and is killed", hook.job, hook.run, hook.which.word());
-            if let Err(error) = hook.child.signal_group(GroupSignal::Kill) {
-                log::warn!("{} could not be killed: {error}", hook.which.word());
+    /// Kills those whose time is up. As [`Hooks::reap`], for those that had not executed their programs.
+    pub fn kill_overdue(&mut self, io: &mut Io, now: Elapsed) -> Vec<(RunId, bool)> {
+        let overdue: Vec<HookId> = self.alive.iter().filter(|(_, hook)| hook.until <= now).map(|(id, _)| *id).collect();
+        overdue.into_iter().filter_map(|id| self.kill(id, io, now)).collect()
+    }
+
+    fn kill(&mut self, id: HookId, io: &mut Io, now: Elapsed) -> Option<(RunId, bool)> {
+        let hook = self.alive.get_mut(&id)?;
+        match std::mem::replace(&mut hook.process, Process::Nothing) {
+            Process::Starting(begun, token) => {
+                io.release(token);
+                let (abandoned, error) = begun.abandon();
+                self.abandoned.extend(abandoned);
+                self.not_started(id, &error.to_string())
             }
-            // Its exit comes by itself; until then it is not killed again.
-            hook.until = now + LIMIT;
+            Process::Running(child, exit) => {
+                log::warn!("{}: run {}: {} takes too long and is killed", hook.job, hook.run, hook.which.word());
+                if let Err(error) = child.signal_group(GroupSignal::Kill) {
+                    log::warn!("{} could not be killed: {error}", hook.which.word());
+                }
+                // Its exit comes by itself; until then it is not killed again.
+                hook.until = now + LIMIT;
+                hook.process = Process::Running(child, exit);
+                None
+            }
+            Process::Nothing => self.remove(id),
         }
     }
 
@@ -229,8 +309,14 @@ impl Hook {
     }
 }
 
-/// Starts a command that follows an attempt, in the environment of its run.
-fn spawn(environment: &Environment, logs: &Logs, job: &Job, action: &Action, follow_up: &FollowUp<'_>) -> Result<Child, String> {
+/// Begins to start a command that follows an attempt, in the environment of its run.
+fn begin(
+    environment: &Environment,
+    logs: &Logs,
+    job: &Job,
+    action: &Action,
+    follow_up: &FollowUp<'_>,
+) -> Result<PendingSpawn, String> {
     let row = follow_up.row();
     let mut vars = environment.run_vars(job, &About::of_row(row), logs.event_file(row.id));
     let (code, signal) = split_exit(follow_up.exit());
@@ -240,5 +326,5 @@ fn spawn(environment: &Environment, logs: &Logs, job: &Job, action: &Action, fol
     vars.push(("FIRELINK_REASON".to_owned(), follow_up.reason().into()));
     let vars = borrowed(&vars);
     let launch = Launch { action, exec: &job.exec, start_dir: &environment.start_dir, vars: &vars, cgroup: None };
-    exec::spawn(&launch).map_err(|error| error.to_string())
+    exec::begin(&launch).map_err(|error| error.to_string())
 }

@@ -1,6 +1,6 @@
 //! The processes of runs and of their hooks: started, watched, read from, signalled, reaped.
 //!
-//! * `starting`: between clone(2) and execve(2);
+//! * `starting`: until they have executed their programs;
 //! * `running`: exits and output of those that have executed their programs;
 //! * `hooks`: the commands that follow an attempt or a run;
 //! * `logs`, `groups`, `environment`: what a run's processes write into, are limited by, and know;
@@ -29,7 +29,8 @@ use groups::{RunGroup, RunGroups};
 use hooks::Hooks;
 use logs::Logs;
 use running::{Ended, Running};
-use starting::{Pending, Starting};
+pub(super) use starting::START_LIMIT;
+use starting::{Finished, Starting};
 use sweep::Sweep;
 
 /// How the process of a run ended.
@@ -105,33 +106,35 @@ impl Processes {
         }
     }
 
-    /// True if it is time to [wait](Processes::collect_started) for those that start.
-    pub fn is_full(&self) -> bool {
-        self.starting.is_full()
-    }
-
-    /// True for a run whose process may not have executed its program yet.
-    pub fn is_starting(&self, run: RunId) -> bool {
-        self.starting.has(run)
-    }
-
     /// Begins to start an attempt; [`Processes::collect_started`] reports whether that works.
-    ///
-    /// # Errors
-    /// A sentence for a person: the run's reason.
-    pub fn spawn(&mut self, job: &Job, spawn: Box<Spawn>) -> Result<(), String> {
-        let event_file = match spawn.event.as_deref() {
-            Some(event) => match exec::deliver_event(event, &self.environment.events_dir(), spawn.run) {
-                Ok(EventDelivery::File(path)) => Some(path),
-                Ok(_) => None,
-                Err(error) => return Err(error.to_string()),
-            },
-            None => None,
-        };
-        let vars = self.environment.run_vars(job, &About::of_spawn(&spawn), event_file.as_deref());
-        let group = self.groups.make(&job.exec.limits, &spawn);
-        let group = group.map_err(|error| format!("its control group can't be made: {error}"))?;
-        let begun = self.begin(job, &vars, group.as_ref());
+    pub fn spawn(&mut self, io: &mut Io, job: &Job, spawn: Box<Spawn>, now: Elapsed) {
+        if self.starting.has_queue() || !self.starting.has_room(now) {
+            return self.starting.wait_for_room(spawn);
+        }
+        self.begin(io, job, spawn, now);
+    }
+
+    /// Begins to start attempts that had to wait; `job_of` finds a run's job.
+    pub fn begin_waiting<'a>(&mut self, io: &mut Io, job_of: impl Fn(RunId) -> Option<&'a Job>, now: Elapsed) {
+        while let Some(spawn) = self.starting.next_in_queue(now) {
+            match job_of(spawn.run) {
+                Some(job) => self.begin(io, job, spawn, now),
+                None => self.starting.refused(spawn, None, "its job is gone".into()),
+            }
+        }
+    }
+
+    fn begin(&mut self, io: &mut Io, job: &Job, spawn: Box<Spawn>, now: Elapsed) {
+        match self.launch(job, &spawn) {
+            Ok((begun, group)) => self.starting.add(io, spawn, begun, group, now),
+            Err((reason, group)) => self.starting.refused(spawn, group, reason),
+        }
+    }
+
+    /// The error is a sentence for a person, with the control group that was made.
+    fn launch(&mut self, job: &Job, spawn: &Spawn) -> Result<(PendingSpawn, Option<RunGroup>), (String, Option<RunGroup>)> {
+        let event_file = self.event_file(job, spawn).map_err(|reason| (reason, None))?;
+        let vars = self.environment.run_vars(job, &About::of_spawn(spawn), event_file.as_deref());
         let files = self.logs.of(&self.environment.state_dir, job, spawn.run);
         if event_file.is_some() {
             files.event_file = event_file;
@@ -139,40 +142,48 @@ impl Processes {
         if spawn.attempt > Attempt(1) {
             files.sink.begin_attempt(spawn.attempt);
         }
-        match begun {
-            Ok(begun) => {
-                self.starting.add(spawn, begun, group);
-                Ok(())
-            }
-            Err(reason) => {
-                group.map(|group| self.groups.end(group.group));
-                Err(reason)
-            }
-        }
-    }
-
-    fn begin(&self, job: &Job, vars: &[(String, std::ffi::OsString)], group: Option<&RunGroup>) -> Result<PendingSpawn, String> {
-        let vars = borrowed(vars);
+        let group = self.groups.make(&job.exec.limits, spawn);
+        let group = group.map_err(|error| (format!("its control group can't be made: {error}"), None))?;
+        let vars = borrowed(&vars);
         let launch = Launch {
             action: &job.action,
             exec: &job.exec,
             start_dir: &self.environment.start_dir,
             vars: &vars,
-            cgroup: group.map(|group| (group.group.door(), &group.rest)),
+            cgroup: group.as_ref().map(|group| (group.group.directory(), &group.rest)),
         };
-        exec::begin(&launch).map_err(|error| error.to_string())
+        match exec::begin(&launch) {
+            Ok(begun) => Ok((begun, group)),
+            Err(error) => Err((error.to_string(), group)),
+        }
     }
 
-    /// Watches the processes that have executed their programs since the last call, or with `wait` all that were begun.
-    /// Each comes with its process or, as a sentence for a person, why it has none.
-    pub fn collect_started(&mut self, io: &mut Io, wait: bool) -> Vec<(Box<Spawn>, Result<Pid, String>)> {
-        let started = self.starting.take(wait);
-        started.into_iter().map(|pending| self.watch_started(io, pending)).collect()
+    /// The file of a payload that is too large for the environment.
+    fn event_file(&self, job: &Job, spawn: &Spawn) -> Result<Option<PathBuf>, String> {
+        let Some(event) = spawn.event.as_deref().filter(|event| exec::needs_file(event)) else { return Ok(None) };
+        let owner = exec::owner_of(&job.exec).map_err(|error| error.to_string())?;
+        match exec::deliver_event(event, &self.environment.events_dir(), spawn.run, owner) {
+            Ok(EventDelivery::File(path)) => Ok(Some(path)),
+            Ok(EventDelivery::Inline) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
-    fn watch_started(&mut self, io: &mut Io, pending: Pending) -> (Box<Spawn>, Result<Pid, String>) {
-        let Pending { spawn, begun, mut group } = pending;
-        let started = begun.wait_for_exec().map_err(|error| error.to_string()).and_then(|child| {
+    /// There is progress with the start of a run's process.
+    pub fn start_ready(&mut self, io: &mut Io, run: RunId) {
+        self.starting.ready(io, run);
+    }
+
+    /// Watches the processes that have executed their programs since the last call. Each comes with its process or, as a
+    /// sentence for a person, why it has none.
+    pub fn collect_started(&mut self, io: &mut Io) -> Vec<(Box<Spawn>, Result<Pid, String>)> {
+        let finished = self.starting.take_finished();
+        finished.into_iter().map(|finished| self.watch_started(io, finished)).collect()
+    }
+
+    fn watch_started(&mut self, io: &mut Io, finished: Finished) -> (Box<Spawn>, Result<Pid, String>) {
+        let Finished { spawn, mut group, result } = finished;
+        let started = result.and_then(|child| {
             let watched = self.running.add(io, spawn.run, child, &mut group);
             watched.map_err(|error| format!("its process can't be watched: {error}"))
         });
@@ -182,8 +193,31 @@ impl Processes {
         (spawn, started)
     }
 
-    pub fn signal(&self, run: RunId, signal: StopSignal) {
-        self.running.signal(run, signal);
+    /// True while attempts are about to start.
+    pub fn is_starting(&self) -> bool {
+        self.starting.is_active()
+    }
+
+    /// The daemon is to stop: what has not started soon does not start.
+    pub fn hurry_starts(&mut self, now: Elapsed) {
+        self.starting.hurry(now);
+    }
+
+    pub fn signal(&mut self, run: RunId, signal: StopSignal, now: Elapsed) {
+        if !self.starting.signal(run, signal, now) {
+            self.running.signal(run, signal, now);
+        }
+    }
+
+    /// True if what still runs was sent SIGKILL and does not die of it.
+    pub fn only_unkillable(&self) -> bool {
+        self.running.are_unkillable() && !self.starting.is_active()
+    }
+
+    pub fn hook_start_ready(&mut self, io: &mut Io, hook: HookId) {
+        if let Some((run, success)) = self.hooks.start_ready(hook, io) {
+            self.logs.finish(run, success);
+        }
     }
 
     /// The pipe of a run has something.
@@ -202,18 +236,23 @@ impl Processes {
 
     /// True if something can be done without any wait.
     pub fn is_busy(&self) -> bool {
-        !self.starting.is_empty() || self.running.has_output() || self.hooks.has_output()
+        self.starting.has_finished() || self.running.has_output() || self.hooks.has_output()
     }
 
     pub fn next_wake(&self) -> Option<Elapsed> {
-        self.hooks.next_deadline().into_iter().chain(self.sweep.due()).min()
+        let all = [self.hooks.next_deadline(), self.sweep.due(), self.starting.next_wake(), self.running.next_report()];
+        all.into_iter().flatten().min()
     }
 
     /// Reads what was written, and kills hooks whose time is up.
     pub fn pump(&mut self, io: &mut Io, now: Elapsed) {
         self.running.pump(io, &mut self.logs);
         self.hooks.pump(io, &mut self.logs);
-        self.hooks.kill_overdue(now);
+        for (run, success) in self.hooks.kill_overdue(io, now) {
+            self.logs.finish(run, success);
+        }
+        self.starting.give_up_overdue(io, now);
+        self.running.report_unkillable(now);
         self.trim_if_idle();
     }
 
@@ -254,14 +293,15 @@ impl Processes {
     /// Reaps what has ended, and looks for processes that escaped from their groups; `plugins` are none of them.
     pub fn after_acts(&mut self, now: Elapsed, plugins: impl Iterator<Item = Known>) {
         self.running.reap_exited();
-        // A process that starts looks like an orphan.
-        if !self.starting.is_empty() || !self.sweep.begin(now) {
+        if !self.sweep.begin(now) {
             return;
         }
         if let Some(delay) = self.groups.remove_ended() {
             self.sweep.by(now + delay);
         }
-        let known: Vec<Known> = self.running.known().chain(self.hooks.known()).chain(plugins).collect();
+        // A process that starts looks like an orphan.
+        let starting = self.starting.known();
+        let known: Vec<Known> = starting.chain(self.running.known()).chain(self.hooks.known()).chain(plugins).collect();
         self.sweep.kill_escaped(now, &known);
     }
 
@@ -281,8 +321,9 @@ impl Processes {
 
     /// The buffer is only needed while something is read.
     fn trim_if_idle(&mut self) {
-        if self.running.is_empty() {
+        if self.running.is_empty() && !self.starting.is_active() {
             self.logs.trim();
+            exec::trim();
         }
     }
 }

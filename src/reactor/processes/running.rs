@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use mio::{Interest, Token};
 
 use super::logs::Logs;
 use crate::engine::StopSignal;
 use crate::exec::{self, Adopted, Cgroup, Child, Drained, GroupSignal, Known};
-use crate::model::{Exit, Pid, RunId};
+use crate::model::{Elapsed, Exit, Pid, RunId};
 use crate::reactor::io::{Io, What};
 
 /// A process that the daemon watches.
@@ -20,6 +21,15 @@ enum Process {
     Adopted(Adopted),
 }
 
+impl Process {
+    fn pid(&self) -> Pid {
+        match self {
+            Process::Own(child) => child.pid(),
+            Process::Adopted(adopted) => adopted.pid(),
+        }
+    }
+}
+
 struct Watched {
     process: Process,
     /// The pidfd's registration; absent where the kernel has none.
@@ -27,6 +37,10 @@ struct Watched {
     output: Option<(OwnedFd, Token)>,
     /// The control group that it alone is in.
     group: Option<Cgroup>,
+    /// When it was first sent SIGKILL.
+    killed: Option<Elapsed>,
+    /// It has not died of that in time.
+    is_unkillable: bool,
 }
 
 /// All of them.
@@ -51,12 +65,17 @@ pub(super) struct Ended {
 /// other processes that hold the pipe open, is lost.
 const LAST_DRAIN: usize = 1 << 20;
 
+/// How long a process may take to die of SIGKILL. Beyond that it is in uninterruptible sleep: its disk or file system does not
+/// answer, and nobody can end it.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
+
 impl Running {
     /// Watches a child that has executed its program.
     pub fn add(&mut self, io: &mut Io, run: RunId, mut child: Child, group: &mut Option<Cgroup>) -> io::Result<Pid> {
         let (exit, output) = watch(io, What::Exit(run), What::Output(run), &mut child)?;
         let pid = child.pid();
-        let watched = Watched { process: Process::Own(child), exit, output, group: group.take() };
+        let watched =
+            Watched { process: Process::Own(child), exit, output, group: group.take(), killed: None, is_unkillable: false };
         self.watched.insert(run, watched);
         Ok(pid)
     }
@@ -69,23 +88,51 @@ impl Running {
             Some((fd, token))
         });
         let reads_on = output.is_some();
-        self.watched.insert(run, Watched { process: Process::Adopted(adopted), exit: Some(exit), output, group });
+        let process = Process::Adopted(adopted);
+        self.watched.insert(run, Watched { process, exit: Some(exit), output, group, killed: None, is_unkillable: false });
         Ok(reads_on)
     }
 
-    pub fn signal(&self, run: RunId, signal: StopSignal) {
+    pub fn signal(&mut self, run: RunId, signal: StopSignal, now: Elapsed) {
+        let Some(watched) = self.watched.get_mut(&run) else { return };
         let signal = match signal {
             StopSignal::Term => GroupSignal::Term,
-            StopSignal::Kill => GroupSignal::Kill,
+            StopSignal::Kill => {
+                watched.killed.get_or_insert(now);
+                GroupSignal::Kill
+            }
         };
-        let sent = match self.watched.get(&run).map(|watched| &watched.process) {
-            Some(Process::Own(child)) => child.signal_group(signal),
-            Some(Process::Adopted(adopted)) => adopted.signal_group(signal),
-            None => Ok(()),
+        let sent = match &watched.process {
+            Process::Own(child) => child.signal_group(signal),
+            Process::Adopted(adopted) => adopted.signal_group(signal),
         };
         if let Err(error) = sent {
             log::warn!("run {run} could not be signalled: {error}");
         }
+    }
+
+    /// Logs processes that do not die of SIGKILL.
+    pub fn report_unkillable(&mut self, now: Elapsed) {
+        for (run, watched) in &mut self.watched {
+            if !watched.is_unkillable && watched.killed.is_some_and(|at| at + DEATH_LIMIT <= now) {
+                watched.is_unkillable = true;
+                let pid = watched.process.pid().pid;
+                log::error!(
+                    "run {run}: its process {pid} does not die of SIGKILL: it waits for a disk or file system that does not answer"
+                );
+            }
+        }
+    }
+
+    /// When that is due next.
+    pub fn next_report(&self) -> Option<Elapsed> {
+        let at = |watched: &Watched| watched.killed.filter(|_| !watched.is_unkillable).map(|at| at + DEATH_LIMIT);
+        self.watched.values().filter_map(at).min()
+    }
+
+    /// True if there are processes, and all of them were sent SIGKILL and do not die of it.
+    pub fn are_unkillable(&self) -> bool {
+        !self.watched.is_empty() && self.watched.values().all(|watched| watched.is_unkillable)
     }
 
     /// The pipe of a run has something.
@@ -196,13 +243,7 @@ impl Running {
 
     /// The processes that are not reaped yet.
     pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
-        self.watched.iter().map(|(run, watched)| {
-            let pid = match &watched.process {
-                Process::Own(child) => child.pid(),
-                Process::Adopted(adopted) => adopted.pid(),
-            };
-            Known { pid, run: Some(*run) }
-        })
+        self.watched.iter().map(|(run, watched)| Known { pid: watched.process.pid(), run: Some(*run) })
     }
 
     /// The control groups of the processes that are watched.

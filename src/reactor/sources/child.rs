@@ -6,16 +6,29 @@ use std::time::Duration;
 use mio::{Interest, Token};
 
 use crate::exec::spec::{Action, ExecSpec, Limits};
-use crate::exec::{self, Apart, Child, Daemon, GroupSignal, Known, Launch};
+use crate::exec::{self, Abandoned, Child, Daemon, GroupSignal, Known, Launch, PendingSpawn, Progress};
 use crate::model::{Elapsed, Exit, TriggerWord};
 use crate::reactor::io::{Io, What};
-use crate::reactor::processes::{Environment, borrowed};
+use crate::reactor::processes::{Environment, START_LIMIT, borrowed};
 
-/// A running plugin.
+enum State {
+    /// It has not executed its program yet.
+    Starting {
+        begun: PendingSpawn,
+        token: Token,
+        until: Elapsed,
+    },
+    /// With the pidfd's registration; absent where the kernel has none.
+    Running {
+        child: Child,
+        exit: Option<Token>,
+    },
+    Over,
+}
+
+/// A plugin's process.
 pub(super) struct SourceChild {
-    child: Child,
-    /// The pidfd's registration; absent where the kernel has none.
-    exit: Option<Token>,
+    state: State,
     kill_at: Option<Elapsed>,
     ending: bool,
 }
@@ -29,7 +42,7 @@ pub(super) struct ChildOwner<'a> {
 }
 
 impl SourceChild {
-    /// Starts it; its stdout and stderr are for the caller to watch.
+    /// Begins to start it; its stdout and stderr are for the caller to watch.
     ///
     /// # Errors
     /// A sentence for a person.
@@ -39,21 +52,65 @@ impl SourceChild {
         watch: u32,
         owner: ChildOwner<'_>,
         action: &Action,
+        now: Elapsed,
     ) -> Result<(SourceChild, OwnedFd, OwnedFd), String> {
         let vars = environment.source_vars(owner.job, owner.trigger);
         let vars = borrowed(&vars);
         // CPU time bounds a run; what lives as long as the daemon uses up any amount of it.
         let exec = ExecSpec { limits: Limits { cpu_secs: None, ..owner.exec.limits.clone() }, ..owner.exec.clone() };
         let launch = Launch { action, exec: &exec, start_dir: &environment.start_dir, vars: &vars, cgroup: None };
-        let Apart { child, stdout, stderr } = exec::spawn_apart(&launch).map_err(|error| error.to_string())?;
-        let exit = match child.pidfd() {
-            Some(fd) => {
-                let token = io.watch(fd.as_raw_fd(), What::SourceExit(watch), Interest::READABLE);
-                Some(token.map_err(|error| format!("its process can't be watched: {error}"))?)
+        let (begun, stdout, stderr) = exec::begin_apart(&launch).map_err(|error| error.to_string())?;
+        let wake = begun.wake().map_or(-1, |wake| wake.as_raw_fd());
+        let token = io.watch(wake, What::SourceStart(watch), Interest::READABLE);
+        let token = token.map_err(|error| format!("its process can't be watched: {error}"))?;
+        let state = State::Starting { begun, token, until: now + START_LIMIT };
+        Ok((SourceChild { state, kill_at: None, ending: false }, stdout, stderr))
+    }
+
+    /// There is progress with its start: the reason, if it could not be started.
+    pub fn start_ready(&mut self, io: &mut Io, watch: u32) -> Option<String> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Starting { begun, token, until } => match begun.poll() {
+                Progress::Pending(begun) => {
+                    self.state = State::Starting { begun, token, until };
+                    None
+                }
+                Progress::Done(result) => {
+                    io.release(token);
+                    let watched = result.map_err(|error| error.to_string()).and_then(|child| {
+                        let exit = child.pidfd().map(|fd| io.watch(fd.as_raw_fd(), What::SourceExit(watch), Interest::READABLE));
+                        let exit = exit.transpose().map_err(|error| format!("its process can't be watched: {error}"))?;
+                        Ok(State::Running { child, exit })
+                    });
+                    match watched {
+                        Ok(state) => {
+                            self.state = state;
+                            None
+                        }
+                        Err(reason) => Some(reason),
+                    }
+                }
+            },
+            other => {
+                self.state = other;
+                None
             }
-            None => None,
-        };
-        Ok((SourceChild { child, exit, kill_at: None, ending: false }, stdout, stderr))
+        }
+    }
+
+    /// Gives up a start that takes too long, or any start with `at_once`: the reason, and the process if it may not be dead.
+    pub fn give_up_start(&mut self, io: &mut Io, now: Elapsed, at_once: bool) -> Option<(String, Option<Abandoned>)> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Starting { begun, token, until } if at_once || until <= now => {
+                io.release(token);
+                let (abandoned, error) = begun.abandon();
+                Some((error.to_string(), abandoned))
+            }
+            other => {
+                self.state = other;
+                None
+            }
+        }
     }
 
     /// SIGTERM now, SIGKILL after `grace`. Asked twice, the first counts.
@@ -71,17 +128,44 @@ impl SourceChild {
         self.signal(GroupSignal::Kill);
     }
 
-    /// Ends it at once; output that was not read is lost.
-    pub fn discard(self, io: &mut Io) {
-        if let (Some(fd), Some(token)) = (self.child.pidfd(), self.exit) {
-            io.deregister(fd.as_raw_fd(), token);
+    /// Ends it at once; output that was not read is lost. Returns its process if that may not be dead.
+    pub fn discard(mut self, io: &mut Io) -> Option<Abandoned> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Starting { begun, token, .. } => {
+                io.release(token);
+                begun.abandon().0
+            }
+            State::Running { child, exit } => {
+                if let (Some(fd), Some(token)) = (child.pidfd(), exit) {
+                    io.deregister(fd.as_raw_fd(), token);
+                }
+                None
+            }
+            State::Over => None,
         }
     }
 
     fn signal(&self, signal: GroupSignal) {
-        if let Err(error) = self.child.signal_group(signal) {
-            log::warn!("the plugin with pid {} could not be signalled: {error}", self.child.pid().pid);
+        let sent = match &self.state {
+            State::Starting { begun, .. } => {
+                begun.signal(signal);
+                return;
+            }
+            State::Running { child, .. } => child.signal_group(signal).map_err(|error| (child.pid().pid, error)),
+            State::Over => Ok(()),
+        };
+        if let Err((pid, error)) = sent {
+            log::warn!("the plugin with pid {pid} could not be signalled: {error}");
         }
+    }
+
+    /// When it is killed, if it has been asked to end, or its start is given up.
+    pub fn next_wake(&self) -> Option<Elapsed> {
+        let start = match &self.state {
+            State::Starting { until, .. } => Some(*until),
+            _ => None,
+        };
+        self.kill_at.into_iter().chain(start).min()
     }
 
     /// When it is killed, if it has been asked to end.
@@ -89,24 +173,30 @@ impl SourceChild {
         self.kill_at
     }
 
-    pub fn known(&self) -> Known {
-        Known { pid: self.child.pid(), run: None }
+    pub fn known(&self) -> Option<Known> {
+        match &self.state {
+            State::Starting { begun, .. } => Some(Known::starting(begun.pid(), None)),
+            State::Running { child, .. } => Some(Known { pid: child.pid(), run: None }),
+            State::Over => None,
+        }
     }
 
-    pub fn has_pidfd(&self) -> bool {
-        self.exit.is_some()
+    /// True if only SIGCHLD reports its exit.
+    pub fn lacks_pidfd(&self) -> bool {
+        matches!(self.state, State::Running { exit: None, .. })
     }
 
     /// If it has ended, kills what is left of it and releases everything.
     pub fn reap(&mut self, io: &mut Io, environment: &Environment, job: &str) -> Option<Exit> {
-        let exit = match self.child.try_reap() {
+        let State::Running { child, exit: token } = &mut self.state else { return None };
+        let exit = match child.try_reap() {
             Ok(exit) => exit?,
             Err(error) => {
                 log::error!("{job}: the plugin's exit can't be read: {error}");
                 Exit::Signal(0)
             }
         };
-        if let (Some(token), Some(fd)) = (self.exit.take(), self.child.pidfd()) {
+        if let (Some(token), Some(fd)) = (token.take(), child.pidfd()) {
             io.deregister(fd.as_raw_fd(), token);
         }
         match exec::kill_plugins(&environment.source_marks(Some(job)), Daemon::This) {

@@ -77,7 +77,8 @@ impl SourceHost for Host<'_, '_> {
         debug_assert!(self.asked.child.is_none(), "a source has one child at a time");
         let Owner { name, trigger, exec, .. } = self.owner;
         let owner = ChildOwner { job: name, trigger: *trigger, exec };
-        let (child, stdout, stderr) = SourceChild::start(self.cx.io, self.cx.environment, self.id, owner, action)?;
+        let (child, stdout, stderr) =
+            SourceChild::start(self.cx.io, self.cx.environment, self.id, owner, action, self.cx.now.elapsed)?;
         let unwatched = |error: io::Error| format!("its output can't be watched: {error}");
         // Dropped on an error, the child is killed and reaped.
         let stdout = self.watch_fd(stdout).map_err(unwatched)?;

@@ -17,8 +17,8 @@ use super::processes::Environment;
 use crate::config::{Config, Job};
 use crate::engine::rules::JobRules;
 use crate::engine::{Engine, MAX_IN_MEMORY};
-use crate::exec::Known;
 use crate::exec::spec::ExecSpec;
+use crate::exec::{Abandoned, Known};
 use crate::model::{Batch, Elapsed, JobId, Now, TriggerWord};
 use crate::store::Store;
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
@@ -72,6 +72,8 @@ struct Asked {
 /// All of them.
 pub(super) struct Sources {
     watches: Vec<Watch>,
+    /// Children that were killed before they had executed their programs, and are not dead.
+    abandoned: Vec<Abandoned>,
 }
 
 /// Counts the looks of sources at what they watch.
@@ -94,7 +96,7 @@ pub(super) struct SourceContext<'a> {
 
 impl Sources {
     pub fn new() -> Sources {
-        Sources { watches: Vec::new() }
+        Sources { watches: Vec::new(), abandoned: Vec::new() }
     }
 
     /// Starts the source of each job that should have one and has none.
@@ -165,6 +167,21 @@ impl Sources {
         self.call(id, cx, |source, host| source.ready(host, what));
     }
 
+    /// There is progress with the start of a source's child.
+    pub fn start_ready(&mut self, id: u32, cx: &mut SourceContext<'_>) {
+        let Some(child) = self.watches.get_mut(id as usize).and_then(|watch| watch.asked.child.as_mut()) else { return };
+        if let Some(reason) = child.start_ready(cx.io, id) {
+            self.not_started(id, reason, cx);
+        }
+    }
+
+    fn not_started(&mut self, id: u32, reason: String, cx: &mut SourceContext<'_>) {
+        if let Some(watch) = self.watches.get_mut(id as usize) {
+            watch.asked.child = None;
+        }
+        self.ready(id, Readiness::NotStarted(reason), cx);
+    }
+
     /// The child of a source may have ended.
     pub fn reap(&mut self, id: u32, cx: &mut SourceContext<'_>) {
         let Some(Watch { owner, asked, .. }) = self.watches.get_mut(id as usize) else { return };
@@ -176,13 +193,15 @@ impl Sources {
     }
 
     /// Children of sources that are not reaped yet.
-    pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
-        self.watches.iter().filter_map(|watch| watch.asked.child.as_ref().map(SourceChild::known))
+    pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
+        self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
+        let abandoned = self.abandoned.iter().map(|abandoned| Known::starting(abandoned.pid(), None));
+        self.watches.iter().filter_map(|watch| watch.asked.child.as_ref()?.known()).chain(abandoned)
     }
 
     /// Sources with a child whose exit only SIGCHLD reports.
     pub fn without_pidfd(&self) -> Vec<u32> {
-        let waits = |watch: &Watch| watch.asked.child.as_ref().is_some_and(|child| !child.has_pidfd());
+        let waits = |watch: &Watch| watch.asked.child.as_ref().is_some_and(SourceChild::lacks_pidfd);
         (0..).zip(&self.watches).filter(|(_, watch)| waits(watch)).map(|(id, _)| id).collect()
     }
 
@@ -190,6 +209,15 @@ impl Sources {
     pub fn close(&mut self, cx: &mut SourceContext<'_>) {
         for id in self.ids() {
             self.call(id, cx, |source, host| source.close(host));
+            self.give_up_start(id, cx, true);
+        }
+    }
+
+    fn give_up_start(&mut self, id: u32, cx: &mut SourceContext<'_>, at_once: bool) {
+        let Some(child) = self.watches.get_mut(id as usize).and_then(|watch| watch.asked.child.as_mut()) else { return };
+        if let Some((reason, abandoned)) = child.give_up_start(cx.io, cx.now.elapsed, at_once) {
+            self.abandoned.extend(abandoned);
+            self.not_started(id, reason, cx);
         }
     }
 
@@ -229,6 +257,7 @@ impl Sources {
     /// Calls each source whose instant is reached.
     pub fn wake_due(&mut self, cx: &mut SourceContext<'_>) {
         for id in self.ids() {
+            self.give_up_start(id, cx, false);
             let Watch { owner, asked, .. } = &mut self.watches[id as usize];
             if let Some(child) = &mut asked.child
                 && child.kill_at().is_some_and(|at| at <= cx.now.elapsed)
@@ -244,8 +273,8 @@ impl Sources {
     }
 
     pub fn next_wake(&self) -> Option<Elapsed> {
-        let kill_at = |watch: &Watch| watch.asked.child.as_ref().and_then(SourceChild::kill_at);
-        self.watches.iter().flat_map(|watch| [watch.asked.wake_at, kill_at(watch)]).flatten().min()
+        let of_child = |watch: &Watch| watch.asked.child.as_ref().and_then(SourceChild::next_wake);
+        self.watches.iter().flat_map(|watch| [watch.asked.wake_at, of_child(watch)]).flatten().min()
     }
 
     /// True if a batch was handed over and not yet taken.
@@ -282,7 +311,7 @@ impl Sources {
         watch.source = None;
         let asked = std::mem::take(&mut watch.asked);
         if let Some(child) = asked.child {
-            child.discard(cx.io);
+            self.abandoned.extend(child.discard(cx.io));
         }
         for (fd, token) in asked.fds.into_values() {
             cx.io.deregister(fd.as_raw_fd(), token);

@@ -414,7 +414,11 @@ impl Source for FileSource {
                 self.gone.clear();
                 self.rescan_at = Some(host.now().elapsed + RESCAN_DELAY);
             }
-            Readiness::Message(_) | Readiness::Exited(_) | Readiness::Room | Readiness::RunEnded { .. } => {
+            Readiness::Message(_)
+            | Readiness::Exited(_)
+            | Readiness::NotStarted(_)
+            | Readiness::Room
+            | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "this source has no mailbox and no child, and follows no runs");
             }
         }

@@ -407,6 +407,13 @@ impl Source for PluginSource {
                     [&mut process.stdout, &mut process.stderr].into_iter().flatten().for_each(|pipe| pipe.more = true);
                 }
             }
+            Readiness::NotStarted(reason) => {
+                if let Some(process) = self.process.take() {
+                    [process.stdout, process.stderr].into_iter().flatten().for_each(|pipe| host.drop_fd(pipe.fd));
+                }
+                let next = self.restarts.failed_to_start(&self.plugin, &reason);
+                self.schedule_start(host, next);
+            }
             Readiness::Message(_) | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "this source has no mailbox, and follows no runs");
             }

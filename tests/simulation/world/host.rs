@@ -19,6 +19,9 @@ use super::{Halt, Outside, Process, Source, Synced, hash, watch_event};
 
 type Done = Result<(), Halt>;
 
+/// How long the daemon waits for a process to execute its program.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 impl Host for Outside<'_> {
     type Halt = Halt;
 
@@ -27,7 +30,9 @@ impl Host for Outside<'_> {
     }
 
     fn is_busy(&self) -> bool {
-        self.processes.iter().any(|process| !process.is_reported) || !self.not_started.is_empty()
+        let now = self.now.elapsed;
+        let is_starting = |process: &Process| !process.is_reported && process.starts <= now;
+        self.processes.iter().any(is_starting) || self.not_started.iter().any(|(at, _)| *at <= now)
     }
 
     fn is_clock_synchronized(&self) -> bool {
@@ -140,9 +145,18 @@ impl Host for Outside<'_> {
 
     fn signal(&mut self, core: &mut Core, run: RunId, signal: StopSignal) -> Done {
         self.act()?;
-        self.collect_started(core, true)?;
         let now = self.now.elapsed;
+        if let Some((at, _)) = self.not_started.iter_mut().find(|(_, hung)| *hung == run && signal == StopSignal::Kill) {
+            // Nobody waits for its death.
+            *at = (*at).min(now + Duration::from_secs(1));
+        }
         let Some(process) = self.processes.iter_mut().find(|process| process.run == run.0) else { return Ok(()) };
+        if !process.is_reported {
+            // The signal waits for its process, which dies before it executes its program.
+            process.starts = now;
+            (process.is_reported, process.ignores_term) = (true, false);
+            core.push(Event::Started { run, pid: process.pid });
+        }
         match signal {
             StopSignal::Term if process.ignores_term => return Ok(()),
             StopSignal::Term => process.exit = if process.run % 2 == 0 { Exit::Signal(15) } else { Exit::Code(0) },
@@ -157,15 +171,15 @@ impl Host for Outside<'_> {
         self.act()
     }
 
-    fn collect_started(&mut self, core: &mut Core, wait: bool) -> Done {
-        let turns = self.tally.turns;
-        for process in self.processes.iter_mut().filter(|process| !process.is_reported) {
-            if wait || hash(&[self.case.seed, process.run, turns]).once_in(2) {
+    fn collect_started(&mut self, core: &mut Core) -> Done {
+        let (turns, now) = (self.tally.turns, self.now.elapsed);
+        for process in self.processes.iter_mut().filter(|process| !process.is_reported && process.starts <= now) {
+            if hash(&[self.case.seed, process.run, turns]).once_in(2) {
                 process.is_reported = true;
                 core.push(Event::Started { run: RunId(process.run), pid: process.pid });
             }
         }
-        for run in std::mem::take(&mut self.not_started) {
+        for (_, run) in self.not_started.extract_if(.., |(at, _)| *at <= now) {
             core.push(Event::NotStarted { run, reason: "there is no such program".into() });
         }
         self.end_processes(core);
@@ -360,7 +374,9 @@ impl Outside<'_> {
         let job = core.engine.rules().jobs[spawn.job.index()].name.to_string();
         let mut random = hash(&[self.case.seed, spawn.run.0, u64::from(spawn.attempt.0), job.len() as u64]);
         if random.once_in(25) {
-            return self.not_started.push(spawn.run);
+            // There is no such program, or its file system does not answer.
+            let at = if random.once_in(2) { self.now.elapsed } else { self.now.elapsed + START_LIMIT };
+            return self.not_started.push((at, spawn.run));
         }
         self.next_pid += 1;
         let pid = Pid { pid: self.next_pid, start_ticks: u64::try_from(self.next_pid).unwrap_or(0) };
@@ -379,10 +395,12 @@ impl Outside<'_> {
             2 => Exit::Signal(11),
             _ => Exit::Code(0),
         };
-        let ends = self.now.elapsed + takes;
+        let slow = if random.once_in(20) { Duration::from_millis(random.next() % 30_000) } else { Duration::ZERO };
+        let starts = self.now.elapsed + slow;
+        let ends = starts + takes;
         let ignores_term = random.once_in(4);
         let (run, attempt) = (spawn.run.0, spawn.attempt.0);
-        self.processes.push(Process { run, attempt, job, ends, exit, ignores_term, pid, is_reported: false });
+        self.processes.push(Process { run, attempt, job, ends, exit, ignores_term, pid, starts, is_reported: false });
     }
 
     /// Processes whose time has come.

@@ -121,6 +121,9 @@ impl Outside<'_> {
     fn lose_memory(&mut self) {
         self.lines.clear();
         self.not_started.clear();
+        // What has not executed its program dies with the daemon.
+        let now = self.now.elapsed;
+        self.processes.retain(|process| process.is_reported || process.starts <= now);
         self.made.clear();
         self.unwritten.clear();
         (self.refused, self.next_variant) = (None, None);
