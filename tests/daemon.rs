@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, clippy::print_stderr, clippy::unwrap_used, reason = "a test may panic, and prints its seed")]
 
+#[path = "support/hung_mount.rs"]
+mod hung_mount;
 #[path = "support/own_process.rs"]
 mod own_process;
 #[path = "support/pty.rs"]
@@ -21,6 +23,8 @@ mod files;
 mod graph;
 #[path = "daemon/groups.rs"]
 mod groups;
+#[path = "daemon/hung.rs"]
+mod hung;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/plugins.rs"]
