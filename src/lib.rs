@@ -17,7 +17,8 @@
 //! | [`drawing`] | layers and lanes of a graph, for the terminal and the web UI | nothing: pure | `dag`, `model` |
 //! | [`engine`] | run states, deadlines, concurrency, retries, catch-up: (now, event) into effects | nothing: pure | `cron`, `dag`, `model` |
 //! | [`exec`] | processes, their output, their logs | system calls | `model` |
-//! | [`triggers`] | what makes a job want to run: a file or folder a type | ask its host | `cron`, `engine`, `exec`, `model`, `text` |
+//! | [`helper`] | looking at paths that may hang: another process, requests and answers | system calls, in a process of its own | `exec`, `files`, `model` |
+//! | [`triggers`] | what makes a job want to run: a file or folder a type | ask its host | `cron`, `engine`, `exec`, `helper`, `model`, `text` |
 //! | [`store`] | SQLite and the journal: runs, objects seen, recovery | write the state directory | `cron`, `engine`, `files`, `model` |
 //! | [`config`] | YAML into a checked [`config::Config`], or every error in it | read files | `cron`, `dag`, `engine`, `exec`, `model`, `store`, `text`, `triggers` |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes | `model`, `text` |
@@ -56,6 +57,7 @@ pub mod drawing;
 pub mod engine;
 pub mod exec;
 pub mod files;
+pub mod helper;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
+use crate::helper;
 use out::{Failure, finish};
 
 /// a job scheduler for small Linux boxes: cron, S3 and dependency triggers in one binary, one YAML file
@@ -54,6 +55,9 @@ enum Command {
 /// Executes a command line without its first word.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
+    if args == [helper::ARGUMENT] {
+        return helper::run();
+    }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let cli = match Cli::from_args(&["firelink"], &args) {
         Ok(cli) => cli,

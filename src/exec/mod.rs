@@ -9,6 +9,7 @@
 //! | `log` | a run's output in its file: bounded, head and tail kept |
 //! | `event` | a payload too large for the environment |
 //! | `cgroup` | control groups of runs with limits |
+//! | `packet` | packets with descriptors between two processes of firelink |
 //! | `detach` | the daemon's own way into the background |
 //! | `sys` | system calls that neither std nor nix wraps |
 //!
@@ -21,14 +22,15 @@
 //! [`kill_plugins`].
 //!
 //! Nothing here blocks, except for [`spawn()`], [`spawn_apart`] and [`PendingSpawn::wait`], which the daemon does not call.
-//! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn`, `detach` and `sys`
-//! alone.
+//! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn`, `packet`,
+//! `detach` and `sys` alone.
 
 mod cgroup;
 mod detach;
 mod event;
 mod log;
 mod marks;
+mod packet;
 mod processes;
 mod spawn;
 pub mod spec;
@@ -39,6 +41,7 @@ pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path, needs_file};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use marks::PLUGIN;
+pub use packet::{MAX_PACKET, add_watch, packet_pair, receive_packet, send_packet};
 pub use processes::{Adopted, Child, Daemon, EscapedProcess, GroupSignal, Known, Swept, find_leader, kill_plugins, sweep};
 pub use spawn::{Abandoned, Launch, PendingSpawn, Progress, SpawnError, begin, begin_apart, owner_of, spawn, spawn_apart};
 /// Releases memory that only a burst of starts needs.
