@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use firelink::config::{Refused, Report, Surroundings, check_text, load_text};
+use firelink::config::{Refused, Report, Surroundings, check_text, load_text, look_here};
 
 fn nobody() -> Surroundings {
     Surroundings { start_dir: "/nonexistent".into(), machine_seed: 1, uid: 65_534 }
@@ -13,7 +13,7 @@ fn nobody() -> Surroundings {
 /// The diagnostics of a file: errors, or warnings if it loads.
 #[cfg(feature = "s3")]
 fn rendered(name: &str, text: &str) -> String {
-    let diagnostics = match load_text(Path::new(name), text, &nobody()) {
+    let diagnostics = match check_text(Path::new(name), text, &nobody(), &look_here) {
         Ok(config) => config.warnings,
         Err(Refused(diagnostics)) => diagnostics,
     };
@@ -52,7 +52,7 @@ fn every_wrong_configuration_is_reported_as_in_its_snapshot() {
 #[test]
 fn every_diagnostic_has_a_place_a_message_and_a_help_without_control_characters() {
     for (name, text) in cases() {
-        let Err(Refused(diagnostics)) = load_text(Path::new("f.yaml"), &text, &nobody()) else {
+        let Err(Refused(diagnostics)) = check_text(Path::new("f.yaml"), &text, &nobody(), &look_here) else {
             assert!(["warnings", "lints", "notify-lints"].contains(&&*name), "{name} should be refused");
             continue;
         };
@@ -88,7 +88,7 @@ fn every_example_loads() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "yaml") && is_for_this_build(&path.to_string_lossy()) {
             let text = std::fs::read_to_string(&path).unwrap();
-            let loaded = load_text(&path, &text, &here);
+            let loaded = check_text(&path, &text, &here, &look_here);
             assert!(loaded.as_ref().is_ok_and(|config| config.warnings.is_empty()), "{}: {loaded:#?}", path.display());
             count += 1;
         }
@@ -111,7 +111,8 @@ fn files_that_others_may_write_or_read_cause_a_warning() {
     std::fs::create_dir(dir.path().join("folder")).unwrap();
     let warnings = |line: &str, uid: u32| {
         let here = Surroundings { start_dir: dir.path().into(), machine_seed: 1, uid };
-        let config = load_text(Path::new("f"), &format!("jobs: [{{ name: a, trigger: manual, {line} }}]"), &here);
+        let text = format!("jobs: [{{ name: a, trigger: manual, {line} }}]");
+        let config = check_text(Path::new("f"), &text, &here, &look_here);
         let messages: Vec<String> = config.expect("a right file").warnings.into_iter().map(|warning| warning.message).collect();
         messages.join("\n").replace(&format!("{}/", dir.path().display()), "")
     };
@@ -241,7 +242,7 @@ mod properties {
         #[test]
         fn no_text_makes_the_reader_panic_and_every_refusal_has_a_diagnostic(pieces in prop::collection::vec(piece(), 0..40)) {
             let text = pieces.concat();
-            if let Err(Refused(diagnostics)) = check_text(Path::new("f"), &text, &nobody()) {
+            if let Err(Refused(diagnostics)) = check_text(Path::new("f"), &text, &nobody(), &look_here) {
                 prop_assert!(!diagnostics.is_empty(), "refused without a diagnostic: {text:?}");
                 let differ = diagnostics.iter().any(|one| one.message.contains("bug of firelink"));
                 prop_assert!(!differ, "the YAML readers disagree: {text:?}");

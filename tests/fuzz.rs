@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use firelink::config::{Surroundings, check_text};
+use firelink::config::{Surroundings, check_text, look_here};
 use firelink::control::protocol::{parse_request, request_line};
 use firelink::control::{Connection, Input, REQUEST_LIMIT};
 use firelink::cron::{Schedule, Zone, parse_rfc3339};
@@ -76,7 +76,7 @@ fn any_configuration_is_loaded_or_refused_with_a_place_for_each_error() {
     fuzz(CONFIGS, 1_200, |bytes| {
         let text = text(bytes);
         let lines = text.lines().count().max(1) + 1;
-        let Err(refused) = check_text(Path::new("f.yaml"), &text, &around) else { return };
+        let Err(refused) = check_text(Path::new("f.yaml"), &text, &around, &look_here) else { return };
         assert!(!refused.0.is_empty(), "refused without a diagnostic");
         for one in &refused.0 {
             assert!(!one.message.contains("bug of firelink"), "the YAML readers disagree on line {}", one.line);

@@ -1,6 +1,7 @@
 //! `firelink check`: the diagnostics of a configuration and its next firings, or a check of the state.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -8,9 +9,10 @@ use serde::Serialize;
 
 use super::load::{check, load, state_dir};
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
-use crate::config::{self, Config, Surroundings};
+use crate::config::{self, Config, Looked, NotLooked, Surroundings};
 use crate::engine::timing::Timing;
-use crate::model::WallTime;
+use crate::helper::{Answer, Client, Failure as NoAnswer, MAX_PATHS_BYTES, Request, TIMEOUT};
+use crate::model::{WallTime, format_duration};
 
 /// check a configuration and show when each job fires next; with --state, check the state instead
 #[derive(Debug, FromArgs)]
@@ -40,14 +42,70 @@ pub(super) fn run(args: &Args) -> Done {
     }
 }
 
+/// The most paths of one request.
+const PATHS_AT_ONCE: usize = 256;
+
+/// How many directories may hang before the rest is not looked at.
+const MAX_HUNG: usize = 3;
+
+/// Looks at paths by the helper process. Nothing else is asked of a directory in which a path does not answer.
+fn look(paths: &[PathBuf]) -> Vec<Looked> {
+    let mut looked: Vec<Looked> = Vec::with_capacity(paths.len());
+    let mut hung: Vec<&Path> = Vec::new();
+    let mut client = None;
+    while let Some(path) = paths.get(looked.len()) {
+        let is_hung = |path: &Path, hung: &[&Path]| hung.len() >= MAX_HUNG || hung.iter().any(|dir| path.starts_with(dir));
+        if is_hung(path, &hung) {
+            looked.push(no_answer());
+            continue;
+        }
+        let mut bytes = 0;
+        let next = paths[looked.len()..].iter().take(PATHS_AT_ONCE).take_while(|path| {
+            bytes += Request::cost_of(path);
+            bytes <= MAX_PATHS_BYTES && !is_hung(path, &hung)
+        });
+        let request = Request::Stat(next.cloned().collect());
+        let asked = match &mut client {
+            Some(client) => Ok(client),
+            None => Client::start().map(|started| client.insert(started)),
+        };
+        let asked = asked.and_then(|client: &mut Client| {
+            client.ask(&request, None, |part| {
+                let Answer::Stats(stats) = part else { return };
+                let of_errno = |errno| NotLooked::Failed(io::Error::from_raw_os_error(errno));
+                looked.extend(stats.into_iter().map(|stat| stat.map(|stat| stat.mode).map_err(of_errno)));
+            })
+        });
+        match asked {
+            Ok(()) => {}
+            Err(NoAnswer::Hung) => {
+                client = None;
+                if let Some(path) = paths.get(looked.len()) {
+                    hung.push(path.parent().unwrap_or(path));
+                    looked.push(no_answer());
+                }
+            }
+            Err(failure) => {
+                let failed = || Err(NotLooked::Failed(io::Error::other(failure.to_string())));
+                looked.resize_with(paths.len(), failed);
+            }
+        }
+    }
+    looked
+}
+
+fn no_answer() -> Looked {
+    Err(NotLooked::NoAnswer(format!("did not answer within {}", format_duration(TIMEOUT))))
+}
+
 fn check_config(path: &Path, format: Format, surroundings: &Surroundings) -> Done {
     if format == Format::Json {
-        let loaded = config::check(path, surroundings);
+        let loaded = config::check(path, surroundings, &look);
         let report = config::Report::of(&loaded);
         print_json(&report)?;
         return if report.ok { Ok(()) } else { Err(Failure::silent(2)) };
     }
-    let config = check(path, surroundings)?;
+    let config = check(path, surroundings, &look)?;
     print(&render(&config, super::clock::now()))
 }
 

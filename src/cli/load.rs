@@ -3,16 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use super::out::{Failure, warn};
-use crate::config::{self, Config, Diagnostic, Refused, Surroundings};
+use crate::config::{self, Config, Diagnostic, Look, Refused, Surroundings};
 
 /// Loads a configuration; warnings and errors are written to stderr.
 pub(super) fn load(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
     report(config::load(path, surroundings))
 }
 
-/// As [`load`], comparing the two YAML readers besides.
-pub(super) fn check(path: &Path, surroundings: &Surroundings) -> Result<Config, Failure> {
-    report(config::check(path, surroundings))
+/// As [`load`], comparing the two YAML readers besides, and looking at paths.
+pub(super) fn check(path: &Path, surroundings: &Surroundings, look: Look<'_>) -> Result<Config, Failure> {
+    report(config::check(path, surroundings, look))
 }
 
 fn report(loaded: Result<Config, Refused>) -> Result<Config, Failure> {

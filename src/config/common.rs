@@ -3,7 +3,6 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +22,6 @@ pub(super) struct Common<'a> {
     pub(super) actions: Pool<Action>,
     pub(super) policies: Pool<Policy>,
     triggers: Triggers<'a>,
-    /// Files without a warning.
-    pub(super) sound: HashSet<PathBuf>,
     /// The previous job, if it had neither errors nor warnings.
     pub(super) last: Option<Made<'a>>,
 }

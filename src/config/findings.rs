@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::looks::PathLint;
 use super::render::{Note, render};
 use super::source::Source;
 use super::{Diagnostic, Severity};
@@ -44,11 +45,30 @@ pub(super) struct Findings {
 #[derive(Debug, Default)]
 struct Inner {
     list: Vec<Finding>,
+    /// Paths to be looked at; `None` if nobody does.
+    paths: Option<Vec<PathLint>>,
     errors: usize,
     warnings: usize,
 }
 
 impl Findings {
+    /// A collection for one who looks at the paths that the file names.
+    pub(super) fn with_paths() -> Findings {
+        Findings { inner: RefCell::new(Inner { paths: Some(Vec::new()), ..Inner::default() }) }
+    }
+
+    /// Has a path looked at when the whole file is read, if that is asked for.
+    pub(super) fn look_later(&self, lint: impl FnOnce() -> PathLint) {
+        if let Some(paths) = &mut self.inner.borrow_mut().paths {
+            paths.push(lint());
+        }
+    }
+
+    /// The paths to be looked at, once.
+    pub(super) fn take_path_lints(&self) -> Vec<PathLint> {
+        self.inner.borrow_mut().paths.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// Reports an error, for which the file is refused. The help may be empty.
     pub(super) fn error(&self, place: Place, message: impl Into<String>, help: impl Into<String>) {
         self.add(Finding { severity: Severity::Error, place, message: message.into(), help: help.into(), also: None });
@@ -76,10 +96,10 @@ impl Findings {
         }
     }
 
-    /// The number of errors and warnings so far.
+    /// The number of errors, warnings and paths to be looked at so far.
     pub(super) fn count(&self) -> usize {
         let inner = self.inner.borrow();
-        inner.errors + inner.warnings
+        inner.errors + inner.warnings + inner.paths.as_ref().map_or(0, Vec::len)
     }
 
     /// The number of errors so far.
@@ -89,7 +109,7 @@ impl Findings {
 
     /// All findings, in the order of the file. Duplicates, found through an alias, appear once.
     pub(super) fn into_diagnostics(self, source: &Source<'_>) -> Vec<Diagnostic> {
-        let Inner { mut list, errors, warnings } = self.inner.into_inner();
+        let Inner { mut list, errors, warnings, .. } = self.inner.into_inner();
         list.sort_by_key(|finding| finding.place.start);
         list.dedup_by(|one, other| one.place == other.place && one.message == other.message);
         let last = list.last().map_or(Place::default(), |finding| finding.place);

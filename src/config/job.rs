@@ -96,7 +96,7 @@ impl<'a> Shared<'a> {
             JobContext { job: name.map_or("", |name| name.value), zone, cwd: &cwd, machine_seed: self.surroundings.machine_seed };
         let written = chosen.as_ref().and_then(|chosen| chosen.written(zone));
         let trigger = self.common.written(written).or_else(|| {
-            let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context, self.surroundings))?;
+            let trigger = chosen.as_ref().and_then(|chosen| chosen.build(&context))?;
             Some(self.common.trigger(trigger, written))
         });
         let has_trigger = fields.has("trigger");
@@ -167,19 +167,19 @@ impl<'a> Shared<'a> {
         condition: Condition,
         usual: Concurrency,
     ) -> Made<'a> {
-        let (surroundings, common) = (self.surroundings, &mut self.common);
+        let common = &mut self.common;
         let mut made = match execution {
             ExecutionKeys::Same(last) => last,
             ExecutionKeys::OtherCommand(last, action) => {
                 let by_default = || self.defaults.as_ref().and_then(|defaults| defaults.action.clone());
                 let action = action.or_else(by_default).unwrap_or(Action::Milestone);
-                lints::lint_command(fields, &action, cwd, surroundings, &mut common.sound);
+                lints::lint_command(fields, &action, cwd);
                 let written = fields.values_of(keys::EXECUTION).collect();
                 Made { written, action: common.actions.share(action), ..last }
             }
             ExecutionKeys::Read(mut execution) => {
                 let action = execution.action.take().unwrap_or(Action::Milestone);
-                lints::lint_command(fields, &action, cwd, surroundings, &mut common.sound);
+                lints::lint_command(fields, &action, cwd);
                 lints::lint_paths(fields, &execution, cwd);
                 let policy = Policy {
                     condition,

@@ -1,8 +1,8 @@
 //! Warnings: legal but likely wrong. The file loads; each lint says what will happen and how to avoid it.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use super::Surroundings;
 use super::draft::Draft;
 use super::execution::Execution;
 use super::fields::{Cx, Fields};
+use super::findings::Findings;
+use super::looks::{Look, Looked, NamedFor, NotLooked, PathLint};
 use crate::engine::rules::JobRules;
 use crate::engine::timing::{Concurrency, Timing, WallTiming};
 use crate::exec::spec::Action;
@@ -69,53 +71,37 @@ fn usual_period(wall: &WallTiming) -> Option<Duration> {
 }
 
 /// The program or script of a job.
-pub(super) fn lint_command(
-    fields: &Fields<'_>,
-    action: &Action,
-    cwd: &Path,
-    surroundings: &Surroundings,
-    sound: &mut HashSet<PathBuf>,
-) {
-    let Some((path, must_execute)) = file_of(action, cwd).filter(|(path, _)| !sound.contains(&**path)) else { return };
+pub(super) fn lint_command(fields: &Fields<'_>, action: &Action, cwd: &Path) {
     let executor = fields.get("executor").and_then(|_| fields.map_silently("executor"));
     let place = executor.map_or_else(|| fields.place_of("command"), |executor| executor.place_of("script"));
-    if lint_file(fields.cx, &path, must_execute, place, "runs", surroundings) {
-        sound.insert(path.into_owned());
-    }
+    lint_program(fields.cx, action, cwd, place, "runs");
 }
 
 /// The working directory and `env_file` of a job.
 pub(super) fn lint_paths(fields: &Fields<'_>, execution: &Execution, cwd: &Path) {
-    let findings = fields.cx.findings;
-    if execution.cwd.is_some() && !cwd.is_dir() {
-        let help = "runs will fail until it exists";
-        findings.warn(fields.place_of("cwd"), format!("directory {} does not exist", cwd.display()), help);
+    let lint = |path: &dyn Fn() -> PathBuf, key, what| {
+        fields.cx.findings.look_later(|| PathLint { path: path(), place: fields.place_of(key), what });
+    };
+    if execution.cwd.is_some() {
+        lint(&|| cwd.to_owned(), "cwd", NamedFor::Cwd);
     }
     // One of `defaults` is the same for every job, and is not checked ten thousand times.
-    let Some(file) = execution.env_file.as_ref().filter(|_| fields.has("env_file")) else { return };
-    let file = cwd.join(file);
-    match std::fs::metadata(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let help = "runs will fail until it exists; a relative path starts from the job's `cwd`";
-            findings.warn(fields.place_of("env_file"), format!("{} does not exist", file.display()), help);
-        }
-        Ok(meta) if meta.mode() & 0o004 != 0 => {
-            let message = format!("{} is readable by everybody, but a file for secrets", file.display());
-            findings.warn(
-                fields.place_of("env_file"),
-                message,
-                "run `chmod o-r` on it, or use `env` for values that are not secret",
-            );
-        }
-        Ok(_) | Err(_) => {}
+    if let Some(file) = execution.env_file.as_ref().filter(|_| fields.has("env_file")) {
+        lint(&|| cwd.join(file), "env_file", NamedFor::EnvFile);
     }
+}
+
+/// The directory of the metrics text file.
+pub(super) fn lint_textfile(cx: Cx<'_>, directory: &Path, place: Place) {
+    cx.findings.look_later(|| PathLint { path: directory.to_owned(), place, what: NamedFor::Textfile });
 }
 
 /// A script or program that will not start, and one that others may change while it runs as root. `role` names what will
 /// fail.
-pub(super) fn lint_program(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, role: &str, surroundings: &Surroundings) {
+pub(super) fn lint_program(cx: Cx<'_>, action: &Action, cwd: &Path, place: Place, role: &'static str) {
     if let Some((path, must_execute)) = file_of(action, cwd) {
-        lint_file(cx, &path, must_execute, place, role, surroundings);
+        let what = NamedFor::Program { must_execute, role };
+        cx.findings.look_later(|| PathLint { path: path.into_owned(), place, what });
     }
 }
 
@@ -132,23 +118,59 @@ fn file_of<'a>(action: &'a Action, cwd: &Path) -> Option<(Cow<'a, Path>, bool)> 
     }
 }
 
-/// True if the file would cause no warning, whether or not it must be executable.
-fn lint_file(cx: Cx<'_>, path: &Path, must_execute: bool, place: Place, role: &str, surroundings: &Surroundings) -> bool {
-    let shown = path.display();
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let help = format!("{role} will fail until it exists; a relative path starts from the job's `cwd`");
-            cx.findings.warn(place, format!("{shown} does not exist"), help);
+/// Looks at all paths, each once.
+pub(super) fn lint_files(findings: &Findings, look: Look<'_>, surroundings: &Surroundings) {
+    let lints = findings.take_path_lints();
+    let mut seen = HashSet::new();
+    let paths: Vec<PathBuf> = lints.iter().filter(|lint| seen.insert(&lint.path)).map(|lint| lint.path.clone()).collect();
+    let looked = look(&paths);
+    debug_assert_eq!(paths.len(), looked.len(), "an answer for each path");
+    let found: HashMap<&Path, &Looked> = paths.iter().map(PathBuf::as_path).zip(&looked).collect();
+    for lint in &lints {
+        if let Some(looked) = found.get(&*lint.path) {
+            lint_path(findings, lint, looked, surroundings);
         }
-        Err(error) => cx.findings.warn(place, format!("can't check {shown}: {error}"), "runs will fail with the same error"),
-        Ok(meta) if !meta.is_file() => cx.findings.warn(place, format!("{shown} is not a file"), "name the file itself"),
-        Ok(meta) if must_execute && meta.mode() & 0o111 == 0 => {
-            cx.findings.warn(place, format!("{shown} is not executable"), "run `chmod +x` on it, or use an `executor`");
-        }
-        Ok(meta) if surroundings.is_root() && meta.mode() & 0o002 != 0 => {
-            cx.findings.warn(place, format!("{shown} is writable by everybody, and runs as root"), "run `chmod o-w` on it");
-        }
-        Ok(meta) => return meta.mode() & 0o111 != 0,
     }
-    false
+}
+
+fn lint_path(findings: &Findings, lint: &PathLint, looked: &Looked, surroundings: &Surroundings) {
+    let shown = lint.path.display();
+    let warn = |message: String, help: &str| findings.warn(lint.place, message, help);
+    let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let is = |mode: u32, kind: u32| mode & 0o170_000 == kind;
+    let (is_file, is_dir) = (|mode| is(mode, 0o100_000), |mode| is(mode, 0o040_000));
+    match (&lint.what, looked) {
+        (_, Err(NotLooked::NoAnswer(how))) => {
+            warn(format!("{shown} {how}"), "a mount that does not answer holds up everything that uses it, and nothing else");
+        }
+        (NamedFor::Program { role, .. }, Err(NotLooked::Failed(error))) if is_absent(error) => {
+            let help = format!("{role} will fail until it exists; a relative path starts from the job's `cwd`");
+            warn(format!("{shown} does not exist"), &help);
+        }
+        (NamedFor::Program { .. }, Err(NotLooked::Failed(error))) => {
+            warn(format!("can't check {shown}: {error}"), "runs will fail with the same error");
+        }
+        (NamedFor::Program { .. }, Ok(mode)) if !is_file(*mode) => warn(format!("{shown} is not a file"), "name the file itself"),
+        (NamedFor::Program { must_execute: true, .. }, Ok(mode)) if mode & 0o111 == 0 => {
+            warn(format!("{shown} is not executable"), "run `chmod +x` on it, or use an `executor`");
+        }
+        (NamedFor::Program { .. }, Ok(mode)) if surroundings.is_root() && mode & 0o002 != 0 => {
+            warn(format!("{shown} is writable by everybody, and runs as root"), "run `chmod o-w` on it");
+        }
+        (NamedFor::EnvFile, Err(NotLooked::Failed(error))) if is_absent(error) => {
+            let help = "runs will fail until it exists; a relative path starts from the job's `cwd`";
+            warn(format!("{shown} does not exist"), help);
+        }
+        (NamedFor::EnvFile, Ok(mode)) if mode & 0o004 != 0 => {
+            let message = format!("{shown} is readable by everybody, but a file for secrets");
+            warn(message, "run `chmod o-r` on it, or use `env` for values that are not secret");
+        }
+        (NamedFor::Cwd | NamedFor::Textfile, Ok(mode)) if is_dir(*mode) => {}
+        (NamedFor::Cwd, _) => warn(format!("directory {shown} does not exist"), "runs will fail until it exists"),
+        (NamedFor::Textfile, _) => {
+            let help = "name a directory that node_exporter reads (--collector.textfile.directory)";
+            warn(format!("directory {shown} does not exist"), help);
+        }
+        (NamedFor::Program { .. } | NamedFor::EnvFile, _) => {}
+    }
 }

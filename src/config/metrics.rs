@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::keys;
-use super::{Metrics, Surroundings, defaults};
+use super::{Metrics, Surroundings, defaults, keys, lints};
 use crate::model::format_duration;
 use crate::text::quoted;
 
@@ -37,10 +36,8 @@ pub(super) fn read(fields: &Fields<'_>, surroundings: &Surroundings) -> Option<M
         );
         return None;
     }
-    let folder = textfile.parent().filter(|folder| !folder.is_dir());
-    if let Some(folder) = folder {
-        let help = "name a directory that node_exporter reads (--collector.textfile.directory)";
-        findings.warn(place, format!("directory {} does not exist", folder.display()), help);
+    if let Some(folder) = textfile.parent() {
+        lints::lint_textfile(metrics.cx, folder, place);
     }
     Some(Metrics { textfile, every: every.unwrap_or(defaults::METRICS_EVERY) })
 }

@@ -23,6 +23,7 @@ mod job;
 mod keys;
 mod lints;
 mod load;
+mod looks;
 mod metrics;
 #[cfg(feature = "notify")]
 mod notify;
@@ -50,6 +51,7 @@ use crate::triggers::Trigger;
 
 pub use file::LARGEST_FILE;
 pub use load::{check, check_text, load, load_text};
+pub use looks::{Look, Looked, NotLooked, look_here};
 pub use report::{Entry, Report};
 pub use surroundings::Surroundings;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::common::Written;
 use super::fields::{Cx, Field, Fields, is_among};
-use super::{Surroundings, execution, keys, lints};
+use super::{execution, keys, lints};
 use crate::cron::Zone;
 use crate::exec::spec::Action;
 use crate::text::quoted;
@@ -126,9 +126,8 @@ fn help_for(key: &str) -> String {
 
 impl<'a> TypedTrigger<'a> {
     /// Builds the trigger. `None` after an error, which is reported.
-    pub(super) fn build(&self, context: &JobContext<'_>, surroundings: &Surroundings) -> Option<Box<dyn Trigger>> {
-        let around = Around { cwd: context.cwd, surroundings };
-        let mut keys = TriggerKeys { fields: Cow::Borrowed(&self.keys), place: self.place, around };
+    pub(super) fn build(&self, context: &JobContext<'_>) -> Option<Box<dyn Trigger>> {
+        let mut keys = TriggerKeys { fields: Cow::Borrowed(&self.keys), place: self.place, cwd: context.cwd };
         (self.kind.build)(&mut keys, context)
     }
 
@@ -149,14 +148,8 @@ impl<'a> TypedTrigger<'a> {
 struct TriggerKeys<'a> {
     fields: Cow<'a, Fields<'a>>,
     place: Place,
-    around: Around<'a>,
-}
-
-/// The context of the check of a program.
-#[derive(Clone, Copy)]
-struct Around<'a> {
+    /// Programs are looked for from here.
     cwd: &'a Path,
-    surroundings: &'a Surroundings,
 }
 
 fn to_text(scalar: Scalar<'_>) -> Text {
@@ -195,7 +188,7 @@ impl Keys for TriggerKeys<'_> {
     fn command(&mut self, key: &str) -> Option<Action> {
         let action = execution::read_command(&self.fields, key, "name the program that emits the events")?;
         let place = self.fields.place_of(key);
-        lints::lint_program(self.fields.cx, &action, self.around.cwd, place, "the trigger", self.around.surroundings);
+        lints::lint_program(self.fields.cx, &action, self.cwd, place, "the trigger");
         Some(action)
     }
 
@@ -205,7 +198,7 @@ impl Keys for TriggerKeys<'_> {
             return None;
         }
         let fields = self.fields.map(key, allowed)?;
-        Some(Box::new(TriggerKeys { place: fields.place, fields: Cow::Owned(fields), around: self.around }))
+        Some(Box::new(TriggerKeys { place: fields.place, fields: Cow::Owned(fields), cwd: self.cwd }))
     }
 
     fn error(&mut self, place: Place, message: String, help: String) {
