@@ -168,6 +168,7 @@ impl Daemon {
                 clocks: its_clock,
                 seed: 1,
                 warnings: opened.warnings,
+                keeps_old_copy: false,
                 service: Service::default(),
             };
             let reactor = Reactor::new(parts).expect("a reactor");

@@ -1,5 +1,7 @@
 //! `firelink run`: the daemon, in the foreground or in the background.
 
+use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -12,9 +14,10 @@ use super::pid_file::PidFile;
 use crate::config::Surroundings;
 use crate::control::{Bound, bind, socket_path};
 use crate::exec::{Detached, Readiness, detach};
+use crate::helper::{self, Client};
 use crate::reactor::clocks::KernelClocks;
 use crate::reactor::{After, LogFile, Notify, Parts, Reactor, Service, exec, passed_socket};
-use crate::store::{Lock, Opened, Store, bring_back};
+use crate::store::{DATABASE, Lock, Opened, Store, bring_back};
 
 /// run the daemon, in the foreground unless --detach is given
 #[derive(Debug, FromArgs)]
@@ -69,17 +72,14 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     let lock = Lock::take(&dir).map_err(|error| Failure::failed(error.to_string()))?;
     let log_file = open_log(args, &dir)?;
     logging::start(args.log_level, args.log_format, log_file.clone())?;
-    if let Some(sync) = &config.sync
-        && bring_back(&dir, &sync.to)
-            .map_err(|error| Failure::failed(format!("can't restore the state from {}: {error}", sync.to.display())))?
-    {
-        log::info!("restored the state from {}", sync.to.display());
-    }
+    let hung_copy = config.sync.as_ref().map(|sync| restore_copy(&dir, &sync.to)).transpose()?.flatten();
     let opened = Store::open(&dir, config.durability, boot_id()).map_err(|error| Failure::failed(error.to_string()))?;
-    let Opened { store, warnings } = opened;
+    let Opened { store, mut warnings } = opened;
     for warning in &warnings {
         log::error!("{warning}");
     }
+    let keeps_old_copy = hung_copy.is_some();
+    warnings.extend(hung_copy);
     let socket = listen(args)?;
     let path = socket.path().to_owned();
     let clocks = KernelClocks::new().map_err(|error| Failure::failed(format!("can't create a timer: {error}")))?;
@@ -90,7 +90,8 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     let (jobs, pid) = (config.jobs.len(), std::process::id());
     let seed = surroundings.machine_seed ^ u64::from(pid);
     let service = Service { notify: Notify::of_this_process(), log_file };
-    let parts = Parts { store, lock, state_dir: dir.clone(), surroundings, socket, clocks, seed, warnings, config, service };
+    let state_dir = dir.clone();
+    let parts = Parts { store, lock, state_dir, surroundings, socket, clocks, seed, warnings, keeps_old_copy, config, service };
     let reactor = Reactor::new(parts).map_err(|error| Failure::failed(error.to_string()))?;
     let pid_file = args.pid_file.as_deref().map(PidFile::write).transpose()?;
     log::info!(
@@ -122,6 +123,41 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
         }
         Failure::failed(why)
     })
+}
+
+/// Restores the state from the copy in `from`, if there is no state in `dir`. A copy that does not answer is a warning: jobs are
+/// not to wait for it.
+fn restore_copy(dir: &Path, from: &Path) -> Result<Option<String>, Failure> {
+    let mut hung = None;
+    let restored = bring_back(dir, |file| {
+        let fetched = Client::start()
+            .and_then(|mut client| client.ask(&helper::Request::Get(from.join(DATABASE)), Some(file.as_fd()), |_| {}));
+        fetched.map_err(|failure| match failure {
+            helper::Failure::Refused(error) => error,
+            helper::Failure::Unavailable(_) => io::Error::other(failure.to_string()),
+            helper::Failure::Hung => {
+                hung = Some(format!(
+                    "the copy of the state in {} could not be restored: {failure}; the daemon starts with an empty state, and \
+                     keeps that copy as {DATABASE}.kept-.. when it makes the next one",
+                    from.display()
+                ));
+                io::ErrorKind::TimedOut.into()
+            }
+        })
+    });
+    match (restored, hung) {
+        (_, Some(warning)) => {
+            log::error!("{warning}");
+            Ok(Some(warning))
+        }
+        (Ok(restored), None) => {
+            if restored {
+                log::info!("restored the state from {}", from.display());
+            }
+            Ok(None)
+        }
+        (Err(error), None) => Err(Failure::failed(format!("can't restore the state from {}: {error}", from.display()))),
+    }
 }
 
 /// The log file; none for stderr.

@@ -1,46 +1,60 @@
 //! A copy of the state in another directory: for a state directory in memory, so that the card is written only for copies.
+//!
+//! The other directory may hang. Nothing here touches it: the caller has a file sent there, or fetched.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::error::StoreError;
 use super::{DATABASE, Store};
 use crate::files::{self, Sync};
 
-/// Restores the copy in `from` to `dir`, if there is a copy and no database in `dir`; true if it did.
+/// The name in the state directory of a copy that is being made.
+const SNAPSHOT: &str = "state.copy";
+
+/// Restores a copy to `dir` if there is no database; `fetch` writes it into the file that it is given. True if it did, false
+/// if there is a database, or no copy: `fetch` says [`io::ErrorKind::NotFound`].
 ///
 /// # Errors
-/// Those of the file system.
-pub fn bring_back(dir: &Path, from: &Path) -> io::Result<bool> {
-    let (database, copy) = (dir.join(DATABASE), from.join(DATABASE));
-    if database.exists() || !copy.exists() {
+/// Those of `fetch` and of the file system.
+pub fn bring_back(dir: &Path, fetch: impl FnOnce(&File) -> io::Result<()>) -> io::Result<bool> {
+    let database = dir.join(DATABASE);
+    if database.exists() {
         return Ok(false);
     }
     // A crash in the middle must not leave half a database behind.
-    files::replace(&database, Sync::None, |temporary| fs::copy(&copy, temporary).map(drop))?;
-    Ok(true)
+    let restored = files::replace(&database, Sync::None, |temporary| {
+        fetch(&OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?)
+    });
+    match restored {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        restored => restored.map(|()| true),
+    }
 }
 
 impl Store {
-    /// Writes a copy of the database into `dir`, whole or not at all: the copy before it stays until this one is on the
-    /// disk.
+    /// A copy of the database as it is now: a file in `dir`, the state directory, that has no name any more.
     ///
     /// # Errors
     /// Those of the file system and of SQLite.
-    pub fn copy_to(&mut self, dir: &Path) -> Result<(), StoreError> {
-        let conn = self.caught_up();
-        let copied = fs::DirBuilder::new().mode(0o700).recursive(true).create(dir).and_then(|()| {
-            files::replace(&dir.join(DATABASE), Sync::Full, |temporary| {
-                let name = temporary.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
-                conn.execute("VACUUM INTO ?1", [name]).map_err(io::Error::other)?;
-                fs::set_permissions(temporary, fs::Permissions::from_mode(0o600))
-            })
-        });
-        copied.map_err(|error| StoreError::Failed {
-            action: format!("copy the state to {}", dir.display()),
-            message: error.to_string(),
-        })
+    pub fn snapshot(&mut self, dir: &Path) -> io::Result<File> {
+        let path = dir.join(SNAPSHOT);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let name = path.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
+        let copied = self.caught_up().execute("VACUUM INTO ?1", [name]).map_err(io::Error::other).and_then(|_| File::open(&path));
+        // On an error, half a copy. The file stays readable by its descriptor.
+        let _ = fs::remove_file(&path);
+        copied
     }
+}
+
+/// Why a copy of the state to `dir` was not made.
+#[must_use]
+pub fn copy_failed(dir: &Path, why: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Failed { action: format!("copy the state to {}", dir.display()), message: why.to_string() }
 }

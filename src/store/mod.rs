@@ -37,7 +37,7 @@ use crate::engine::rules::JobRules;
 use crate::model::Batch;
 use crate::model::JobId;
 
-pub use copy::bring_back;
+pub use copy::{bring_back, copy_failed};
 pub use error::StoreError;
 pub use history::{AttemptRow, Filter, History, MissedRow};
 pub use inspect::inspect;

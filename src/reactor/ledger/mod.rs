@@ -21,6 +21,7 @@ use prune::Pruning;
 use throttle::CommitThrottle;
 
 pub use acts::Acts;
+pub use copy::{Copied, StateCopy};
 pub use throttle::CommitLimits;
 
 /// What became of a turn's changes.
@@ -163,9 +164,13 @@ impl Ledger {
         self.store.trim();
     }
 
-    /// The last copy and the end of the database's log, at the daemon's end.
-    pub fn close(&mut self, now: Elapsed, config: &Config) {
-        self.copy_now(now, config);
+    /// The copy in `state.sync_to` could not be restored: it is kept beside the next one.
+    pub fn keep_old_copy(&mut self) {
+        self.copy.keep_old();
+    }
+
+    /// The end of the database's log, at the daemon's end.
+    pub fn close(&mut self) {
         self.store.close();
     }
 

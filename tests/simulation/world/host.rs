@@ -11,7 +11,7 @@ use firelink::engine::{Change, Effect, Engine, Event, Notice, Restored, RunRecor
 use firelink::model::{
     Batch, Elapsed, Exit, JobId, Now, ObjectKey, ObjectVersion, Pid, RunId, SeenObject, StateWord, TriggerWord,
 };
-use firelink::reactor::{Acts, Core, EndedRun, FollowUp, FoundBatch, Host, Written};
+use firelink::reactor::{Acts, Core, EndedRun, FollowUp, FoundBatch, Host, StateCopy, Written};
 use firelink::store::{DATABASE, History, JOURNAL, StoredRun};
 
 use super::super::case::Death;
@@ -197,6 +197,10 @@ impl Host for Outside<'_> {
 
     fn after_acts(&mut self, _core: &mut Core) -> Done {
         Ok(())
+    }
+
+    fn copy_state(&mut self, _core: &mut Core, _copy: StateCopy) -> Done {
+        Err(String::from("no configuration of the simulation has `sync_to`").into())
     }
 
     fn end_turn(&mut self, _core: &mut Core) -> Done {

@@ -56,7 +56,7 @@ impl World<'_> {
         if !daemon.has_stopped() {
             return Err("the daemon was asked to stop and did not".into());
         }
-        daemon.ledger.close(self.host.now.elapsed, &daemon.config);
+        daemon.ledger.close();
         drop(daemon);
         self.host.lose_memory();
         self.host.move_clocks(then);
