@@ -50,7 +50,7 @@ use crate::model::TriggerWord;
 pub use crate::model::Spread;
 pub use jitter::stable_offset;
 pub use keys::{Keys, Place, Text};
-pub use source::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
+pub use source::{AskId, ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 
 /// All trigger types.
 pub static REGISTRY: &[&TriggerType] = &[

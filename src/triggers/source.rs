@@ -12,11 +12,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::exec::spec::Action;
+use crate::helper::{Request, Response};
 use crate::model::{Batch, Elapsed, Exit, Now, SeenSnapshot, StateWord};
 
 /// Identifies a descriptor that the host watches for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FdId(pub u32);
+
+/// Identifies a request to the helper process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AskId(pub u64);
 
 /// The reason why a source is called.
 #[derive(Debug)]
@@ -25,6 +30,15 @@ pub enum Readiness {
     Fd(FdId),
     /// The timer of [`SourceHost::wake_at`] has expired.
     Timer,
+    /// A part of the answer to [`SourceHost::ask_files`].
+    Files {
+        /// What was asked.
+        ask: AskId,
+        /// What became of it.
+        response: Response,
+    },
+    /// Something was mounted or unmounted, anywhere; only after [`SourceHost::follow_mounts`].
+    MountsChanged,
     /// A message from a [`Mailbox`].
     Message(Box<dyn Any + Send>),
     /// The batch given to [`SourceHost::emit`] is in the store.
@@ -98,6 +112,10 @@ pub trait SourceHost {
     /// Stops watching and closes.
     fn drop_fd(&mut self, id: FdId);
 
+    /// Asks the helper process ([`crate::helper`]) about files that may hang, which the source's own calls must not touch. The
+    /// answer comes as [`Readiness::Files`], in parts.
+    fn ask_files(&mut self, request: &Request, fd: Option<OwnedFd>) -> AskId;
+
     /// Sets the source's only timer, which calls back with [`Readiness::Timer`]; `None` cancels it.
     fn wake_at(&mut self, at: Option<Elapsed>);
 
@@ -136,6 +154,10 @@ pub trait SourceHost {
     /// False while a write has failed, so that recorded runs are in memory alone: no event may be acknowledged to its sender.
     /// The next batch, even an empty one, has the write tried again.
     fn is_written(&self) -> bool;
+
+    /// Subscribes to [`Readiness::MountsChanged`], for a source that calls on paths because they led over local file systems when
+    /// it asked.
+    fn follow_mounts(&mut self);
 
     /// Subscribes to [`Readiness::RunEnded`], for a source that acknowledges events after their runs.
     fn follow_runs(&mut self);

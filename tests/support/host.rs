@@ -13,10 +13,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use firelink::exec::spec::Action;
+use firelink::helper::Request;
 use firelink::model::{Batch, ObjectKey, ObjectVersion, SeenObject, SeenSnapshot};
 use firelink::model::{Elapsed, Now, StateWord, WallTime};
 use firelink::triggers::s3::S3Watch;
-use firelink::triggers::{ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
+use firelink::triggers::{AskId, ChildPipes, FdId, Mailbox, Readiness, Source, SourceHost};
 use serde_json::Value;
 
 /// How long a poll may take before the test is called stuck.
@@ -115,6 +116,9 @@ impl SourceHost for Host {
         None
     }
     fn drop_fd(&mut self, _: FdId) {}
+    fn ask_files(&mut self, _: &Request, _: Option<OwnedFd>) -> AskId {
+        unreachable!("it looks at no files")
+    }
     fn wake_at(&mut self, at: Option<Elapsed>) {
         self.wake = at;
     }
@@ -142,6 +146,7 @@ impl SourceHost for Host {
     fn is_written(&self) -> bool {
         !self.unwritten
     }
+    fn follow_mounts(&mut self) {}
     fn follow_runs(&mut self) {}
     fn state_of_run(&mut self, event: &Value) -> Result<Option<StateWord>, String> {
         Ok(self.states.iter().rev().find(|(of, _)| of == event).map(|(_, state)| *state))

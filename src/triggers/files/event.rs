@@ -1,25 +1,24 @@
 //! The payload of a file's event, and the identity of a file in the seen-set.
 
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::helper::FileStat;
 use crate::model::{ObjectKey, ObjectVersion, WallTime};
 use crate::triggers::watch::hash::{object_key, object_version};
 
 /// A file counts as changed when its modification time, inode or size differ.
-pub(super) fn version_of(meta: &Metadata) -> ObjectVersion {
-    object_version(&format!("{}.{:09}:{}", meta.mtime(), meta.mtime_nsec(), meta.ino()), meta.size())
+pub(super) fn version_of(stat: &FileStat) -> ObjectVersion {
+    object_version(&format!("{}.{:09}:{}", stat.mtime, stat.mtime_nanos, stat.inode), stat.size)
 }
 
-pub(super) fn modified(meta: &Metadata) -> WallTime {
-    let nanos = u64::try_from(meta.mtime_nsec()).unwrap_or(0);
-    WallTime::from_secs(meta.mtime()) + Duration::from_nanos(nanos)
+pub(super) fn modified(stat: &FileStat) -> WallTime {
+    let nanos = u64::try_from(stat.mtime_nanos).unwrap_or(0);
+    WallTime::from_secs(stat.mtime) + Duration::from_nanos(nanos)
 }
 
 /// The key of a path relative to the watched folder.
@@ -29,10 +28,10 @@ pub(super) fn key_of(path: &Path) -> ObjectKey {
 
 /// The payload of a file. JSON is Unicode: a path that is not UTF-8 is shown with replacement characters, and its bytes are
 /// in `path_bytes`.
-pub(super) fn payload(path: &Path, name: &Path, meta: &Metadata) -> Value {
-    let modified = modified(meta).to_string();
+pub(super) fn payload(path: &Path, name: &Path, stat: &FileStat) -> Value {
+    let modified = modified(stat).to_string();
     let mut payload = json!({
-        "path": path.to_string_lossy(), "name": name.to_string_lossy(), "size": meta.size(), "modified": modified,
+        "path": path.to_string_lossy(), "name": name.to_string_lossy(), "size": stat.size, "modified": modified,
     });
     if path.to_str().is_none() {
         payload["path_bytes"] = path.as_os_str().as_bytes().into();

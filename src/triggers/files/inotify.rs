@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use crate::triggers::{FdId, SourceHost};
 const READS_PER_TURN: usize = 32;
 
 /// The events of interest in a watched directory.
-const OF_DIRECTORY: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+pub(super) const OF_DIRECTORY: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_CREATE)
     .union(AddWatchFlags::IN_DELETE)
     .union(AddWatchFlags::IN_DELETE_SELF)
@@ -24,7 +24,7 @@ const OF_DIRECTORY: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
     .union(AddWatchFlags::IN_ONLYDIR);
 
 /// The events of interest in an ancestor of a folder that does not exist.
-const OF_ANCESTOR: AddWatchFlags = AddWatchFlags::IN_CREATE
+pub(super) const OF_ANCESTOR: AddWatchFlags = AddWatchFlags::IN_CREATE
     .union(AddWatchFlags::IN_MOVED_TO)
     .union(AddWatchFlags::IN_DELETE_SELF)
     .union(AddWatchFlags::IN_MOVE_SELF)
@@ -34,8 +34,15 @@ const OF_ANCESTOR: AddWatchFlags = AddWatchFlags::IN_CREATE
 pub(super) struct Inotify {
     inotify: inotify::Inotify,
     fd: FdId,
-    /// The directory of each watch, relative to the root; `None` for an ancestor of a root that does not exist.
-    directories: HashMap<WatchDescriptor, Option<PathBuf>>,
+    /// By the number of its descriptor.
+    watches: HashMap<i32, Watch>,
+}
+
+struct Watch {
+    /// Relative to the root; `None` for an ancestor of a root that does not exist.
+    directory: Option<PathBuf>,
+    /// Absent if the helper process has added the watch.
+    descriptor: Option<WatchDescriptor>,
 }
 
 /// What has happened; paths are relative to the root.
@@ -66,29 +73,35 @@ impl Inotify {
         let inotify = inotify::Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         // The host waits on a duplicate of the descriptor, and closes that one.
         let fd = host.watch_fd(inotify.as_fd().try_clone_to_owned()?)?;
-        Ok(Inotify { inotify, fd, directories: HashMap::new() })
+        Ok(Inotify { inotify, fd, watches: HashMap::new() })
     }
 
     pub fn close(self, host: &mut dyn SourceHost) {
         host.drop_fd(self.fd);
     }
 
-    /// Watches `directory`, which is relative to `root`.
+    /// Watches a directory by a path that can't hang; `directory` is relative to the root.
     ///
     /// # Errors
     /// What inotify_add_watch(2) said.
-    pub fn watch(&mut self, root: &Path, directory: PathBuf) -> Result<(), Errno> {
-        let watch = self.inotify.add_watch(&root.join(&directory), OF_DIRECTORY)?;
-        self.directories.insert(watch, Some(directory));
+    pub fn watch(&mut self, path: &Path, directory: PathBuf) -> Result<(), Errno> {
+        let descriptor = self.inotify.add_watch(path, OF_DIRECTORY)?;
+        let watch = Watch { directory: Some(directory), descriptor: Some(descriptor) };
+        self.watches.insert(descriptor.as_raw(), watch);
         Ok(())
     }
 
-    /// Watches the nearest existing ancestor of a root that does not exist.
-    pub fn watch_ancestor(&mut self, root: &Path) {
-        let watch = root.ancestors().skip(1).find_map(|ancestor| self.inotify.add_watch(ancestor, OF_ANCESTOR).ok());
-        if let Some(watch) = watch {
-            self.directories.insert(watch, None);
-        }
+    /// A watch that the helper process has added to this instance: of a directory, or of an ancestor of the root.
+    pub fn added(&mut self, descriptor: i32, directory: Option<PathBuf>) {
+        self.watches.insert(descriptor, Watch { directory, descriptor: None });
+    }
+
+    /// The instance, for the helper process to add a watch.
+    ///
+    /// # Errors
+    /// What fcntl(2) said.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.inotify.as_fd().try_clone_to_owned()
     }
 
     /// Reads events and appends what they mean; true if the kernel's queue may hold more.
@@ -112,11 +125,12 @@ impl Inotify {
         if is(AddWatchFlags::IN_Q_OVERFLOW) {
             return Some(Change::Overflow);
         }
-        let Some(directory) = self.directories.get(&event.wd)? else { return Some(Change::Root) };
+        let number = event.wd.as_raw();
+        let Some(directory) = &self.watches.get(&number)?.directory else { return Some(Change::Root) };
         let is_root = directory.as_os_str().is_empty();
         let ended = is(AddWatchFlags::IN_IGNORED) || is(AddWatchFlags::IN_DELETE_SELF) || is(AddWatchFlags::IN_UNMOUNT);
         if ended || is_root && is(AddWatchFlags::IN_MOVE_SELF) {
-            self.directories.remove(&event.wd);
+            self.watches.remove(&number);
             return is_root.then_some(Change::Root);
         }
         let path = directory.join(event.name.as_ref()?);
@@ -143,11 +157,12 @@ impl Inotify {
     /// that they had here.
     fn unwatch(&mut self, moved: &Path) {
         let inotify = &self.inotify;
-        self.directories.retain(|watch, directory| {
-            let stays = directory.as_ref().is_none_or(|directory| !directory.starts_with(moved));
-            if !stays {
+        self.watches.retain(|_, watch| {
+            let stays = watch.directory.as_ref().is_none_or(|directory| !directory.starts_with(moved));
+            // Events of a watch that is not known here are ignored, until the instance is closed.
+            if let (false, Some(descriptor)) = (stays, watch.descriptor) {
                 // It fails only for a watch that the kernel has removed itself.
-                let _ = inotify.rm_watch(*watch);
+                let _ = inotify.rm_watch(descriptor);
             }
             stays
         });

@@ -5,7 +5,9 @@
 //! | `keys` | how the watch is read from its keys |
 //! | `source` | the state of each file, from its appearance to its run |
 //! | `inotify` | events of the kernel |
-//! | `walk` | scans |
+//! | `walk` | a scan: which directories are left |
+//! | `near` | a folder whose calls can't hang, looked at here |
+//! | `looks` | files that the helper process is to look at |
 //! | `event` | the payload of a file's event |
 //!
 //! inotify(7) reports changes; nothing is polled, and nothing wakes up while nothing changes. Guarantees:
@@ -19,12 +21,19 @@
 //! * files that could not be read do not count as gone, so that they make no second run once they can be read again;
 //! * a folder that does not exist yet, or is removed and created again, is waited for without polling.
 //!
+//! A call on a path may hang: on NFS or FUSE, if nobody answers there. The helper process ([`crate::helper`]) says where the
+//! folder is. If only local file systems lead to it, this source looks at it itself, and leaves what is below another mount or
+//! behind a link to one to the helper; any other folder it leaves to the helper as a whole. When something is mounted, the helper is
+//! asked again before anything else is done. What hangs is a warning, and is tried again later, with increasing delays.
+//!
 //! File systems without inotify (NFS, FUSE, some overlays) are scanned every `poll_interval`. Scans proceed in small steps,
 //! so that a folder of a million files does not hold up the reactor.
 
 mod event;
 mod inotify;
 pub(super) mod keys;
+mod looks;
+mod near;
 mod source;
 mod walk;
 

@@ -414,7 +414,7 @@ impl Source for PluginSource {
                 let next = self.restarts.failed_to_start(&self.plugin, &reason);
                 self.schedule_start(host, next);
             }
-            Readiness::Message(_) | Readiness::RunEnded { .. } => {
+            Readiness::Message(_) | Readiness::Files { .. } | Readiness::MountsChanged | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "this source has no mailbox, and follows no runs");
             }
         }

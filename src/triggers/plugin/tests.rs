@@ -11,9 +11,10 @@ use serde_json::json;
 use super::super::Restart;
 use super::*;
 use crate::exec::spec::Action;
+use crate::helper::Request;
 use crate::model::SeenSnapshot;
 use crate::model::{Now, StateWord, WallTime};
-use crate::triggers::{ChildPipes, Mailbox, Spread};
+use crate::triggers::{AskId, ChildPipes, Mailbox, Spread};
 
 struct Host {
     now: Elapsed,
@@ -54,6 +55,9 @@ impl SourceHost for Host {
     fn drop_fd(&mut self, id: FdId) {
         assert!(self.fds.remove(&id.0).is_some(), "only open descriptors are closed");
     }
+    fn ask_files(&mut self, _: &Request, _: Option<OwnedFd>) -> AskId {
+        unreachable!("it looks at no files")
+    }
     fn wake_at(&mut self, at: Option<Elapsed>) {
         self.wake = at;
     }
@@ -84,6 +88,7 @@ impl SourceHost for Host {
     fn is_written(&self) -> bool {
         true
     }
+    fn follow_mounts(&mut self) {}
     fn follow_runs(&mut self) {}
     fn state_of_run(&mut self, _: &Value) -> Result<Option<StateWord>, String> {
         Ok(None)

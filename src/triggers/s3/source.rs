@@ -84,7 +84,13 @@ impl Source for S3Source {
                 Ok(Report::Done(result)) => self.on_done(host, result),
                 Err(_) => debug_assert!(false, "only the poller has this mailbox"),
             },
-            Readiness::Fd(_) | Readiness::Exited(_) | Readiness::NotStarted(_) | Readiness::Room | Readiness::RunEnded { .. } => {
+            Readiness::Fd(_)
+            | Readiness::Files { .. }
+            | Readiness::MountsChanged
+            | Readiness::Exited(_)
+            | Readiness::NotStarted(_)
+            | Readiness::Room
+            | Readiness::RunEnded { .. } => {
                 debug_assert!(false, "this source has no descriptors and no child, and follows no runs");
             }
         }

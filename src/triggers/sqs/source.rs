@@ -363,7 +363,11 @@ impl Source for SqsSource {
                 }
                 Err(_) => debug_assert!(false, "only the link has this mailbox"),
             },
-            Readiness::Fd(_) | Readiness::Exited(_) | Readiness::NotStarted(_) => {
+            Readiness::Fd(_)
+            | Readiness::Files { .. }
+            | Readiness::MountsChanged
+            | Readiness::Exited(_)
+            | Readiness::NotStarted(_) => {
                 debug_assert!(false, "this source has no descriptors and no child");
             }
         }
