@@ -8,7 +8,7 @@ use crate::model::{Batch, Elapsed, Exit, JobId, Now, Pid, RunId, StateWord};
 use crate::store::StoredRun;
 
 use super::core::Core;
-use super::ledger::{Acts, Written};
+use super::ledger::{Acts, StateCopy, Written};
 
 /// A run that ended in this turn, as it is stored. The number that the store has for its job is not filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +158,9 @@ pub trait Host {
 
     /// Everything was acted on: what has ended is reaped.
     fn after_acts(&mut self, core: &mut Core) -> Result<(), Self::Halt>;
+
+    /// Has a copy of the state put in its place; [`Ledger::copied`](super::ledger::Ledger::copied) hears what became of it.
+    fn copy_state(&mut self, core: &mut Core, copy: StateCopy) -> Result<(), Self::Halt>;
 
     /// The turn is over, but for what is done while nothing else is.
     fn end_turn(&mut self, core: &mut Core) -> Result<(), Self::Halt>;

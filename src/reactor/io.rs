@@ -23,6 +23,8 @@ pub(super) enum What {
     ElapsedTimer,
     Signals,
     Bridge,
+    Helper,
+    Mounts,
     Listener,
     Peer(PeerId),
     Start(RunId),

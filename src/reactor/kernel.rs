@@ -8,11 +8,13 @@ use super::bridge::{Bridge, OBSERVERS};
 use super::clocks::Clocks;
 use super::core::Core;
 use super::front::{Asker, Command, Front};
+use super::helper::{self, Delivery, Helper};
 use super::host::{EndedRun, FollowUp, FoundBatch, Host};
 use super::io::{Io, PeerId};
-use super::ledger::{Acts, Written};
+use super::ledger::{Acts, Copied, StateCopy, Written};
 use super::lifecycle::Lifecycle;
 use super::memory;
+use super::mounts::Mounts;
 use super::observers::{Context, Observers, Report};
 use super::processes::{Processes, RunExit};
 use super::sources::{self, CountPolls, SourceContext, Sources};
@@ -22,8 +24,9 @@ use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, Notice, RunRecord, Spawn, StopSignal};
-use crate::model::{Elapsed, JobId, Pid, RunId, format_size};
-use crate::triggers::Readiness;
+use crate::helper::{Answer, Request as FilesRequest, Response, TIMEOUT};
+use crate::model::{Elapsed, JobId, Pid, RunId, format_duration, format_size};
+use crate::triggers::{AskId, Readiness};
 
 /// The parts of the daemon that touch the kernel; each owns what it needs, and this connects them.
 pub(super) struct KernelHost<C> {
@@ -34,7 +37,12 @@ pub(super) struct KernelHost<C> {
     pub sources: Sources,
     pub front: Front,
     pub observers: Observers,
+    pub helper: Helper,
     pub lifecycle: Lifecycle,
+    /// Watched once something follows it; an error is not met twice.
+    pub mounts: Option<std::io::Result<Mounts>>,
+    /// Nothing runs any more, and what is written last is on its way.
+    pub is_closing: bool,
 }
 
 impl<C: Clocks> KernelHost<C> {
@@ -49,15 +57,16 @@ impl<C: Clocks> KernelHost<C> {
             config: &core.config,
             environment: self.processes.environment(),
             polls: &mut self.observers,
+            helper: &mut self.helper,
         };
         (&mut self.sources, cx)
     }
 
     /// Observers, and what they may look at.
     fn observers<'a>(&'a mut self, core: &'a mut Core) -> (&'a mut Observers, Context<'a>) {
-        let KernelHost { clocks, bridge, processes, sources, observers, lifecycle, .. } = self;
+        let KernelHost { clocks, bridge, processes, sources, observers, helper, lifecycle, .. } = self;
         let view = View { clocks, processes, sources, lifecycle };
-        (observers, Context { core, bridge, view, troubles: 0 })
+        (observers, Context { core, bridge, helper, view, troubles: 0 })
     }
 
     pub fn call_source(&mut self, core: &mut Core, source: u32, what: Readiness) {
@@ -73,6 +82,66 @@ impl<C: Clocks> KernelHost<C> {
     pub fn reap_source(&mut self, core: &mut Core, source: u32) {
         let (sources, mut cx) = self.sources(core);
         sources.reap(source, &mut cx);
+    }
+
+    /// What the helper process answers.
+    fn ask_helper(&mut self, core: &mut Core) {
+        let deliveries = self.helper.pump(&mut self.io, core.now.elapsed);
+        deliveries.into_iter().for_each(|delivery| self.deliver(core, delivery));
+    }
+
+    fn deliver(&mut self, core: &mut Core, Delivery { asker, number, response }: Delivery) {
+        match asker {
+            helper::Asker::Source(source) => {
+                self.call_source(core, source, Readiness::Files { ask: AskId(number), response });
+            }
+            helper::Asker::Metrics => {
+                let (observers, mut cx) = self.observers(core);
+                observers.files(number, response, &mut cx);
+            }
+            helper::Asker::Copy => {
+                if let Some(copied) = copied(response) {
+                    core.ledger.copied(core.now.elapsed, &core.config, copied);
+                }
+            }
+        }
+    }
+
+    /// Something was mounted or unmounted.
+    pub fn mounts_changed(&mut self, core: &mut Core) {
+        self.observers.mounts_changed();
+        let (sources, mut cx) = self.sources(core);
+        sources.mounts_changed(&mut cx);
+    }
+
+    /// Watches the list of mounts, if something follows it.
+    fn follow_mounts(&mut self) {
+        if self.mounts.is_none() && (self.sources.follow_mounts() || self.observers.follow_mounts()) {
+            let mounts = Mounts::open(&mut self.io);
+            if let Err(error) = &mounts {
+                log::warn!("mounts can't be watched, and what is mounted over a watched folder is not seen: {error}");
+            }
+            self.mounts = Some(mounts);
+        }
+    }
+
+    /// Nothing runs any more. What is written last is begun at the first call; true once it is written, or was given up.
+    fn is_written(&mut self, core: &mut Core) -> bool {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.helper.close(&mut self.io);
+            let (observers, mut cx) = self.observers(core);
+            observers.write_last(&mut cx);
+            if let Some(copy) = core.ledger.last_copy(core.now.elapsed, &core.config) {
+                self.put_copy(copy);
+            }
+        }
+        !self.helper.is_asked()
+    }
+
+    fn put_copy(&mut self, copy: StateCopy) {
+        let StateCopy { file, to, keep_as } = copy;
+        let request = FilesRequest::Put { path: to, mode: 0o600, durable: true, keep_as };
+        self.helper.ask(helper::Asker::Copy, &request, Some(file.into()));
     }
 
     /// Messages of the other thread.
@@ -168,6 +237,7 @@ impl<C: Clocks> KernelHost<C> {
                 runs.into_iter().for_each(|run| self.reap(core, run));
                 hooks.into_iter().for_each(|hook| self.processes.reap_hook(&mut self.io, hook));
                 self.sources.without_pidfd().into_iter().for_each(|source| self.reap_source(core, source));
+                self.helper.reap().into_iter().for_each(|delivery| self.deliver(core, delivery));
             }
         }
     }
@@ -231,9 +301,7 @@ impl<C: Clocks> KernelHost<C> {
     pub fn close(&mut self, core: &mut Core) {
         let (sources, mut cx) = self.sources(core);
         sources.stop(&mut cx);
-        core.ledger.close(core.now.elapsed, &core.config);
-        let (observers, mut cx) = self.observers(core);
-        observers.close(&mut cx);
+        core.ledger.close();
     }
 }
 
@@ -248,6 +316,18 @@ fn memory_reason(core: &Core, run: RunId) -> Option<String> {
     Some(format!("killed by the kernel: memory limit of {} reached", format_size(limit)))
 }
 
+/// What the helper process says of a copy of the state; `None` for a part that says nothing.
+fn copied(response: Response) -> Option<Copied> {
+    match response {
+        Response::Answer(Answer::Done, _) => Some(Copied::Done),
+        Response::Answer(Answer::Failed(errno), _) => Some(Copied::Failed(std::io::Error::from_raw_os_error(errno).to_string())),
+        Response::Answer(_, _) => None,
+        Response::Hung => Some(Copied::Hung(format!("it did not answer within {}", format_duration(TIMEOUT)))),
+        Response::Unavailable(why) => Some(Copied::Failed(why)),
+        Response::Recovered => Some(Copied::Recovered),
+    }
+}
+
 type Done = Result<(), Infallible>;
 
 impl<C: Clocks> Host for KernelHost<C> {
@@ -259,13 +339,14 @@ impl<C: Clocks> Host for KernelHost<C> {
             self.front.next_wake(),
             self.processes.next_wake(),
             self.observers.next_wake(),
+            self.helper.next_wake(),
             self.lifecycle.service.notify.next_wake(),
         ];
         all.into_iter().flatten().min()
     }
 
     fn is_busy(&self) -> bool {
-        self.sources.has_batch() || self.processes.is_busy()
+        self.sources.has_batch() || self.processes.is_busy() || self.helper.is_busy()
     }
 
     fn is_clock_synchronized(&self) -> bool {
@@ -291,6 +372,7 @@ impl<C: Clocks> Host for KernelHost<C> {
         self.front.drop_overdue(now, &mut self.io);
         let (sources, mut cx) = self.sources(core);
         sources.wake_due(&mut cx);
+        self.ask_helper(core);
         Ok(())
     }
 
@@ -383,7 +465,12 @@ impl<C: Clocks> Host for KernelHost<C> {
     }
 
     fn after_acts(&mut self, core: &mut Core) -> Done {
-        self.processes.after_acts(core.now.elapsed, self.sources.known());
+        self.processes.after_acts(core.now.elapsed, self.sources.known().chain(self.helper.known()));
+        Ok(())
+    }
+
+    fn copy_state(&mut self, _core: &mut Core, copy: StateCopy) -> Done {
+        self.put_copy(copy);
         Ok(())
     }
 
@@ -399,7 +486,7 @@ impl<C: Clocks> Host for KernelHost<C> {
         let is_starting = self.processes.is_starting() || core.has_events();
         if core.has_stopped() && !is_starting && !self.processes.has_hooks() && !self.sources.is_ending() {
             let (observers, mut cx) = self.observers(core);
-            if observers.are_finished(&mut cx) {
+            if observers.are_finished(&mut cx) && self.is_written(core) {
                 if core.engine.alive() > 0 {
                     self.processes.leave();
                 }
@@ -409,6 +496,7 @@ impl<C: Clocks> Host for KernelHost<C> {
             }
         }
         self.front.send_held_back();
+        self.follow_mounts();
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 //!
 //! One thread, one `epoll_wait` without a timeout. What it waits for: two timerfds armed to the engine's earliest wall
 //! and elapsed deadlines, a signalfd, a pidfd and a pipe per running process, the control socket and its peers, an
-//! eventfd from the thread of S3 and the web UI, and the descriptors that sources asked for. While nothing is due there is
-//! no wake-up and no system call.
+//! eventfd from the thread of S3 and the web UI, the socket of the helper process while there is one, the list of mounts, and
+//! the descriptors that sources asked for. While nothing is due there is no wake-up and no system call.
 //!
 //! The loop reads both clocks once, turns what is ready into events, and has a [turn](Core::turn) handle them. Nothing
 //! acts in the middle of a decision. A process starts while the loop goes on; a pipe that is closed when it executes its
@@ -12,8 +12,9 @@
 //! * `core`: the engine, the configuration and the `ledger`, which writes the state;
 //! * `turn`, `reload`: one turn, and another configuration, for any host;
 //! * `host`: what a turn needs of the world; `kernel`: that of the daemon, which connects its parts:
-//! * `processes`: runs and hooks; `sources`: watches; `bridge`: the other thread; `front`: requests and replies; `observers`: the
-//!   log, metrics, webhooks, the web UI; `lifecycle`: supervisor, log file, replacement.
+//! * `processes`: runs and hooks; `sources`: watches; `bridge`: the other thread; `helper`: the process that looks at files;
+//!   `mounts`: when what it has said may no longer hold; `front`: requests and replies; `observers`: the log, metrics, webhooks,
+//!   the web UI; `lifecycle`: supervisor, log file, replacement.
 //!
 //! Each part owns its fields and its wake-ups, is handed what it needs, and answers with values.
 //!
@@ -23,12 +24,14 @@ mod bridge;
 pub mod clocks;
 mod core;
 mod front;
+mod helper;
 mod host;
 mod io;
 mod kernel;
 mod ledger;
 mod lifecycle;
 mod memory;
+mod mounts;
 mod observers;
 mod processes;
 mod reload;
@@ -56,6 +59,7 @@ use crate::triggers::Readiness;
 use bridge::Bridge;
 use clocks::{Clocks, WallWake};
 use front::Front;
+use helper::Helper;
 use io::{Io, What};
 use kernel::KernelHost;
 use lifecycle::Lifecycle;
@@ -65,7 +69,7 @@ use sources::Sources;
 
 pub use self::core::{Core, OpenedCore};
 pub use host::{EndedRun, FollowUp, FoundBatch, Host};
-pub use ledger::{Acts, CommitLimits, Ledger, TurnChanges, Written};
+pub use ledger::{Acts, CommitLimits, Copied, Ledger, StateCopy, TurnChanges, Written};
 pub use lifecycle::{LogFile, Notify, Service, exec, passed_socket};
 
 /// Events of one epoll_wait.
@@ -92,6 +96,8 @@ pub struct Parts<C> {
     pub seed: u64,
     /// What a person should hear about the start, shown in `status`.
     pub warnings: Vec<String>,
+    /// The copy of the state in `state.sync_to` did not answer: the next copy must not replace it.
+    pub keeps_old_copy: bool,
     /// Who started the daemon and wants to hear of it.
     pub service: Service,
 }
@@ -154,7 +160,8 @@ impl<C: Clocks> Reactor<C> {
     /// # Errors
     /// When the machine refuses what the loop can't do without.
     pub fn new(parts: Parts<C>) -> Result<Reactor<C>, RunError> {
-        let Parts { config, store, lock, state_dir, surroundings, socket, clocks, seed, mut warnings, service } = parts;
+        let Parts { config, store, lock, state_dir, surroundings, socket, clocks, seed, mut warnings, keeps_old_copy, service } =
+            parts;
         let poll = Poll::new().map_err(refused("make an epoll instance"))?;
         let mut io = Io::new(poll.registry().try_clone().map_err(refused("share the epoll instance"))?);
         let signals = signals::open().map_err(refused("open a signalfd"))?;
@@ -172,9 +179,25 @@ impl<C: Clocks> Reactor<C> {
         let opened = Core::open(config, store, state_dir, CommitLimits::default(), now, seed)?;
         let OpenedCore { mut core, restored, same_boot, warnings: of_state } = opened;
         warnings.extend(of_state);
+        if keeps_old_copy {
+            core.ledger.keep_old_copy();
+        }
         let lifecycle = Lifecycle::new(service, surroundings, now, warnings);
         let (sources, observers) = (Sources::new(), Observers::new());
-        let mut host = KernelHost { clocks, io, bridge, processes, sources, front, observers, lifecycle };
+        let helper = Helper::default();
+        let mut host = KernelHost {
+            clocks,
+            io,
+            bridge,
+            processes,
+            sources,
+            front,
+            observers,
+            helper,
+            lifecycle,
+            mounts: None,
+            is_closing: false,
+        };
         let Ok(()) = core.start(&mut host, restored, same_boot);
         Ok(Reactor { poll, signals, armed: None, core, host, _lock: lock })
     }
@@ -254,6 +277,8 @@ impl<C: Clocks> Reactor<C> {
                 taken.into_iter().for_each(|signal| host.signalled(core, signal));
             }
             What::Bridge => host.take_messages(core),
+            What::Helper => host.helper.ready(),
+            What::Mounts => host.mounts_changed(core),
             What::Listener => host.front.accept(core.now.elapsed, &mut host.io),
             What::Peer(peer) => host.serve(core, peer),
             What::Start(run) => host.processes.start_ready(&mut host.io, run),

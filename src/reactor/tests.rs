@@ -34,6 +34,7 @@ fn daemon(dir: &Path, text: &str) -> JoinHandle<()> {
             clocks,
             seed: 1,
             warnings: Vec::new(),
+            keeps_old_copy: false,
             service: Service::default(),
         };
         Reactor::new(parts).expect("a reactor").run().expect("a good end");

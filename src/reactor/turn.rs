@@ -60,7 +60,9 @@ impl Core {
         host.after_acts(self)?;
         self.prune(host);
         self.reload_if_asked(host)?;
-        self.ledger.copy_if_due(self.now.elapsed, &self.config);
+        if let Some(copy) = self.ledger.copy_if_due(self.now.elapsed, &self.config) {
+            host.copy_state(self, copy)?;
+        }
         host.end_turn(self)?;
         self.idle(host)
     }

@@ -21,6 +21,7 @@ use std::cell::OnceCell;
 
 use super::bridge::Bridge;
 use super::core::Core;
+use super::helper::{AskNumber, Helper};
 use super::host::EndedRun;
 use super::view::View;
 use crate::config::Config;
@@ -29,6 +30,7 @@ use crate::control::commands::status;
 use crate::control::protocol::{Reply, Request};
 use crate::cron::Zone;
 use crate::engine::{Notice, Spawn};
+use crate::helper::Response;
 use crate::model::{Elapsed, JobId, RunId, WallTime};
 
 /// Something that happened, with its text, made once and only if an observer needs it.
@@ -94,6 +96,7 @@ impl<'a> Report<'a> {
 pub(super) struct Context<'a> {
     pub core: &'a mut Core,
     pub bridge: &'a mut Bridge,
+    pub helper: &'a mut Helper,
     pub view: View<'a>,
     /// How many observers have something to warn of.
     pub troubles: usize,
@@ -160,8 +163,19 @@ pub(super) trait Observer {
         true
     }
 
-    /// The daemon ends.
-    fn close(&mut self, _cx: &mut Context<'_>) {}
+    /// What the helper process answers.
+    fn on_files(&mut self, _ask: AskNumber, _response: &mut Option<Response>, _cx: &mut Context<'_>) {}
+
+    /// True if [`Observer::on_mounts`] is to be called.
+    fn follows_mounts(&self) -> bool {
+        false
+    }
+
+    /// Something was mounted or unmounted.
+    fn on_mounts(&mut self) {}
+
+    /// Nothing runs any more: what is still to be written is.
+    fn write_last(&mut self, _cx: &mut Context<'_>) {}
 }
 
 /// All of them.
@@ -252,8 +266,24 @@ impl Observers {
         finished
     }
 
-    pub fn close(&mut self, cx: &mut Context<'_>) {
+    /// Hands on what the helper process answers.
+    pub fn files(&mut self, ask: AskNumber, response: Response, cx: &mut Context<'_>) {
         cx.troubles = self.troubles().count();
-        self.0.iter_mut().for_each(|observer| observer.close(cx));
+        let mut response = Some(response);
+        self.0.iter_mut().for_each(|observer| observer.on_files(ask, &mut response, cx));
+    }
+
+    /// True if one of them is to know when something is mounted or unmounted.
+    pub fn follow_mounts(&self) -> bool {
+        self.0.iter().any(|observer| observer.follows_mounts())
+    }
+
+    pub fn mounts_changed(&mut self) {
+        self.0.iter_mut().for_each(|observer| observer.on_mounts());
+    }
+
+    pub fn write_last(&mut self, cx: &mut Context<'_>) {
+        cx.troubles = self.troubles().count();
+        self.0.iter_mut().for_each(|observer| observer.write_last(cx));
     }
 }

@@ -9,9 +9,11 @@ use super::child::{ChildOwner, SourceChild};
 use super::{Asked, Owner, SourceContext};
 use crate::engine::MAX_IN_MEMORY;
 use crate::exec::spec::Action;
+use crate::helper::Request;
 use crate::model::{Batch, Elapsed, Now, SeenSnapshot, StateWord};
+use crate::reactor::helper::Asker;
 use crate::reactor::io::What;
-use crate::triggers::{ChildPipes, FdId, Mailbox, SourceHost};
+use crate::triggers::{AskId, ChildPipes, FdId, Mailbox, SourceHost};
 
 /// One call of a source.
 pub(super) struct Host<'a, 'b> {
@@ -42,6 +44,10 @@ impl SourceHost for Host<'_, '_> {
         if let Some((fd, token)) = self.asked.fds.remove(&id) {
             self.cx.io.deregister(fd.as_raw_fd(), token);
         }
+    }
+
+    fn ask_files(&mut self, request: &Request, fd: Option<OwnedFd>) -> AskId {
+        AskId(self.cx.helper.ask(Asker::Source(self.id), request, fd))
     }
 
     fn wake_at(&mut self, at: Option<Elapsed>) {
@@ -101,6 +107,10 @@ impl SourceHost for Host<'_, '_> {
 
     fn is_written(&self) -> bool {
         self.cx.store.trouble().is_none()
+    }
+
+    fn follow_mounts(&mut self) {
+        self.asked.follows_mounts = true;
     }
 
     fn follow_runs(&mut self) {

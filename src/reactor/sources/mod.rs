@@ -11,6 +11,7 @@ use std::time::Duration;
 use mio::Token;
 
 use super::bridge::Bridge;
+use super::helper::Helper;
 use super::host::FoundBatch;
 use super::io::Io;
 use super::processes::Environment;
@@ -67,6 +68,8 @@ struct Asked {
     wants_room: bool,
     /// It is called when a run ends.
     follows_runs: bool,
+    /// It is called when something is mounted or unmounted.
+    follows_mounts: bool,
 }
 
 /// All of them.
@@ -92,6 +95,7 @@ pub(super) struct SourceContext<'a> {
     pub config: &'a Config,
     pub environment: &'a Environment,
     pub polls: &'a mut dyn CountPolls,
+    pub helper: &'a mut Helper,
 }
 
 impl Sources {
@@ -246,6 +250,20 @@ impl Sources {
             if asked.wants_room && cx.engine.unended(owner.job) + ENOUGH_ROOM <= MAX_IN_MEMORY {
                 asked.wants_room = false;
                 self.ready(id, Readiness::Room, cx);
+            }
+        }
+    }
+
+    /// True if a source is to be called when something is mounted or unmounted.
+    pub fn follow_mounts(&self) -> bool {
+        self.watches.iter().any(|watch| watch.asked.follows_mounts)
+    }
+
+    /// Something was mounted or unmounted.
+    pub fn mounts_changed(&mut self, cx: &mut SourceContext<'_>) {
+        for id in self.ids() {
+            if self.watches[id as usize].asked.follows_mounts {
+                self.ready(id, Readiness::MountsChanged, cx);
             }
         }
     }
