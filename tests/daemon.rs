@@ -25,6 +25,8 @@ mod graph;
 mod groups;
 #[path = "daemon/hung.rs"]
 mod hung;
+#[path = "daemon/hung_paths.rs"]
+mod hung_paths;
 #[path = "daemon/load.rs"]
 mod load;
 #[path = "daemon/plugins.rs"]

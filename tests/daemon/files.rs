@@ -258,9 +258,9 @@ fn folders_in_the_folder_are_watched_when_that_is_asked_for() {
 fn a_folder_that_is_not_there_is_waited_for_also_when_it_is_removed_and_made_again() {
     let place = inbox("");
     let mut daemon = place.start();
-    assert!(daemon.status()["warnings"].to_string().contains("does not exist; it is watched as soon as it does"));
     let mut events = daemon.follow();
     daemon.wait_for_log("each: the first scan is done");
+    assert!(daemon.status()["warnings"].to_string().contains("does not exist; it is watched as soon as it does"));
     fs::create_dir(place.path("inbox")).unwrap();
     place.write("inbox/first", "nothing was there before, so this is new");
     events.ended("each");
