@@ -17,7 +17,7 @@ use firelink::control::bind;
 use firelink::cron::parse_rfc3339;
 use firelink::engine::Deadlines;
 use firelink::model::{Elapsed, Now, WallTime};
-use firelink::reactor::clocks::{Clocks, WallWake};
+use firelink::reactor::clocks::{Armed, Clocks, WallWake};
 use firelink::reactor::{Parts, Reactor, Service};
 use firelink::store::{Filter, History, Lock, Store};
 
@@ -29,6 +29,8 @@ struct Time {
     now: Now,
     armed: Deadlines,
     set: bool,
+    /// The clock is set to this right before the timers are armed again.
+    set_before_arming: Option<WallTime>,
     synchronized: bool,
 }
 
@@ -68,7 +70,7 @@ impl Clock {
         let now = Now { wall: parse_rfc3339(wall).expect("an instant"), elapsed: Elapsed::from_nanos(1_000_000_000) };
         let armed = Deadlines { wall: None, elapsed: None };
         Clock {
-            time: Arc::new(Mutex::new(Time { now, armed, set: false, synchronized: false })),
+            time: Arc::new(Mutex::new(Time { now, armed, set: false, set_before_arming: None, synchronized: false })),
             wall: Wakeup::new(),
             elapsed: Wakeup::new(),
         }
@@ -108,12 +110,18 @@ impl Clocks for Clock {
         self.time().now
     }
 
-    fn arm(&mut self, deadlines: Deadlines) -> std::io::Result<()> {
+    fn arm(&mut self, deadlines: Deadlines) -> std::io::Result<Armed> {
         let mut time = self.time();
+        if let Some(wall) = time.set_before_arming.take() {
+            time.now.wall = wall;
+            time.set = true;
+        }
         time.armed = deadlines;
-        // Like a timerfd: a deadline in the past fires at once.
+        // Like a timerfd: the answer takes the mark of a clock that was set away, and a deadline in the past fires at once.
+        let was_set = std::mem::take(&mut time.set);
+        self.wall.take();
         self.wake(&time);
-        Ok(())
+        Ok(if was_set { Armed::ClockSet } else { Armed::AsBefore })
     }
 
     fn wall_fd(&self) -> RawFd {
@@ -261,6 +269,17 @@ fn a_clock_set_forward_past_deadlines_makes_no_burst_without_catch_up_all() {
         assert_eq!(daemon.pass(MINUTE), ["hourly succeeded"], "{catch_up}: the next one is on time");
         daemon.stop();
     }
+}
+
+#[test]
+fn a_clock_that_is_set_between_the_last_look_and_the_arming_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(dir.path(), &hourly("last"), &Clock::at("2026-03-01T09:30:00Z"));
+    daemon.clock.time().set_before_arming = Some(parse_rfc3339("2026-03-01T13:30:00Z").expect("an instant"));
+    let events = daemon.pass(30 * MINUTE);
+    assert_eq!(events, ["hourly succeeded", "clock_set", "hourly missed", "hourly succeeded"], "10:00, then 11:00 to 13:00");
+    assert_eq!(daemon.pass(30 * MINUTE), ["hourly succeeded"]);
+    daemon.stop();
 }
 
 #[test]

@@ -25,6 +25,16 @@ pub enum WallWake {
     ClockSet,
 }
 
+/// The answer to arming the timers, which are armed in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "nothing else reports that the clock was set"]
+pub enum Armed {
+    /// The clock shows what it did at the last look, and has gone on.
+    AsBefore,
+    /// The clock was set since the last notice: this is the only one.
+    ClockSet,
+}
+
 /// Time, as the reactor sees it.
 pub trait Clocks {
     /// Reads both clocks.
@@ -32,8 +42,8 @@ pub trait Clocks {
     /// Arms both timers; called only when a deadline has changed.
     ///
     /// # Errors
-    /// What timerfd_settime(2) said, but for ECANCELED, which read(2) reports again.
-    fn arm(&mut self, deadlines: Deadlines) -> io::Result<()>;
+    /// What timerfd_settime(2) said, but for ECANCELED, which is [`Armed::ClockSet`].
+    fn arm(&mut self, deadlines: Deadlines) -> io::Result<Armed>;
     /// The descriptor that becomes readable at the wall deadline, and when the clock is set.
     fn wall_fd(&self) -> RawFd;
     /// The descriptor that becomes readable at the elapsed deadline.
@@ -88,15 +98,15 @@ impl Clocks for KernelClocks {
         Now { wall: WallTime::from_nanos(wall), elapsed: Elapsed::from_nanos(elapsed) }
     }
 
-    fn arm(&mut self, deadlines: Deadlines) -> io::Result<()> {
-        arm_wall(self.wall.as_fd(), deadlines.wall.map_or(FAR, |at| at.as_nanos().max(1)))?;
+    fn arm(&mut self, deadlines: Deadlines) -> io::Result<Armed> {
+        let armed = arm_wall(self.wall.as_fd(), deadlines.wall.map_or(FAR, |at| at.as_nanos().max(1)))?;
         let state = match deadlines.elapsed {
             // Zero would disarm, and boot is long past.
             Some(at) => TimerState::Oneshot(Duration::from_nanos(at.as_nanos().max(1))),
             None => TimerState::Disarmed,
         };
         self.elapsed.set_state(state, SetTimeFlags::Abstime);
-        Ok(())
+        Ok(armed)
     }
 
     fn wall_fd(&self) -> RawFd {
@@ -135,8 +145,9 @@ impl Clocks for KernelClocks {
 }
 
 /// Arms a `CLOCK_REALTIME` timerfd absolutely, to be cancelled when the clock is set. Not through `TimerFd`, which
-/// panics when timerfd_settime(2) fails with ECANCELED: the timer is armed all the same, and read(2) reports it again.
-fn arm_wall(fd: BorrowedFd<'_>, nanos: i64) -> io::Result<()> {
+/// panics when timerfd_settime(2) fails with ECANCELED: the timer is armed all the same. The kernel takes the mark of the set
+/// clock away with that answer (`timerfd_canceled` in fs/timerfd.c), so that read(2) does not report it again.
+fn arm_wall(fd: BorrowedFd<'_>, nanos: i64) -> io::Result<Armed> {
     const CANCEL_ON_SET: libc::c_int = 2; // TFD_TIMER_CANCEL_ON_SET, linux/timerfd.h
     let value = timespec(nanos);
     let spec = libc::itimerspec { it_interval: timespec(0), it_value: value };
@@ -146,7 +157,8 @@ fn arm_wall(fd: BorrowedFd<'_>, nanos: i64) -> io::Result<()> {
         libc::timerfd_settime(fd.as_raw_fd(), libc::TFD_TIMER_ABSTIME | CANCEL_ON_SET, &raw const spec, std::ptr::null_mut())
     };
     match Errno::result(code) {
-        Ok(_) | Err(Errno::ECANCELED) => Ok(()),
+        Ok(_) => Ok(Armed::AsBefore),
+        Err(Errno::ECANCELED) => Ok(Armed::ClockSet),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -175,12 +187,12 @@ mod tests {
         let mut clocks = KernelClocks::new().unwrap();
         let start = clocks.now();
         let wait = Duration::from_millis(20);
-        clocks.arm(Deadlines { wall: Some(start.wall + wait), elapsed: None }).unwrap();
+        assert_eq!(clocks.arm(Deadlines { wall: Some(start.wall + wait), elapsed: None }).unwrap(), Armed::AsBefore);
         assert!(readable(clocks.wall_fd(), PollTimeout::from(5_000_u16)));
         assert!(clocks.now().wall >= start.wall + wait);
         assert_eq!(clocks.take_wall().unwrap(), WallWake::Due);
         assert!(!readable(clocks.elapsed_fd(), PollTimeout::ZERO));
-        clocks.arm(Deadlines { wall: None, elapsed: Some(start.elapsed + wait) }).unwrap();
+        assert_eq!(clocks.arm(Deadlines { wall: None, elapsed: Some(start.elapsed + wait) }).unwrap(), Armed::AsBefore);
         assert!(readable(clocks.elapsed_fd(), PollTimeout::from(5_000_u16)));
         clocks.take_elapsed().unwrap();
         assert!(!readable(clocks.wall_fd(), PollTimeout::ZERO));
@@ -189,7 +201,8 @@ mod tests {
     #[test]
     fn a_deadline_in_the_past_fires_at_once() {
         let mut clocks = KernelClocks::new().unwrap();
-        clocks.arm(Deadlines { wall: Some(WallTime::from_nanos(0)), elapsed: Some(Elapsed::default()) }).unwrap();
+        let past = Deadlines { wall: Some(WallTime::from_nanos(0)), elapsed: Some(Elapsed::default()) };
+        assert_eq!(clocks.arm(past).unwrap(), Armed::AsBefore);
         assert!(readable(clocks.wall_fd(), PollTimeout::from(5_000_u16)));
         assert!(readable(clocks.elapsed_fd(), PollTimeout::from(5_000_u16)));
     }

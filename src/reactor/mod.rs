@@ -57,7 +57,7 @@ use crate::engine::{Deadlines, Event};
 use crate::store::{Lock, Store};
 use crate::triggers::Readiness;
 use bridge::Bridge;
-use clocks::{Clocks, WallWake};
+use clocks::{Armed, Clocks, WallWake};
 use front::Front;
 use helper::Helper;
 use io::{Io, What};
@@ -212,9 +212,9 @@ impl<C: Clocks> Reactor<C> {
         self.host.lifecycle.ready(&self.core);
         while !self.host.lifecycle.done {
             let backlog = self.host.front.take_unread_backlog();
-            let busy = self.core.has_events() || self.host.is_busy() || !backlog.is_empty();
+            let mut busy = self.core.has_events() || self.host.is_busy() || !backlog.is_empty();
             if !busy {
-                self.arm()?;
+                busy = self.arm()? == Armed::ClockSet;
                 if !std::mem::replace(&mut is_trimmed, true) {
                     self.core.trim();
                     memory::trim();
@@ -244,16 +244,20 @@ impl<C: Clocks> Reactor<C> {
         Ok(self.host.lifecycle.into_successor().map_or(After::Exit, After::Replace))
     }
 
-    /// Arms both timers, if a deadline has changed.
-    fn arm(&mut self) -> Result<(), RunError> {
+    /// Arms both timers, if a deadline has changed. If the clock was set meanwhile, that is the next turn's event.
+    fn arm(&mut self) -> Result<Armed, RunError> {
         let mut deadlines = self.core.next_deadlines(&self.host);
         // Pruning can wait, but not for ever.
         deadlines.elapsed = self.core.ledger.next_prune().into_iter().chain(deadlines.elapsed).min();
-        if self.armed != Some(deadlines) {
-            self.host.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
-            self.armed = Some(deadlines);
+        if self.armed == Some(deadlines) {
+            return Ok(Armed::AsBefore);
         }
-        Ok(())
+        let armed = self.host.clocks.arm(deadlines).map_err(refused("arm a timer"))?;
+        self.armed = Some(deadlines);
+        if armed == Armed::ClockSet {
+            self.core.push(Event::ClockSet);
+        }
+        Ok(armed)
     }
 
     /// A descriptor is ready.
