@@ -23,8 +23,8 @@
 //!
 //! A call on a path may hang: on NFS or FUSE, if nobody answers there. The helper process ([`crate::helper`]) says where the
 //! folder is. If only local file systems lead to it, this source looks at it itself, and leaves what is below another mount or
-//! behind a link to one to the helper; any other folder it leaves to the helper as a whole. When something is mounted, the helper is
-//! asked again before anything else is done. What hangs is a warning, and is tried again later, with increasing delays.
+//! behind a link to one to the helper; any other folder it leaves to the helper as a whole. When something is mounted, the
+//! helper is asked again before anything else is done. What hangs is a warning, and is tried again later, with increasing delays.
 //!
 //! File systems without inotify (NFS, FUSE, some overlays) are scanned every `poll_interval`. Scans proceed in small steps,
 //! so that a folder of a million files does not hold up the reactor.
@@ -35,6 +35,8 @@ pub(super) mod keys;
 mod looks;
 mod near;
 mod source;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::fmt;
