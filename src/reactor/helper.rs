@@ -30,6 +30,7 @@ pub(super) enum Asker {
     /// A source, by its number.
     Source(u32),
     /// The metrics text file.
+    #[cfg(feature = "metrics")]
     Metrics,
     /// The copy of the state.
     Copy,

@@ -95,6 +95,7 @@ impl<C: Clocks> KernelHost<C> {
             helper::Asker::Source(source) => {
                 self.call_source(core, source, Readiness::Files { ask: AskId(number), response });
             }
+            #[cfg(feature = "metrics")]
             helper::Asker::Metrics => {
                 let (observers, mut cx) = self.observers(core);
                 observers.files(number, response, &mut cx);
