@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime};
 use timerfd::{SetTimeFlags, TimerFd, TimerState};
 
@@ -90,7 +91,7 @@ impl Clocks for KernelClocks {
     fn now(&self) -> Now {
         let nanos = |id| {
             // Both clocks exist on every Linux since 2.6.39, so this can't fail on one that runs a Rust binary.
-            let time = clock_gettime(id).unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
+            let time = clock_gettime(id).unwrap_or_else(|_| TimeSpec::new(0, 0));
             i128::from(time.tv_sec()) * 1_000_000_000 + i128::from(time.tv_nsec())
         };
         let wall = i64::try_from(nanos(ClockId::CLOCK_REALTIME)).unwrap_or(i64::MAX);
@@ -163,12 +164,9 @@ fn arm_wall(fd: BorrowedFd<'_>, nanos: i64) -> io::Result<Armed> {
     }
 }
 
+/// Not negative: instants before 1970 have passed.
 fn timespec(nanos: i64) -> libc::timespec {
-    let mut spec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    spec.tv_sec = libc::time_t::try_from(nanos.div_euclid(1_000_000_000)).unwrap_or(libc::time_t::MAX);
-    // Below 10^9, which fits every c_long.
-    spec.tv_nsec = libc::c_long::try_from(nanos.rem_euclid(1_000_000_000)).unwrap_or(0);
-    spec
+    *TimeSpec::from_duration(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))).as_ref()
 }
 
 #[cfg(test)]
