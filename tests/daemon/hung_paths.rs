@@ -55,11 +55,11 @@ fn wait_for_warning(daemon: &Daemon<'_>, part: &str) {
 }
 
 /// The children of the daemon that look at files.
-fn helpers(daemon: &Daemon<'_>) -> usize {
+fn helpers(daemon: &Daemon<'_>) -> Vec<String> {
     let pid = daemon.pid();
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let name = |pid: &str| std::fs::read_to_string(Path::new("/proc").join(pid).join("comm")).unwrap_or_default();
-    children.split_whitespace().filter(|pid| name(pid).trim() == "firelink-files").count()
+    children.split_whitespace().filter(|pid| name(pid).trim() == "firelink-files").map(str::to_owned).collect()
 }
 
 #[test]
@@ -276,6 +276,26 @@ fn a_copy_that_hangs_when_it_is_to_be_restored_is_kept_beside_the_next_one() {
 }
 
 #[test]
+fn a_process_that_looks_at_files_and_is_killed_is_replaced() {
+    let watch = "  - { name: each, trigger: { type: watch, source: mnt, poll_interval: 1s }, command: 'true' }\n";
+    let Some((place, mount)) = place("", watch) else { return };
+    let mut daemon = place.start();
+    daemon.wait_for_log("each: the first scan is done");
+    let mut events = daemon.follow();
+    // It does not end by itself while the folder is polled.
+    let killed = helpers(&daemon);
+    assert_eq!(killed.len(), 1);
+    let pid = nix::unistd::Pid::from_raw(killed[0].parse().unwrap());
+    nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+    mount.file("a", "1", 0o644);
+    events.ended("each");
+    assert_eq!(daemon.status()["warnings"], serde_json::json!([]));
+    let now = helpers(&daemon);
+    assert!(now.len() == 1 && now != killed, "{killed:?} and {now:?}");
+    daemon.terminate();
+}
+
+#[test]
 fn the_process_that_looks_at_files_ends_when_nothing_is_asked_and_is_reaped() {
     let place =
         Place::new(&format!("jobs:\n{TICK}  - {{ name: each, trigger: {{ type: watch, source: in }}, command: 'true' }}\n"));
@@ -283,15 +303,15 @@ fn the_process_that_looks_at_files_ends_when_nothing_is_asked_and_is_reaped() {
     let mut daemon = place.start();
     daemon.wait_for_log("each: the first scan is done");
     let mut events = daemon.follow();
-    assert_eq!(helpers(&daemon), 1);
+    assert_eq!(helpers(&daemon).len(), 1);
     let deadline = Instant::now() + TEST_TIMEOUT;
-    while helpers(&daemon) > 0 {
+    while !helpers(&daemon).is_empty() {
         assert!(Instant::now() < deadline, "it does not end");
         events.ended("tick");
     }
     // On a local file system nobody is asked again.
     place.write("in/a", "1");
     events.ended("each");
-    assert_eq!(helpers(&daemon), 0);
+    assert!(helpers(&daemon).is_empty(), "{:?}", helpers(&daemon));
     daemon.terminate();
 }
