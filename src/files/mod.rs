@@ -1,7 +1,12 @@
-//! Replacing a file atomically: readers, and a start after a crash, see the old contents or the new ones.
+//! Files that others may look at or put something in the place of meanwhile.
 //!
-//! The new contents are written to a temporary file in the same directory, which rename(2) puts in the place of the old
-//! one. This room imports nothing; `store`, `reactor` and `cli` import it.
+//! [`replace`] and [`write`] replace a file atomically: readers, and a start after a crash, see the old contents or the new
+//! ones. The new contents are written to a temporary file in the same directory, which rename(2) puts in the place of the old
+//! one. [`Dir`] opens files relative to a directory's descriptor, without following links.
+
+mod dir;
+
+pub use dir::Dir;
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
