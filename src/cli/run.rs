@@ -69,9 +69,12 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     let surroundings = Surroundings::of_this_process();
     let config = load(&args.config, &surroundings)?;
     let dir = state_dir(args.state_dir.as_deref(), Some(&config))?;
-    let lock = Lock::take(&dir).map_err(|error| Failure::failed(error.to_string()))?;
-    let log_file = open_log(args, &dir)?;
+    let mut lock = Lock::take(&dir).map_err(|error| Failure::failed(error.to_string()))?;
+    let log_file = open_log(args, &lock)?;
     logging::start(args.log_level, args.log_format, log_file.clone())?;
+    for note in lock.take_notes() {
+        log::warn!("{note}");
+    }
     let hung_copy = config.sync.as_ref().map(|sync| restore_copy(&dir, &sync.to)).transpose()?.flatten();
     let opened = Store::open(&dir, config.durability, boot_id()).map_err(|error| Failure::failed(error.to_string()))?;
     let Opened { store, mut warnings } = opened;
@@ -161,13 +164,18 @@ fn restore_copy(dir: &Path, from: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// The log file; none for stderr.
-fn open_log(args: &Args, state_dir: &Path) -> Result<Option<LogFile>, Failure> {
-    let in_background = args.detach || args.detached;
-    let path = args.log_file.clone().or_else(|| in_background.then(|| state_dir.join("firelink.log")));
-    let opened = path.map(|path| {
-        LogFile::open(&path).map_err(|error| Failure::failed(format!("can't open the log {}: {error}", path.display())))
-    });
-    opened.transpose()
+fn open_log(args: &Args, state: &Lock) -> Result<Option<LogFile>, Failure> {
+    const IN_STATE: &str = "firelink.log";
+    let failed = |path: &Path, error| Failure::failed(format!("can't open the log {}: {error}", path.display()));
+    if let Some(path) = &args.log_file {
+        return LogFile::open(path).map(Some).map_err(|error| failed(path, error));
+    }
+    if !args.detach && !args.detached {
+        return Ok(None);
+    }
+    let dir = state.dir();
+    let path = dir.path().join(IN_STATE);
+    LogFile::open_in(dir, IN_STATE).map(Some).map_err(|error| failed(&path, error))
 }
 
 /// The socket passed by a supervisor, else a new one.

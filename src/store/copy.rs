@@ -25,13 +25,16 @@ pub fn bring_back(dir: &Path, fetch: impl FnOnce(&File) -> io::Result<()>) -> io
         return Ok(false);
     }
     // A crash in the middle must not leave half a database behind.
-    let restored = files::replace(&database, Sync::None, |temporary| {
-        fetch(&OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?)
-    });
+    let restored = files::replace(&database, Sync::None, |temporary| fetch(&private(temporary)?));
     match restored {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         restored => restored.map(|()| true),
     }
+}
+
+/// A new file that only its owner may read.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 impl Store {
@@ -46,6 +49,8 @@ impl Store {
             _ => {}
         }
         let name = path.to_str().ok_or_else(|| io::Error::other("its name is not UTF-8"))?;
+        // SQLite takes an empty file, and would make one with mode 0644.
+        private(&path)?;
         let copied = self.caught_up().execute("VACUUM INTO ?1", [name]).map_err(io::Error::other).and_then(|_| File::open(&path));
         // On an error, half a copy. The file stays readable by its descriptor.
         let _ = fs::remove_file(&path);

@@ -11,12 +11,14 @@
 //! its beginning, and stale frames behind the new ones are recognized by their numbers. Each daemon draws its first number at
 //! random, so that frames of another database, or of transactions that a power cut rolled back, follow on nothing.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::hash::Hasher as _;
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
 
+use nix::fcntl::OFlag;
 use rusqlite::{Connection, OptionalExtension as _};
 use siphasher::sip::SipHasher13;
 
@@ -24,6 +26,7 @@ use super::JOURNAL;
 use super::apply::{apply, in_transaction};
 use super::entry::{Entry, coalesce};
 use super::error::StoreError;
+use crate::files::Dir;
 
 /// Length, sequence number, hash.
 const HEADER: usize = 4 + 8 + 8;
@@ -34,7 +37,7 @@ const CHECKPOINT_BYTES: u64 = 256 << 10;
 /// The writer's side.
 #[derive(Debug)]
 pub(super) struct Journal {
-    path: PathBuf,
+    dir: Arc<Dir>,
     file: Option<File>,
     /// The offset of the next frame.
     end: u64,
@@ -49,16 +52,8 @@ pub(super) struct Journal {
 
 impl Journal {
     /// The file is created with the first frame.
-    pub fn new(dir: &Path) -> Journal {
-        Journal {
-            path: dir.join(JOURNAL),
-            file: None,
-            end: 0,
-            last: 0,
-            has_base: false,
-            base_requested: false,
-            frame: Vec::new(),
-        }
+    pub fn new(dir: Arc<Dir>) -> Journal {
+        Journal { dir, file: None, end: 0, last: 0, has_base: false, base_requested: false, frame: Vec::new() }
     }
 
     /// Bytes in frames that the database has not applied.
@@ -79,7 +74,7 @@ impl Journal {
     pub fn append(&mut self, entries: &[Entry]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.path)?),
+            none => none.insert(self.dir.open_file(JOURNAL, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)?),
         };
         // Never used again, even if the write fails: part of this frame may be in the file.
         self.last += 1;
@@ -121,7 +116,7 @@ impl Journal {
             self.trim();
             if self.file.take().is_some() {
                 // Frames of a file that can't be removed are recognized as stale by their numbers.
-                let _ = std::fs::remove_file(&self.path);
+                let _ = self.dir.remove_file(JOURNAL);
             }
         }
     }
@@ -232,7 +227,7 @@ mod tests {
     }
 
     fn journal_after(dir: &Path, applied: i64) -> Journal {
-        Journal { last: applied, has_base: true, ..Journal::new(dir) }
+        Journal { last: applied, has_base: true, ..Journal::new(Arc::new(Dir::open(dir).unwrap())) }
     }
 
     fn read_all(dir: &Path, applied: i64) -> Vec<Entry> {

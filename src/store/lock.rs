@@ -5,16 +5,20 @@
 //! So if the lock is held and the pid's process is gone, the lock is retried for up to two seconds.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+
+use super::dir::{self, LOCK};
+use crate::files::Dir;
 
 /// Far more than the time from fork to exec.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,6 +27,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Held for the daemon's life.
 #[derive(Debug)]
 pub struct Lock {
+    dir: Arc<Dir>,
+    notes: Vec<String>,
     _file: Flock<File>,
 }
 
@@ -36,6 +42,8 @@ pub enum LockError {
         /// The other daemon's pid, if the file has one.
         pid: Option<u32>,
     },
+    /// The directory, or something in it, is another user's; a sentence for a person.
+    Refused(String),
     /// A system call failed.
     Failed {
         /// The operation, as in `can't {action}`.
@@ -56,6 +64,7 @@ impl fmt::Display for LockError {
                     dir.display()
                 )
             }
+            LockError::Refused(why) => f.write_str(why),
             LockError::Failed { action, message } => write!(f, "can't {action}: {message}"),
         }
     }
@@ -64,27 +73,27 @@ impl fmt::Display for LockError {
 impl std::error::Error for LockError {}
 
 impl Lock {
-    /// Creates the directory if it is missing (mode 0700) and takes the lock.
+    /// Takes the lock of a state directory, which is made if it is missing. Its owner and mode, and those of the files in it, are
+    /// checked: what is the daemon's is fixed (see [`Lock::take_notes`]).
     ///
     /// # Errors
-    /// When another daemon holds it, or the directory can't be written.
+    /// When another daemon holds it, when the directory can't be written, or when it is another user's.
     pub fn take(dir: &Path) -> Result<Lock, LockError> {
         let failed = |action: String| move |error: std::io::Error| LockError::Failed { action, message: error.to_string() };
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(dir).map_err(failed(format!("create the state directory {}", dir.display())))?;
-        let path = dir.join("lock");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).map_err(failed(format!("open {}", path.display())))?;
+        let (state, mut notes) = dir::open(dir).map_err(LockError::Refused)?;
+        let path = dir.join(LOCK);
+        let opened = state.open_file(LOCK, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NONBLOCK);
+        let mut file = opened.map_err(failed(format!("open {}", path.display())))?;
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) => {
-                    let written =
-                        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+                Ok(file) => {
+                    let pid = format!("{}\n", std::process::id());
+                    // In this order, so that who reads it while a daemon replaces itself finds the pid, which is the same.
+                    let written = file.write_all_at(pid.as_bytes(), 0).and_then(|()| file.set_len(pid.len() as u64));
                     written.map_err(failed(format!("write {}", path.display())))?;
-                    return Ok(Lock { _file: file });
+                    notes.extend(dir::check_files(&state).map_err(LockError::Refused)?);
+                    return Ok(Lock { dir: Arc::new(state), notes, _file: file });
                 }
                 Err((mut held, Errno::EWOULDBLOCK)) => {
                     let mut text = String::new();
@@ -101,6 +110,19 @@ impl Lock {
                 }
             }
         }
+    }
+}
+
+impl Lock {
+    /// What was changed of the modes in the directory, each a sentence for the log.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn dir(&self) -> Arc<Dir> {
+        Arc::clone(&self.dir)
     }
 }
 

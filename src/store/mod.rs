@@ -7,12 +7,13 @@
 //! one run.
 //!
 //! The database is in WAL mode with small pages, because flash wears: an uneventful run touches a handful of
-//! kilobyte-sized pages. This room imports `model`, `cron` (instants as text), `engine` and `files`.
+//! kilobyte-sized pages. This room imports `model`, `cron` (instants as text), `engine`, `files` and `logs`.
 
 mod apply;
 mod blocks;
 mod compact;
 mod copy;
+mod dir;
 mod entry;
 mod error;
 mod history;
@@ -34,6 +35,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::engine::rules::JobRules;
+use crate::files::Dir;
 use crate::model::Batch;
 use crate::model::JobId;
 
@@ -96,6 +98,7 @@ impl From<&JobRules> for JobKey {
 #[derive(Debug)]
 pub struct Store {
     conn: Connection,
+    dir: Arc<Dir>,
     path: PathBuf,
     durability: Durability,
     /// The row id of each job of the configuration.
@@ -150,7 +153,8 @@ impl Store {
     pub fn open(dir: &Path, durability: Durability, boot_id: String) -> Result<Opened, StoreError> {
         let path = dir.join(DATABASE);
         let mut warnings = Vec::new();
-        let open = || schema::open(&path, durability).and_then(|conn| journal::replay(&conn, dir).map(|()| conn));
+        let dir = Dir::open(dir).map(Arc::new).map_err(|error| schema::not_opened(&path, &error))?;
+        let open = || schema::open(&dir, durability).and_then(|conn| journal::replay(&conn, dir.path()).map(|()| conn));
         let conn = match open() {
             Err(StoreError::Damaged { message }) => {
                 warnings.push(damage_warning(&message, &schema::set_aside(&path)?));
@@ -164,7 +168,8 @@ impl Store {
             durability,
             job_rows: Vec::new(),
             boot_id,
-            journal: journal::Journal::new(dir),
+            journal: journal::Journal::new(Arc::clone(&dir)),
+            dir,
             journaled: Vec::new(),
             backlog: Vec::new(),
             watch_backlog: Vec::new(),
@@ -185,6 +190,12 @@ impl Store {
         }
     }
 
+    /// The state directory.
+    #[must_use]
+    pub fn dir(&self) -> Arc<Dir> {
+        Arc::clone(&self.dir)
+    }
+
     /// The database's file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -203,7 +214,7 @@ impl Store {
         drop(std::mem::replace(&mut self.conn, placeholder));
         self.compaction = None;
         let aside = schema::set_aside(&self.path)?;
-        self.conn = schema::open(&self.path, self.durability)?;
+        self.conn = schema::open(&self.dir, self.durability)?;
         self.warnings.push(damage_warning(message, &aside));
         Ok(())
     }

@@ -1,14 +1,17 @@
 //! The database's schema, its migrations, and opening it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::blocks;
 use super::error::StoreError;
 use super::seen;
-use super::{Durability, JOURNAL, VERSION};
+use super::{DATABASE, Durability, JOURNAL, VERSION, dir};
+use crate::files::Dir;
 use crate::model::{ObjectKey, ObjectVersion, SeenObject};
 
 /// A kilobyte: the WAL has whole pages, so a small change is a small write only with small pages.
@@ -126,11 +129,28 @@ pub(super) fn set_durability(conn: &Connection, durability: Durability) -> rusql
     conn.pragma_update(None, "synchronous", synchronous)
 }
 
+/// The error for a database that can't be opened.
+pub(super) fn not_opened(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Failed { action: opening(path), message: error.to_string() }
+}
+
+fn opening(path: &Path) -> String {
+    format!("open the state database {}", path.display())
+}
+
 /// Opens or creates the database.
-pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
-    let action = || format!("open the state database {}", path.display());
-    let wrap = |error: rusqlite::Error| StoreError::from_sqlite(action(), &error);
+pub(super) fn open(dir: &Dir, durability: Durability) -> Result<Connection, StoreError> {
+    let path = &dir.path().join(DATABASE);
+    let wrap = |error: rusqlite::Error| StoreError::from_sqlite(opening(path), &error);
+    let failed = |error: io::Error| not_opened(path, &error);
+    if dir.stat_of(DATABASE).map_err(failed)?.is_none() {
+        // SQLite would make it with mode 0644; its other files get the mode of this one.
+        dir.open_file(DATABASE, OFlag::O_WRONLY | OFlag::O_CREAT).map_err(failed)?;
+    }
     let mut conn = Connection::open(path).map_err(wrap)?;
+    if !dir::is_at_its_path(dir).map_err(failed)? {
+        return Err(failed(io::Error::other("the state directory was replaced by another one meanwhile")));
+    }
     conn.busy_timeout(BUSY).map_err(wrap)?;
     conn.set_prepared_statement_cache_capacity(32);
     // The page size only takes effect while the file is empty.
