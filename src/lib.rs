@@ -11,20 +11,21 @@
 //! | --- | --- | --- | --- |
 //! | [`model`] | ids, the two clocks, run states, units, objects seen | nothing | |
 //! | [`text`] | text for people: nearest known name | nothing | |
-//! | [`files`] | replacing a file atomically | write the file that it is given | |
+//! | [`files`] | replacing a file atomically; opening files below a directory's descriptor | write the file that it is given | |
+//! | [`logs`] | the log of a run on disk: segments, joining, reading | write the files that it is given | `files`, `model` |
 //! | [`cron`] | schedules, zones: the instants at which they fire | nothing: pure | `model`, `text` |
 //! | [`dag`] | the graph of dependencies, and the credit rule | nothing: pure | `model` |
 //! | [`drawing`] | layers and lanes of a graph, for the terminal and the web UI | nothing: pure | `dag`, `model` |
 //! | [`engine`] | run states, deadlines, concurrency, retries, catch-up: (now, event) into effects | nothing: pure | `cron`, `dag`, `model` |
-//! | [`exec`] | processes, their output, their logs | system calls | `model` |
+//! | [`exec`] | processes, and their output into their logs | system calls | `files`, `logs`, `model` |
 //! | [`helper`] | looking at paths that may hang: another process, requests and answers | system calls, in a process of its own | `exec`, `files`, `model` |
 //! | [`triggers`] | what makes a job want to run: a file or folder a type | ask its host | `cron`, `engine`, `exec`, `helper`, `model`, `text` |
-//! | [`store`] | SQLite and the journal: runs, objects seen, recovery | write the state directory | `cron`, `engine`, `files`, `model` |
+//! | [`store`] | SQLite and the journal: runs, objects seen, recovery | write the state directory | `cron`, `engine`, `files`, `logs`, `model` |
 //! | [`config`] | YAML into a checked [`config::Config`], or every error in it | read files | `cron`, `dag`, `engine`, `exec`, `model`, `store`, `text`, `triggers` |
 //! | [`control`] | the socket's protocol: types, a connection's state, the client | nothing but bytes | `model`, `text` |
 //! | `metrics` | numbers for Prometheus: counts, and their text format | look at its own process | `model` |
 //! | `notify` | webhooks and dead man's switches: queues, deliveries; on the other thread, only if one is configured | call out | `config`, `control`, `cron`, `model`, `triggers` |
-//! | `web` | the web UI: pages, the HTTP API, live events; on the other thread, only if it is configured | ask the loop | `config`, `control`, `cron`, `metrics`, `model`, `store`, `text`, `triggers` |
+//! | `web` | the web UI: pages, the HTTP API, live events; on the other thread, only if it is configured | ask the loop | `config`, `control`, `cron`, `logs`, `metrics`, `model`, `store`, `text`, `triggers` |
 //! | [`reactor`] | the loop: readiness in, effects out | wait | every room but `cli` |
 //! | [`cli`] | one file a command | print | every room |
 //!
@@ -58,6 +59,7 @@ pub mod engine;
 pub mod exec;
 pub mod files;
 pub mod helper;
+pub mod logs;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod model;

@@ -29,6 +29,8 @@ mod hung;
 mod hung_paths;
 #[path = "daemon/load.rs"]
 mod load;
+#[path = "daemon/logs.rs"]
+mod logs;
 #[path = "daemon/plugins.rs"]
 mod plugins;
 #[path = "daemon/reload.rs"]

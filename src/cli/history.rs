@@ -1,7 +1,6 @@
 //! `firelink history`: past runs, from the database, with or without a daemon.
 
 use std::fmt::Write as _;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -12,6 +11,7 @@ use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::Surroundings;
 use crate::control::commands::run_line;
 use crate::cron::{Zone, parse_rfc3339};
+use crate::logs::{LogPaths, LogReader};
 use crate::model::{RunId, RunView, StateWord, WallTime, parse_duration};
 use crate::store::{AttemptView, Filter, History, StoreError};
 
@@ -55,7 +55,7 @@ pub struct Args {
 const TAIL: usize = 10;
 
 /// How much of the end of a log is searched for its last lines.
-const TAIL_BYTES: u64 = 256 * 1024;
+const TAIL_BYTES: usize = 256 * 1024;
 
 fn parse_state(word: &str) -> Result<StateWord, String> {
     StateWord::from_word(word).ok_or_else(|| {
@@ -150,7 +150,7 @@ fn show_one(args: &Args, history: &History, id: RunId, zone: Zone, dir: &Path) -
     let run = row.view(history.job_name(row.job_row), zone, dir);
     let attempts = history.attempts(id).map_err(failed)?.into_iter().map(|row| row.view(zone)).collect();
     let output = match &run.log {
-        Some(path) => last_lines(Path::new(path), args.tail.unwrap_or(TAIL))
+        Some(path) => last_lines(LogPaths::within(dir, &run.job, id), run.state.is_end(), args.tail.unwrap_or(TAIL))
             .map_err(|error| Failure::failed(format!("can't read {path}: {error}")))?,
         None => Vec::new(),
     };
@@ -189,15 +189,12 @@ impl RunDetails {
     }
 }
 
-/// The last lines of a file; invalid UTF-8 is replaced.
-fn last_lines(path: &Path, count: usize) -> std::io::Result<Vec<String>> {
-    let mut file = std::fs::File::open(path)?;
-    let length = file.metadata()?.len();
-    let from = length.saturating_sub(TAIL_BYTES);
-    file.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    let text = String::from_utf8_lossy(&bytes);
+/// The last lines of a log; invalid UTF-8 is replaced. `over` if its run has ended.
+fn last_lines(paths: LogPaths, over: bool, count: usize) -> std::io::Result<Vec<String>> {
+    let mut log = LogReader::new(paths, 0);
+    log.seek_to_last(TAIL_BYTES as u64, over)?;
+    let from = log.offset();
+    let text = log.text(TAIL_BYTES, over)?.text;
     let mut lines: Vec<&str> = text.lines().collect();
     // The first line is cut.
     if from > 0 && lines.len() > 1 {

@@ -363,6 +363,7 @@ impl<C: Clocks> Host for KernelHost<C> {
     fn adopted_all(&mut self, core: &mut Core) -> Done {
         sources::end_leftovers(self.processes.environment());
         self.processes.end_leftovers(core.now.elapsed);
+        self.processes.join_logs(|run| core.ledger.store().job_and_end_of(run));
         Ok(())
     }
 

@@ -173,7 +173,7 @@ impl<C: Clocks> Reactor<C> {
         let bridge = Bridge::new(io.registry(), bridge_token).map_err(refused("make an eventfd"))?;
         let socket_file = std::path::absolute(socket.path()).unwrap_or_else(|_| socket.path().to_owned());
         let front = Front::new(socket, &mut io).map_err(&watch)?;
-        let mut processes = Processes::new(state_dir.clone(), surroundings.start_dir.clone(), socket_file);
+        let mut processes = Processes::new(state_dir.clone(), surroundings.start_dir.clone(), socket_file, store.dir());
         processes.open_groups(&config.jobs);
         let now = clocks.now();
         let opened = Core::open(config, store, state_dir, CommitLimits::default(), now, seed)?;

@@ -22,7 +22,7 @@ pub(super) const LOCK: &str = "lock";
 const FILES: [&str; 5] = [DATABASE, "state.db-wal", "state.db-shm", JOURNAL, LOCK];
 
 /// Directories below it that only the daemon's user may enter.
-const PRIVATE_DIRS: [&str; 2] = ["logs", "segments"];
+const PRIVATE_DIRS: [&str; 2] = ["logs", crate::logs::SEGMENTS];
 
 /// The directory of payloads, each owned by the user of its job.
 const EVENTS: &str = "events";

@@ -236,6 +236,18 @@ impl Store {
         run(self.caught_up(), id)
     }
 
+    /// The name of a run's job, and whether the run has ended; `None` if there is no such run.
+    ///
+    /// # Errors
+    /// Those of the file system and of SQLite.
+    pub fn job_and_end_of(&mut self, run: RunId) -> Result<Option<(Box<str>, bool)>, StoreError> {
+        let sql = "SELECT jobs.name, runs.ended_at IS NOT NULL FROM runs JOIN jobs ON jobs.id = runs.job WHERE runs.id = ?1";
+        self.caught_up()
+            .query_row(sql, [integer(run.0)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(|error| StoreError::from_sqlite("read a run's job", &error))
+    }
+
     /// The state of the newest run with this event.
     ///
     /// # Errors

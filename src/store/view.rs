@@ -7,13 +7,14 @@ use serde::Serialize;
 use super::history::{AttemptRow, MissedRow};
 use super::row::StoredRun;
 use crate::cron::Zone;
+use crate::logs::LogPaths;
 use crate::model::signal_name;
 use crate::model::{Attempt, Exit, RunId, RunView, StateWord, TriggerWord};
 
 /// The path of a run's log, whether it exists or not.
 #[must_use]
 pub fn log_path(state_dir: &Path, job: &str, run: RunId) -> PathBuf {
-    state_dir.join("logs").join(job).join(format!("{run}.log"))
+    LogPaths::within(state_dir, job, run).log
 }
 
 /// The exit code or the signal's name.

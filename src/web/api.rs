@@ -20,6 +20,7 @@ use crate::control::commands::{cancel, graph, health, job, logs, pause, retry, s
 use crate::control::object::{self, Object};
 use crate::control::protocol::Request;
 use crate::cron::{Zone, parse_rfc3339};
+use crate::logs::LogPaths;
 use crate::model::{Attempt, RunId, RunView, StateWord, WallTime};
 use crate::store::{AttemptView, Filter, History, StoredRun};
 
@@ -69,13 +70,18 @@ impl Shared {
         Ok(shown)
     }
 
-    /// The current view of a run, and the path of its log.
-    pub(super) async fn run(&self, id: RunId) -> Result<(RunView, std::path::PathBuf), Problem> {
+    /// The files of a run's output.
+    pub(super) fn log_of(&self, run: &RunView) -> LogPaths {
+        LogPaths::within(&self.settings.state_dir, &run.job, run.id.unwrap_or(RunId(0)))
+    }
+
+    /// The current view of a run.
+    pub(super) async fn run(&self, id: RunId) -> Result<RunView, Problem> {
         let answer = self.ask(Request::Logs(logs::Request { of: id.to_string(), wait: false })).await?;
-        if let Ok(logs::Logs { run, path }) = serde_json::from_value(answer)
+        if let Ok(logs::Logs { run, .. }) = serde_json::from_value(answer)
             && run.id == Some(id)
         {
-            return Ok((run, path.into()));
+            return Ok(run);
         }
         // A job has this number as its name.
         let (zone, dir) = (self.settings.zone, self.settings.state_dir.clone());
@@ -83,7 +89,7 @@ impl Shared {
             .read(move |history| {
                 let Some(run) = history.run(id)? else { return Ok(None) };
                 let job = history.job_name(run.job_row);
-                Ok(Some((run.view(job, zone, &dir), crate::store::log_path(&dir, job, id))))
+                Ok(Some(run.view(job, zone, &dir)))
             })
             .await?;
         found.flatten().ok_or_else(|| Problem::not_found(format!("there is no run {id}")))
@@ -201,7 +207,7 @@ fn filter(asked: HashMap<String, String>) -> Result<Filter, Problem> {
 }
 
 pub(super) async fn run(State(shared): SharedState, Path(id): Path<u64>) -> Answer {
-    let (run, _) = shared.run(RunId(id)).await?;
+    let run = shared.run(RunId(id)).await?;
     let zone = shared.settings.zone;
     let stored = shared.read(move |history| Ok((history.attempts(RunId(id))?, history.run(RunId(id))?))).await?;
     let (failed, stored) = stored.unwrap_or_default();

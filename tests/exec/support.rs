@@ -4,10 +4,13 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use firelink::exec::spec::{Action, Capture, ExecSpec};
 use firelink::exec::{self, Child, DRAIN_AT_ONCE, Drained, Launch, OutputSink, SpawnError};
+use firelink::files::Dir;
+use firelink::logs::LogPaths;
 use firelink::model::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -69,7 +72,9 @@ impl Finished {
 impl Run {
     pub fn of(mut child: Child, capture: Capture, max_size: Option<u64>) -> Run {
         let log = tempfile::tempdir().unwrap();
-        let sink = OutputSink::new(log.path().join("job/1.log"), capture, max_size);
+        let dir = Arc::new(Dir::open(log.path()).unwrap());
+        let paths = LogPaths { log: "job/1.log".into(), segments: "segments/1".into() };
+        let sink = OutputSink::new(dir, paths, capture, max_size);
         Run { output: child.take_output(), child, sink, log, buffer: Vec::new() }
     }
 

@@ -97,6 +97,63 @@ fn output_is_streamed_until_the_end_of_the_run() {
 }
 
 #[test]
+fn output_past_max_size_is_streamed_on_and_offsets_stay_those_of_the_output() {
+    let place = Place::new(
+        r#"
+web: { listen: "127.0.0.1:0" }
+jobs:
+  - name: marks
+    trigger: manual
+    command: |
+      for n in $(seq 30); do
+        until read word < gate; do :; done
+        head -c 8000 /dev/zero | tr '\0' .
+        echo
+        echo "mark $n"
+      done
+    output: { max_size: 64KiB }
+"#,
+    );
+    place.make_pipe("gate");
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let run = place.json(&["ctl", "trigger", "marks", "--format", "json"])["id"].clone();
+    let mut stream = at.events(&format!("/api/v1/runs/{run}/log/stream"));
+    let mut text = String::new();
+    let mut half = 0;
+    for n in 1..=30 {
+        std::fs::write(place.path("gate"), "go\n").unwrap();
+        while !text.ends_with(&format!("mark {n}\n")) {
+            let data = stream.wait("the next mark", |name, _| name == "output");
+            text.push_str(data["text"].as_str().unwrap());
+            assert_eq!(data["next"], text.len(), "nothing is missing");
+        }
+        if n == 15 {
+            half = text.len();
+        }
+    }
+    let whole: String = (1..=30).map(|n| format!("{}\nmark {n}\n", ".".repeat(8000))).collect();
+    assert_eq!(text, whole);
+    stream.wait("the end", |name, _| name == "end");
+    daemon.terminate();
+    // In the joined log an offset means what it meant before. The half is in what was cut.
+    let mut daemon = place.start();
+    let at = At::of(&mut daemon);
+    let all = at.get(&format!("/api/v1/runs/{run}/log")).text();
+    let (head, rest) = all.split_once("\n[firelink: ").unwrap();
+    let (cut, tail) = rest.split_once(" bytes cut here]\n").unwrap();
+    let cut: usize = cut.parse().unwrap();
+    assert_eq!(head.len() + cut + tail.len(), whole.len());
+    assert!(whole.starts_with(head) && whole.ends_with(tail));
+    let later = at.get(&format!("/api/v1/runs/{run}/log?from={half}"));
+    assert_eq!(later.text(), format!("\n[firelink: {} bytes cut here]\n{tail}", head.len() + cut - half));
+    let near_end = whole.len() - 8;
+    let last = at.get(&format!("/api/v1/runs/{run}/log?from={near_end}"));
+    assert_eq!((last.text(), last.header("x-log-next")), ("mark 30\n".into(), Some(&*whole.len().to_string())));
+    daemon.terminate();
+}
+
+#[test]
 fn a_reload_opens_moves_changes_and_closes_the_web_ui() {
     let jobs = "jobs:\n  - name: a\n    trigger: manual\n";
     let place = Place::new(jobs);

@@ -1,7 +1,6 @@
 //! `firelink ctl logs`: the output of a run; `-f` follows it.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -12,6 +11,7 @@ use super::{ask, connect, failure};
 use crate::cli::out::{Done, Failure};
 use crate::control::commands::logs::{self, Logs};
 use crate::control::protocol::Request;
+use crate::logs::{LogPaths, LogReader, Read, mark};
 
 /// show the output of a run
 #[derive(Debug, FromArgs)]
@@ -28,21 +28,24 @@ pub struct Args {
     socket: Option<PathBuf>,
 }
 
-/// The poll interval of a followed file, in milliseconds.
+/// The poll interval of a followed log, in milliseconds.
 const POLL_INTERVAL_MS: u16 = 100;
 
 pub(super) fn run(args: &Args) -> Done {
     let mut client = connect(args.socket.as_deref())?;
     let answer: Logs = ask(&mut client, &Request::Logs(logs::Request { of: args.of.clone(), wait: false }))?;
-    let mut tail = Tail { path: answer.path.into(), file: None };
-    if let (true, Some(id)) = (args.follow && !answer.run.state.is_end(), answer.run.id) {
+    let paths = LogPaths { log: answer.path.into(), segments: answer.segments.into() };
+    let mut output = Output { path: paths.log.clone(), reader: LogReader::new(paths, 0) };
+    let over = answer.run.state.is_end();
+    if let (true, false, Some(id)) = (args.follow, over, answer.run.id) {
         client.send(&Request::Logs(logs::Request { of: id.to_string(), wait: true })).map_err(failure)?;
-        // The daemon's reply means that the run has ended; until then the file grows.
+        // The daemon's reply means that the run has ended; until then the log grows.
         while !readable(&client)? {
-            tail.copy()?;
+            output.copy(false)?;
         }
+        return output.copy(true);
     }
-    tail.copy()
+    output.copy(over)
 }
 
 fn readable(client: &crate::control::Client) -> Result<bool, Failure> {
@@ -54,32 +57,26 @@ fn readable(client: &crate::control::Client) -> Result<bool, Failure> {
     }
 }
 
-struct Tail {
+struct Output {
     path: PathBuf,
-    file: Option<File>,
+    reader: LogReader,
 }
 
-impl Tail {
-    /// Copies new output to stdout. Without output so far there is no file.
-    fn copy(&mut self) -> Done {
-        let unreadable =
-            |error: std::io::Error, path: &PathBuf| Failure::failed(format!("can't read {}: {error}", path.display()));
-        if self.file.is_none() {
-            match File::open(&self.path) {
-                Ok(file) => self.file = Some(file),
-                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(unreadable(error, &self.path)),
-            }
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
+impl Output {
+    /// Copies new output to stdout, with a line in the place of what was cut or is not there any more; `over` if the run had ended
+    /// before.
+    fn copy(&mut self, over: bool) -> Done {
         let mut stdout = std::io::stdout().lock();
-        let mut chunk = [0; 16 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         loop {
-            let count = file.read(&mut chunk).map_err(|error| unreadable(error, &self.path))?;
-            if count == 0 {
-                return Ok(());
-            }
-            match stdout.write_all(&chunk[..count]).and_then(|()| stdout.flush()) {
+            let read = self.reader.read(&mut chunk, over);
+            let read = read.map_err(|error| Failure::failed(format!("can't read {}: {error}", self.path.display())))?;
+            let written = match read {
+                Read::Output(count) => stdout.write_all(&chunk[..count]),
+                Read::Cut(bytes) => stdout.write_all(mark(bytes).as_bytes()),
+                Read::End => return Ok(()),
+            };
+            match written.and_then(|()| stdout.flush()) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Err(Failure::silent(0)),
                 Err(error) => return Err(Failure::failed(format!("can't write to standard output: {error}"))),

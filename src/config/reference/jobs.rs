@@ -193,7 +193,8 @@ static OUTPUT: Section = Section {
             "max_size",
             Kind::Size,
             Unset::Value(Literal::Size(DEFAULT_LOG_SIZE)),
-            "The largest log of a run, at least 4KiB. Of a larger output, head and tail are kept.",
+            "The largest log of a run, at least 4KiB. Of a larger output, head and tail are kept. While the run is active, its log may be larger, \
+             by up to 8KiB or half of its tail, which is 128KiB at most.",
         ),
         key(
             "keep_runs",

@@ -1,4 +1,4 @@
-//! `logs`: the path of a run's output. The client reads the file itself: it is the same user, or root.
+//! `logs`: the paths of a run's output. The client reads the file itself: it is the same user, or root.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,4 +21,8 @@ pub struct Logs {
     pub run: RunView,
     /// The path of its output, which exists only if there is output.
     pub path: String,
+    /// The directory of what follows in numbered files, while the run is active and its output is past the head that is in `path`.
+    /// Empty from daemons before there were any.
+    #[serde(default)]
+    pub segments: String,
 }

@@ -15,10 +15,9 @@ use super::observers::{Answer, Observers};
 use super::show::view;
 use super::view::View;
 use crate::control::Bound;
-use crate::control::commands::{logs, reload, stop, trigger};
+use crate::control::commands::{reload, stop, trigger};
 use crate::control::protocol::{Reply, Request};
 use crate::model::{Elapsed, RunId};
-use crate::store::log_path;
 use peers::Peers;
 
 /// The one that a reply goes to.
@@ -211,10 +210,7 @@ impl Front {
         let Some(view) = view(core, run, std::slice::from_ref(ended)) else { return };
         for waiter in self.waiters.extract_if(.., |waiter| waits(waiter)).collect::<Vec<_>>() {
             let reply = match waiter.what {
-                WaitFor::Logs(_) => {
-                    let path = log_path(core.ledger.state_dir(), &view.job, run).display().to_string();
-                    Reply::done(&logs::Logs { run: view.clone(), path })
-                }
+                WaitFor::Logs(_) => Reply::done(&requests::located(core, view.clone())),
                 WaitFor::Run(_) | WaitFor::Stop => Reply::done(&trigger::Triggered { run: view.clone() }),
             };
             self.reply(waiter.asker, &reply, core.now.elapsed, io);

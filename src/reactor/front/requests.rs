@@ -3,10 +3,11 @@
 use crate::control::commands::{cancel, logs, pause, retry, trigger};
 use crate::control::protocol::{ErrorCode, Reply};
 use crate::engine::Request;
+use crate::logs::LogPaths;
 use crate::model::{JobId, RunId, RunView, StateWord};
 use crate::reactor::core::Core;
 use crate::reactor::show::{current, view};
-use crate::store::{StoreError, log_path};
+use crate::store::StoreError;
 
 fn not_found(text: String) -> Reply {
     Reply::failed(ErrorCode::NotFound, text)
@@ -108,8 +109,15 @@ pub(super) fn logs(core: &mut Core, request: &logs::Request) -> Result<logs::Log
         },
     };
     let run = run.ok_or_else(|| not_found(format!("there is no run of `{}` yet", request.of)))?;
-    let path = run.id.map(|id| log_path(core.ledger.state_dir(), &run.job, id).display().to_string()).unwrap_or_default();
-    Ok(logs::Logs { run, path })
+    Ok(located(core, run))
+}
+
+/// A run with where its output is.
+pub(super) fn located(core: &Core, run: RunView) -> logs::Logs {
+    let paths = run.id.map(|id| LogPaths::within(core.ledger.state_dir(), &run.job, id));
+    let shown = |path: Option<std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let (log, segments) = paths.map(|paths| (paths.log, paths.segments)).unzip();
+    logs::Logs { run, path: shown(log), segments: shown(segments) }
 }
 
 pub(super) fn pause(core: &mut Core, request: &pause::Request, paused: bool) -> Result<Reply, Reply> {

@@ -9,12 +9,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use std::path::Path;
-
 use super::{JobId, Ledger, Now, RunId};
 use crate::config::Config;
+use crate::files::Dir;
+use crate::logs::{self, LogPaths};
 use crate::model::{Elapsed, WallTime};
-use crate::store::{Gone, GoneJob, Keep, PRUNE_AT_ONCE, log_path};
+use crate::store::{Gone, GoneJob, Keep, PRUNE_AT_ONCE};
 
 /// Ended runs and missed deadlines of a job between two looks at its history: a tenth of what is kept by default.
 const EVERY: u32 = 10;
@@ -163,7 +163,7 @@ impl Ledger {
         let settings = &config.jobs[job.index()];
         match self.store.prune(job, keep(settings.keep_runs, settings.keep_for, now), room) {
             Ok(pruned) => {
-                remove_logs(&self.state_dir, &settings.name, &pruned.runs);
+                remove_logs(&self.store.dir(), &settings.name, &pruned.runs);
                 pruned.count()
             }
             Err(error) => {
@@ -177,10 +177,11 @@ impl Ledger {
     fn prune_gone(&mut self, job: GoneJob, now: WallTime, config: &Config, room: usize) -> (usize, bool) {
         match self.store.prune_gone(job, keep(config.keep_runs, config.keep_for, now), room) {
             Ok(Gone { name, pruned, forgotten }) => {
-                remove_logs(&self.state_dir, &name, &pruned.runs);
-                if forgotten && let Some(folder) = log_path(&self.state_dir, &name, RunId(0)).parent() {
+                let dir = self.store.dir();
+                remove_logs(&dir, &name, &pruned.runs);
+                if forgotten && let Some(folder) = LogPaths::of_run(&name, RunId(0)).log.parent() {
                     // It is not there if none of its runs had output.
-                    let _ = std::fs::remove_dir(folder);
+                    let _ = dir.remove_dir(folder);
                 }
                 (pruned.count(), forgotten)
             }
@@ -206,10 +207,11 @@ impl Ledger {
 }
 
 /// Deletes the logs of these runs of a job.
-fn remove_logs(state_dir: &Path, job: &str, runs: &[u64]) {
+fn remove_logs(dir: &Dir, job: &str, runs: &[u64]) {
     for run in runs {
-        // Most runs have no output and so no file.
-        let _ = std::fs::remove_file(log_path(state_dir, job, RunId(*run)));
+        if let Err(error) = logs::remove(dir, &LogPaths::of_run(job, RunId(*run))) {
+            log::warn!("{job}: the log of run {run} can't be deleted: {error}");
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Hooks {
         let (run, id) = (follow_up.row().id, self.next);
         let ended = follow_up.state().is_end().then_some(follow_up.state() == StateWord::Succeeded);
         let started = begin(environment, logs, job, action, follow_up).and_then(|begun| {
-            logs.of(&environment.state_dir, job, run).sink.begin(which.word());
+            logs.of(job, run).sink.begin(which.word());
             let wake = begun.wake().map_or(-1, |wake| wake.as_raw_fd());
             let token = io.watch(wake, What::HookStart(id), Interest::READABLE);
             let token = token.map_err(|error| format!("its process can't be watched: {error}"))?;

@@ -15,6 +15,7 @@ mod starting;
 mod sweep;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::host::FollowUp;
 use super::io::{HookId, Io};
@@ -22,7 +23,9 @@ use crate::config::Job;
 use crate::engine::{RunRecord, RunState, Spawn, StopSignal};
 use crate::exec::spec::Limits;
 use crate::exec::{self, Adopted, EventDelivery, Known, Launch, PendingSpawn};
+use crate::files::Dir;
 use crate::model::{Attempt, Elapsed, Exit, Pid, RunId, StateWord};
+use crate::store::StoreError;
 use environment::About;
 pub(super) use environment::{Environment, borrowed};
 use groups::{RunGroup, RunGroups};
@@ -57,13 +60,13 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf) -> Processes {
+    pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf, state: Arc<Dir>) -> Processes {
         Processes {
             environment: Environment { state_dir, start_dir, socket },
             starting: Starting::default(),
             running: Running::default(),
             hooks: Hooks::default(),
-            logs: Logs::default(),
+            logs: Logs::new(state),
             groups: RunGroups::default(),
             sweep: Sweep::default(),
         }
@@ -94,7 +97,7 @@ impl Processes {
         let adopted = Adopted::open(pid?)?;
         let reads_on = self.running.adopt(io, run, adopted, self.groups.find(run, attempt)).ok()?;
         let event_file = Some(exec::event_path(&self.environment.events_dir(), run)).filter(|path| path.exists());
-        self.logs.resume(&self.environment.state_dir, job, run, event_file, reads_on);
+        self.logs.resume(job, run, event_file, reads_on);
         pid
     }
 
@@ -104,6 +107,11 @@ impl Processes {
         if let Some(delay) = self.groups.remove_ended() {
             self.sweep.by(now + delay);
         }
+    }
+
+    /// Joins the logs that earlier daemons left in parts; `job_of` as in [`Logs::join_leftovers`].
+    pub fn join_logs(&mut self, job_of: impl FnMut(RunId) -> Result<Option<(Box<str>, bool)>, StoreError>) {
+        self.logs.join_leftovers(job_of);
     }
 
     /// Begins to start an attempt; [`Processes::collect_started`] reports whether that works.
@@ -135,7 +143,7 @@ impl Processes {
     fn launch(&mut self, job: &Job, spawn: &Spawn) -> Result<(PendingSpawn, Option<RunGroup>), (String, Option<RunGroup>)> {
         let event_file = self.event_file(job, spawn).map_err(|reason| (reason, None))?;
         let vars = self.environment.run_vars(job, &About::of_spawn(spawn), event_file.as_deref());
-        let files = self.logs.of(&self.environment.state_dir, job, spawn.run);
+        let files = self.logs.of_attempt(job, spawn.run, spawn.attempt);
         if event_file.is_some() {
             files.event_file = event_file;
         }
@@ -286,6 +294,7 @@ impl Processes {
     pub fn follow_up(&mut self, io: &mut Io, job: &Job, follow_up: &FollowUp<'_>, now: Elapsed) {
         let hook_runs = self.hooks.start(io, &self.environment, &mut self.logs, job, follow_up, now);
         if let (FollowUp::Ended(ended), false) = (follow_up, hook_runs) {
+            self.logs.finish_left(job, ended.row.id);
             self.logs.finish(ended.row.id, ended.row.state == StateWord::Succeeded);
         }
     }
