@@ -31,6 +31,8 @@ mod hung_paths;
 mod load;
 #[path = "daemon/logs.rs"]
 mod logs;
+#[path = "daemon/orphans.rs"]
+mod orphans;
 #[path = "daemon/plugins.rs"]
 mod plugins;
 #[path = "daemon/reload.rs"]

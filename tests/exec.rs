@@ -9,8 +9,8 @@ mod accounts;
 mod adopted;
 #[path = "exec/ending.rs"]
 mod ending;
-#[path = "exec/escaped.rs"]
-mod escaped;
+#[path = "exec/orphans.rs"]
+mod orphans;
 #[path = "exec/output.rs"]
 mod output;
 #[path = "support/own_process.rs"]

@@ -27,8 +27,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/exec/spawn/plan.rs", 2),
     ("src/exec/spawn/start.rs", 1),
     ("src/exec/spawn/daemon.rs", 2),
-    // System calls without a safe wrapper: pidfds, waitid, close_range, process groups of orphans.
-    ("src/exec/sys.rs", 17),
+    // System calls without a safe wrapper: pidfds, waitid, close_range, a real-time priority.
+    ("src/exec/sys.rs", 19),
     // clock_adjtime(2), and timerfds that are cancelled when the clock is set.
     ("src/reactor/clocks.rs", 3),
     // malloc_trim(3).

@@ -110,12 +110,12 @@ fn serve(args: &Args, parent: Option<Readiness>) -> Done {
     }
     let ended = reactor.run().map_err(|error| error.to_string()).and_then(|after| match after {
         After::Exit => Ok(()),
-        After::Replace(program) => {
+        After::Replace { program, variable } => {
             // The pid does not change.
             if let Some(file) = pid_file {
                 file.keep();
             }
-            let error = exec(&program);
+            let error = exec(&program, variable);
             Err(format!("can't execute {}: {error}; running jobs continue and are adopted at the next start", program.display()))
         }
     });

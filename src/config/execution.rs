@@ -10,7 +10,7 @@ use super::yaml::Value;
 use super::{Surroundings, defaults, keys, retry};
 use crate::engine::rules::Retry;
 use crate::engine::timing::Concurrency;
-use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, InheritEnv, Limits};
+use crate::exec::spec::{Action, Capture, DEFAULT_LOG_SIZE, ExecSpec, Hooks, InheritEnv, KillMode, Limits};
 use crate::text::quoted;
 use crate::triggers::Place;
 
@@ -33,6 +33,7 @@ pub(super) struct Execution {
     pub(super) keep_for: Option<Duration>,
     pub(super) timeout: Option<Duration>,
     pub(super) kill_grace: Option<Duration>,
+    kill_mode: Option<KillMode>,
     pub(super) retry: Option<Box<Retry>>,
     pub(super) success_exit_codes: Option<Box<[u8]>>,
     pub(super) concurrency: Option<Concurrency>,
@@ -50,6 +51,9 @@ const SMALLEST_LOG: u64 = 4 << 10;
 /// The words of `output.capture`.
 pub(super) const CAPTURE: &[(&str, Capture)] =
     &[("all", Capture::All), ("on_failure", Capture::OnFailure), ("none", Capture::None)];
+
+/// The words of `kill_mode`.
+pub(super) const KILL_MODE: &[(&str, KillMode)] = &[("run", KillMode::Run), ("main", KillMode::Main)];
 
 const CONCURRENCY: &[(&str, Concurrency)] = &[
     ("forbid", Concurrency::Forbid),
@@ -74,6 +78,7 @@ impl Execution {
             limits: read_limits(fields),
             timeout: fields.positive_duration("timeout"),
             kill_grace: fields.duration("kill_grace"),
+            kill_mode: fields.choice("kill_mode", KILL_MODE),
             retry: read_retry(fields).map(Box::new),
             success_exit_codes: fields.exit_codes("success_exit_codes"),
             concurrency: fields.choice("concurrency", CONCURRENCY),
@@ -168,6 +173,7 @@ impl Execution {
         fill(&mut self.keep_for, &defaults.keep_for);
         fill(&mut self.timeout, &defaults.timeout);
         fill(&mut self.kill_grace, &defaults.kill_grace);
+        fill(&mut self.kill_mode, &defaults.kill_mode);
         fill(&mut self.retry, &defaults.retry);
         fill(&mut self.success_exit_codes, &defaults.success_exit_codes);
         fill(&mut self.concurrency, &defaults.concurrency);
@@ -176,6 +182,11 @@ impl Execution {
         fill(&mut self.hooks.on_failure, &defaults.hooks.on_failure);
         fill(&mut self.hooks.on_retry, &defaults.hooks.on_retry);
         self
+    }
+
+    /// True if what a run leaves goes on under the run's limits.
+    pub(super) fn leaves_under_limits(&self) -> bool {
+        self.kill_mode == Some(KillMode::Main) && self.limits.are_of_the_whole_run()
     }
 
     /// The environment of the job's processes. Takes them out of `self`.
@@ -190,6 +201,7 @@ impl Execution {
             umask: self.umask,
             nice: self.nice,
             limits: std::mem::take(&mut self.limits),
+            kill_mode: self.kill_mode.unwrap_or_default(),
             capture: self.capture.unwrap_or_default(),
             max_size: Some(self.max_size.unwrap_or(DEFAULT_LOG_SIZE)),
         }

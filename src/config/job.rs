@@ -181,6 +181,7 @@ impl<'a> Shared<'a> {
                 let action = execution.action.take().unwrap_or(Action::Milestone);
                 lints::lint_command(fields, &action, cwd);
                 lints::lint_paths(fields, &execution, cwd);
+                lints::lint_kill_mode(fields, &execution);
                 let policy = Policy {
                     condition,
                     concurrency: execution.concurrency.unwrap_or(usual),

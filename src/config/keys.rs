@@ -39,6 +39,7 @@ pub(super) const EXECUTION: &[&str] = &[
     "nice",
     "timeout",
     "kill_grace",
+    "kill_mode",
     "retry",
     "success_exit_codes",
     "concurrency",

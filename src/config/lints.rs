@@ -91,6 +91,17 @@ pub(super) fn lint_paths(fields: &Fields<'_>, execution: &Execution, cwd: &Path)
     }
 }
 
+/// A run that leaves processes in its own control group.
+pub(super) fn lint_kill_mode(fields: &Fields<'_>, execution: &Execution) {
+    // Both may be in `defaults`, which are the same for every job.
+    let Some(key) = ["kill_mode", "limits"].into_iter().find(|key| fields.has(key)) else { return };
+    if execution.leaves_under_limits() {
+        let message = "with `kill_mode: main`, `limits.memory` and `limits.pids` go on to bound what a run leaves behind";
+        let help = "in a control group it stays under the limits of its run; a service with limits of its own belongs under the init system";
+        fields.cx.findings.warn(fields.place_of(key), message, help);
+    }
+}
+
 /// The directory of the metrics text file.
 pub(super) fn lint_textfile(cx: Cx<'_>, directory: &Path, place: Place) {
     cx.findings.look_later(|| PathLint { path: directory.to_owned(), place, what: NamedFor::Textfile });

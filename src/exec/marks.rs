@@ -9,3 +9,12 @@ pub(super) const OUTPUT: &str = "FIRELINK_OUTPUT";
 
 /// Set to `1` for the processes of a plugin, which belong to no run.
 pub const PLUGIN: &str = "FIRELINK_PLUGIN";
+
+/// The run.
+pub(super) const RUN_ID: &str = "FIRELINK_RUN_ID";
+
+/// Set for the processes of a job with `kill_mode: main`, to a word that only these get: no orphan with it is killed.
+pub const LEAVE: &str = "FIRELINK_LEAVE";
+
+/// Handed on by a daemon that replaces itself: what it knows of orphans.
+pub(super) const ORPHANS: &str = "FIRELINK_ORPHANS";

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`spec`] | what a job's process is to be, as plain data; `config` reads into it |
 //! | `spawn` | from a [`Launch`] to a child that has executed its program |
-//! | `processes` | processes that exist: a child, one adopted from an earlier daemon, one that escaped its group |
+//! | `processes` | processes that exist: a child, one adopted from an earlier daemon, an orphan |
 //! | `marks` | the variables by which `processes` recognises what `spawn` has started |
 //! | `log` | a run's output in its file: bounded, head and tail kept |
 //! | `event` | a payload too large for the environment |
@@ -17,7 +17,7 @@
 //! order and which the next daemon can go on reading; the caller goes on before the child has called execve(2). All that
 //! touches a path of the job (working directory, `env_file`, script, program) happens in the child, as the job's user.
 //! The exit of a [`Child`] is seen through a pidfd; what is left of its group is killed before the child is reaped.
-//! Processes that left their group are found by [`sweep`]; for that the daemon is a child subreaper, so that orphans are
+//! Processes that left their group are found by [`Orphans`]; for that the daemon is a child subreaper, so that orphans are
 //! reparented to it. Plugins, which belong to no run, are started by [`begin_apart`], and what is left of them is killed by
 //! [`kill_plugins`].
 //!
@@ -40,9 +40,11 @@ pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use detach::{Detached, Readiness, detach};
 pub use event::{EventDelivery, deliver_event, event_path, needs_file};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
-pub use marks::PLUGIN;
+pub use marks::{LEAVE, PLUGIN};
 pub use packet::{MAX_PACKET, add_watch, packet_pair, receive_packet, send_packet};
-pub use processes::{Adopted, Child, Daemon, EscapedProcess, GroupSignal, Known, Swept, find_leader, kill_plugins, sweep};
+pub use processes::{
+    Adopted, Child, EscapedProcess, GroupSignal, Known, Orphans, Swept, find_leader, kill_leftovers, kill_plugins,
+};
 pub use spawn::{Abandoned, Launch, PendingSpawn, Progress, SpawnError, begin, begin_apart, owner_of, spawn, spawn_apart};
 /// Releases memory that only a burst of starts needs.
 pub fn trim() {

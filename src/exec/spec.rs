@@ -45,6 +45,16 @@ pub enum Capture {
     None,
 }
 
+/// The processes of a run that are ended with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KillMode {
+    /// All of them.
+    #[default]
+    Run,
+    /// The one that was started. What it leaves is left alone.
+    Main,
+}
+
 /// Resource limits; `None` leaves the daemon's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
@@ -99,6 +109,8 @@ pub struct ExecSpec {
     pub nice: Option<i32>,
     /// Resource limits.
     pub limits: Limits,
+    /// What is ended with a run.
+    pub kill_mode: KillMode,
     /// Where the output goes.
     pub capture: Capture,
     /// The size at which a log is cut; `None`: [`DEFAULT_LOG_SIZE`].

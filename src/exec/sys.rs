@@ -167,6 +167,37 @@ fn close_on_exec_one_by_one(first: libc::c_uint) -> io::Result<()> {
     Ok(())
 }
 
+/// The lowest real-time priority of this thread, for as long as it is held.
+#[derive(Debug)]
+pub(super) struct Urgent {
+    policy: libc::c_int,
+}
+
+impl Urgent {
+    /// `None` without the right to it (sched(7): `CAP_SYS_NICE` or `RLIMIT_RTPRIO`), and for a thread that has a real-time policy.
+    pub(super) fn begin() -> Option<Urgent> {
+        // SAFETY: an integer goes in; 0 is the calling thread.
+        let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+        let policy = libc::c_int::try_from(policy).ok()?;
+        let is_ordinary = [libc::SCHED_OTHER, libc::SCHED_BATCH, libc::SCHED_IDLE].contains(&policy);
+        (is_ordinary && set_policy(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1)).then_some(Urgent { policy })
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        set_policy(self.policy, 0);
+    }
+}
+
+/// sched_setscheduler(2) for this thread. By system call: musl's function refuses.
+fn set_policy(policy: libc::c_int, priority: libc::c_int) -> bool {
+    // The struct of the kernel has this member alone; that of some C libraries has more.
+    let parameter = [priority];
+    // SAFETY: `parameter` is a local of the kernel's layout that outlives the call, which only reads it.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, parameter.as_ptr()) == 0 }
+}
+
 /// An extended attribute of a file (getxattr(2)); `None` if it does not exist or is longer than 16 bytes.
 pub(super) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     let (path, name) = (CString::new(path.as_os_str().as_bytes()).ok()?, CString::new(name).ok()?);

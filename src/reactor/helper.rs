@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::io::{Io, What};
 use crate::exec::{Known, receive_packet, send_packet};
 use crate::helper::{self, Answer, Process, Request, Response, TIMEOUT};
-use crate::model::{Elapsed, Pid};
+use crate::model::Elapsed;
 
 /// Packets read in one turn.
 const PACKETS_PER_TURN: usize = 64;
@@ -236,7 +236,7 @@ impl Helper {
         let running = self.running.iter().map(|running| &running.process.child);
         let all = running.chain(self.ended.iter().map(|ended| &ended.child));
         // A pid that is not reaped is not reused, so that the start is not needed to identify it.
-        all.filter_map(|child| Some(Known { pid: Pid { pid: i32::try_from(child.id()).ok()?, start_ticks: 0 }, run: None }))
+        all.filter_map(|child| Some(Known::childless(i32::try_from(child.id()).ok()?)))
     }
 
     /// The daemon ends: what sources have asked is of no use any more, and what hung is not waited for again.

@@ -17,13 +17,14 @@ use super::memory;
 use super::mounts::Mounts;
 use super::observers::{Context, Observers, Report};
 use super::processes::{Processes, RunExit};
-use super::sources::{self, CountPolls, SourceContext, Sources};
+use super::sources::{CountPolls, SourceContext, Sources};
 use super::view::View;
 use crate::config::{Config, Job, OnStop};
 use crate::control::commands::events::What;
 use crate::control::commands::reload::{self, Reloaded, summary};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, Notice, RunRecord, Spawn, StopSignal};
+use crate::exec::Known;
 use crate::helper::{Answer, Request as FilesRequest, Response, TIMEOUT};
 use crate::model::{Elapsed, JobId, Pid, RunId, format_duration, format_size};
 use crate::triggers::{AskId, Readiness};
@@ -302,6 +303,8 @@ impl<C: Clocks> KernelHost<C> {
     pub fn close(&mut self, core: &mut Core) {
         let (sources, mut cx) = self.sources(core);
         sources.stop(&mut cx);
+        let helper: Vec<Known> = self.helper.known().collect();
+        self.processes.close(&helper);
         core.ledger.close();
     }
 }
@@ -361,7 +364,6 @@ impl<C: Clocks> Host for KernelHost<C> {
     }
 
     fn adopted_all(&mut self, core: &mut Core) -> Done {
-        sources::end_leftovers(self.processes.environment());
         self.processes.end_leftovers(core.now.elapsed);
         self.processes.join_logs(|run| core.ledger.store().job_and_end_of(run));
         Ok(())
@@ -490,7 +492,7 @@ impl<C: Clocks> Host for KernelHost<C> {
             let (observers, mut cx) = self.observers(core);
             if observers.are_finished(&mut cx) && self.is_written(core) {
                 if core.engine.alive() > 0 {
-                    self.processes.leave();
+                    self.processes.leave(core.now.elapsed, self.sources.known().chain(self.helper.known()));
                 }
                 log::info!("stopped");
                 self.front.answer_stop(core.now.elapsed, &mut self.io);

@@ -135,8 +135,13 @@ impl std::error::Error for RunError {}
 pub enum After {
     /// To exit.
     Exit,
-    /// To become this program ([`exec`]), which takes over what runs.
-    Replace(PathBuf),
+    /// To become another program ([`exec`]), which takes over what runs.
+    Replace {
+        /// Its path.
+        program: PathBuf,
+        /// A variable for its environment.
+        variable: Option<(&'static str, String)>,
+    },
 }
 
 fn refused(tried: &'static str) -> impl Fn(std::io::Error) -> RunError {
@@ -241,7 +246,8 @@ impl<C: Clocks> Reactor<C> {
             let Ok(()) = self.core.turn(&mut self.host);
         }
         self.host.close(&mut self.core);
-        Ok(self.host.lifecycle.into_successor().map_or(After::Exit, After::Replace))
+        let variable = self.host.processes.handed_on();
+        Ok(self.host.lifecycle.into_successor().map_or(After::Exit, |program| After::Replace { program, variable }))
     }
 
     /// Arms both timers, if a deadline has changed. If the clock was set meanwhile, that is the next turn's event.

@@ -39,7 +39,7 @@ impl Group {
 
     fn runs(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        entries.filter(|name| name.starts_with("run-")).collect()
+        entries.filter(|name| name.starts_with("run-") || name.starts_with("main-")).collect()
     }
 }
 
@@ -55,7 +55,7 @@ impl Drop for Group {
     }
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+pub fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + TEST_TIMEOUT;
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "never: {what}");
@@ -69,8 +69,13 @@ const HIDES: &str = "setsid env -i /bin/sh -c 'echo $$ > \"$0\"; exec sleep 1000
 
 /// A job with limits, and a run that ends with code 3 once it is asked to.
 fn place() -> Place {
+    place_with("")
+}
+
+fn place_with(more: &str) -> Place {
     let place = Place::new(&format!(
-        "jobs:\n  - name: limited\n    trigger: manual\n    limits: {{ pids: 100 }}\n    command: |\n      {HIDES}\n      read -r line < go\n      exit 3\n"
+        "jobs:\n  - {{ name: quick, trigger: manual, command: 'true' }}\n  \
+         - name: limited\n    trigger: manual\n    limits: {{ pids: 100 }}\n{more}    command: |\n      {HIDES}\n      read -r line < go\n      exit 3\n"
     ));
     place.make_pipe("pids");
     place.make_pipe("go");
@@ -146,4 +151,33 @@ fn a_run_keeps_its_group_when_the_daemon_replaces_itself_and_what_a_dead_daemon_
     let states = place.states("limited");
     // Whether the end can be learned depends on who has reaped it meanwhile.
     assert!(states == ["failed", "lost"] || states == ["failed", "failed"], "{states:?}");
+}
+
+#[test]
+fn what_a_run_with_kill_mode_main_leaves_goes_on_in_its_group_which_is_removed_once_it_is_empty() {
+    let Some(group) = Group::new("main") else { return };
+    let place = place_with("    kill_mode: main\n");
+    let check = place.firelink(&["check", "firelink.yaml"]);
+    let warnings = String::from_utf8(check.stderr).unwrap();
+    assert!(warnings.contains("go on to bound what a run leaves behind"), "{warnings}");
+    let daemon = start(&place, &group.0);
+    let mut events = daemon.follow();
+    place.prints(&["ctl", "trigger", "limited"]);
+    let hidden = place.hear("pids");
+    assert_eq!(group.runs(), ["main-1.1"]);
+    std::fs::write(place.path("go"), "on\n").unwrap();
+    assert_eq!(events.ended("limited")["state"], "failed");
+    (0..2).for_each(|_| assert_eq!(daemon.trigger("quick")["state"], "succeeded"));
+    assert!(is_alive(&hidden));
+    assert_eq!(group.inside("main-1.1"), std::slice::from_ref(&hidden));
+    daemon.terminate();
+    assert!(is_alive(&hidden));
+    let daemon = start(&place, &group.0.join("daemon"));
+    assert!(is_alive(&hidden), "the next daemon leaves it alone, too");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(hidden.parse().unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("its group is removed", || {
+        assert_eq!(daemon.trigger("quick")["state"], "succeeded");
+        group.runs().is_empty()
+    });
+    daemon.terminate();
 }

@@ -73,18 +73,18 @@ fn expected(run: u64) -> (&'static str, Option<&'static str>) {
     }
 }
 
-fn resident_kib(pid: u32) -> u64 {
+pub fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn descriptors(pid: u32) -> usize {
+pub fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// Every process whose parent is this one: (pid, state).
-fn children(pid: u32) -> Vec<(String, char)> {
+pub fn children(pid: u32) -> Vec<(String, char)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -77,11 +77,14 @@ fn jobs_hooks_and_plugins_find_the_variables_that_are_documented() {
     let place = Place::new(&format!(
         "jobs:\n  - {{ name: asked, trigger: manual, command: '{}; exit 3', on_failure: '{}', on_retry: '{}', retry: {{ attempts: 2, delay: 1ms }} }}\n  \
          - {{ name: files, trigger: {{ type: watch, source: inbox }}, command: '{}' }}\n  \
+         - {{ name: leaves, trigger: manual, kill_mode: main, command: '{}', on_success: '{}' }}\n  \
          - {{ name: door, trigger: {{ type: plugin, command: '{}; exec sleep 1000' }} }}\n",
         write("asked"),
         write("failure"),
         write("retry"),
         write("files"),
+        write("leaves"),
+        write("left"),
         write("plugin"),
     ))
     // Neither is for the processes of another daemon.
@@ -89,9 +92,10 @@ fn jobs_hooks_and_plugins_find_the_variables_that_are_documented() {
     std::fs::create_dir(place.path("inbox")).unwrap();
     let daemon = place.start();
     daemon.trigger("asked");
+    daemon.trigger("leaves");
     place.write("new", "x");
     std::fs::rename(place.path("new"), place.path("inbox/new")).unwrap();
-    let names = ["asked", "failure", "retry", "files", "plugin"];
+    let names = ["asked", "failure", "retry", "files", "leaves", "left", "plugin"];
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while let Some(missing) = names.iter().find(|name| !place.path(name).exists()) {
         assert!(std::time::Instant::now() < deadline, "{missing} was not written");
@@ -99,11 +103,13 @@ fn jobs_hooks_and_plugins_find_the_variables_that_are_documented() {
         daemon.status();
     }
     daemon.terminate();
-    let attempt = documented("Every attempt");
+    let mut attempt = documented("Every attempt");
+    assert!(attempt.remove("FIRELINK_LEAVE"), "with `kill_mode: main` alone");
     let hook: Names = attempt.union(&documented("Hooks")).cloned().collect();
     let file: Names = attempt.iter().cloned().chain(["FIRELINK_FILE".to_owned()]).collect();
+    let leaves: Names = attempt.iter().cloned().chain(["FIRELINK_LEAVE".to_owned()]).collect();
     assert!(documented("By trigger").contains("FIRELINK_FILE"));
-    for (name, expected) in names.iter().zip([&attempt, &hook, &hook, &file, &documented("Plugins")]) {
+    for (name, expected) in names.iter().zip([&attempt, &hook, &hook, &file, &leaves, &hook, &documented("Plugins")]) {
         assert_eq!(found(&place.path(name)), *expected, "{name}");
     }
 }

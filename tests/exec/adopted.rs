@@ -16,11 +16,11 @@ fn an_adopted_process_is_watched_by_its_pidfd() {
     assert!(adopted.is_alive());
     let mut fds = [PollFd::new(adopted.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(0));
-    adopted.signal_group(GroupSignal::Term).unwrap();
+    adopted.signal(GroupSignal::Term).unwrap();
     wait_any(&[adopted.as_fd()]);
     assert!(!adopted.is_alive());
     assert_eq!(Run::of(child, firelink::exec::spec::Capture::None, None).exit(), Exit::Signal(15));
-    adopted.signal_group(GroupSignal::Kill).unwrap();
+    adopted.signal(GroupSignal::Kill).unwrap();
 }
 
 #[test]

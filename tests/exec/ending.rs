@@ -21,9 +21,9 @@ fn a_running_process_is_not_reaped() {
     let mut run = Run::start(&shell("echo up; exec sleep 1000"), &ExecSpec::default());
     run.wait_for("up");
     assert_eq!(run.child.try_reap().unwrap(), None);
-    run.child.signal_group(GroupSignal::Term).unwrap();
+    run.child.signal(GroupSignal::Term).unwrap();
     assert_eq!(run.exit(), Exit::Signal(15));
-    run.child.signal_group(GroupSignal::Kill).unwrap();
+    run.child.signal(GroupSignal::Kill).unwrap();
 }
 
 #[test]
@@ -33,10 +33,10 @@ fn signals_reach_the_whole_group() {
     run.wait_for("inner=");
     run.wait_for("up");
     let inner = pid_after(&String::from_utf8(run.written().unwrap()).unwrap(), "inner");
-    run.child.signal_group(GroupSignal::Term).unwrap();
+    run.child.signal(GroupSignal::Term).unwrap();
     // Its disposition says that it is ignored: there is nothing to wait for.
     assert_eq!(run.child.try_reap().unwrap(), None);
-    run.child.signal_group(GroupSignal::Kill).unwrap();
+    run.child.signal(GroupSignal::Kill).unwrap();
     assert_eq!(run.exit(), Exit::Signal(9));
     wait_gone(inner);
 }
@@ -94,7 +94,7 @@ fn the_pidfd_of_a_child_is_readable_when_it_exits_and_not_before() {
     run.wait_for("up");
     let mut fds = [nix::poll::PollFd::new(run.child.pidfd().unwrap(), nix::poll::PollFlags::POLLIN)];
     assert_eq!(nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO), Ok(0));
-    run.child.signal_group(GroupSignal::Kill).unwrap();
+    run.child.signal(GroupSignal::Kill).unwrap();
     wait_any(&[run.child.pidfd().unwrap()]);
     assert_eq!(run.exit(), Exit::Signal(9));
 }

@@ -48,7 +48,7 @@ fn on_failure_writes_nothing_to_disk_while_the_run_is_active() {
     wait_any(&[output.as_fd()]);
     drain(output.as_fd(), &mut Vec::new(), &mut run.sink).unwrap();
     assert_eq!(std::fs::read_dir(run.log.path()).unwrap().count(), 0);
-    run.child.signal_group(firelink::exec::GroupSignal::Kill).unwrap();
+    run.child.signal(firelink::exec::GroupSignal::Kill).unwrap();
     run.exit();
     run.sink.finish(false).unwrap();
     assert_eq!(run.written().unwrap(), b"early\n");
@@ -117,7 +117,7 @@ fn one_drain_of_an_endless_writer_returns() {
         let drained = drain(output.as_fd(), &mut Vec::new(), &mut run.sink).unwrap();
         assert_ne!(drained, firelink::exec::Drained::Closed);
     }
-    run.child.signal_group(firelink::exec::GroupSignal::Kill).unwrap();
+    run.child.signal(firelink::exec::GroupSignal::Kill).unwrap();
     assert_eq!(run.exit(), Exit::Signal(9));
 }
 

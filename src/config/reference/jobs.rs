@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::{COMMAND, Kind, Literal, NOTHING, Section, TEXTS, Unset, duration, flag, key, number, word, word_of, words};
 use crate::config::defaults::{self, BACKOFF_WORDS};
-use crate::config::execution::CAPTURE;
+use crate::config::execution::{CAPTURE, KILL_MODE};
 use crate::dag::Condition;
-use crate::exec::spec::{Capture, DEFAULT_LOG_SIZE};
+use crate::exec::spec::{Capture, DEFAULT_LOG_SIZE, KillMode};
 use crate::model::Jitter;
 use crate::triggers::defaults as triggers;
 
@@ -91,6 +91,12 @@ pub static EXECUTION: Section = Section {
             "How long an attempt may take. Then its processes get SIGTERM, after `kill_grace` SIGKILL, and the run ends as `timed_out`.",
         ),
         key("kill_grace", Kind::Duration, duration(defaults::KILL_GRACE), "The time between SIGTERM and SIGKILL."),
+        key(
+            "kill_mode",
+            Kind::Word(&["run", "main"]),
+            word(|| word_of(KILL_MODE, &KillMode::default())),
+            "What is ended with a run: all of its processes (`run`), or the one that was started alone (`main`), for a job that starts a service on purpose. See [signals](signals.md#a-job-that-leaves-something-running).",
+        ),
         key(
             "retry",
             Kind::Either(&[Kind::Number(1, 1_000_000), Kind::Map(&RETRY)]),
@@ -211,7 +217,12 @@ static LIMITS: Section = Section {
     about: "Limits enforced by the kernel. Where a control group is delegated to the daemon, as the packages' systemd unit does, `memory` and `pids` limit the whole run; otherwise they are those of setrlimit(2).",
     needs: &[],
     keys: &[
-        key("memory", Kind::Size, words("the daemon's"), "Memory of the run, else address space of each process."),
+        key(
+            "memory",
+            Kind::Size,
+            words("the daemon's"),
+            "Memory of the run, none of which is swapped out (`memory.max`, and `memory.swap.max` 0 where the kernel has that); else address space of each process.",
+        ),
         key(
             "pids",
             Kind::Number(1, 2_147_483_647),

@@ -7,17 +7,21 @@
 //! dies. What remains are runs that end while no daemon is running, and on an old kernel those whose parent is faster: they
 //! are `lost`, with a reason.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fstat};
 
 use super::child::{GroupSignal, signal_group};
-use super::escaped;
-use super::proc::{self, Mark};
+use super::leftovers;
+use super::mark::Mark;
+use super::proc::{self, Environ};
 use crate::exec::marks::OUTPUT;
+use crate::exec::spec::KillMode;
 use crate::exec::sys;
 use crate::model::{Exit, Pid};
 
@@ -28,6 +32,7 @@ pub struct Adopted {
     exit: OwnedFd,
     /// Identifies the rest of its run after its exit; `None` if it could not be read.
     mark: Option<Mark>,
+    kill_mode: KillMode,
 }
 
 impl Adopted {
@@ -37,7 +42,19 @@ impl Adopted {
         let exit = sys::pidfd_open(pid.pid).ok()?;
         // After the pidfd was opened: it stays with this process, even if the pid is reused.
         let same = pid.start_ticks != 0 && proc::start_ticks(pid.pid) == Some(pid.start_ticks);
-        same.then(|| Adopted { pid, exit, mark: Mark::of(pid.pid) })
+        same.then(|| Adopted { pid, exit, mark: Mark::of(pid.pid), kill_mode: KillMode::Run })
+    }
+
+    /// Sets whether it is killed alone.
+    #[must_use]
+    pub fn with_kill_mode(self, kill_mode: KillMode) -> Adopted {
+        Adopted { kill_mode, ..self }
+    }
+
+    /// Whether it is killed alone.
+    #[must_use]
+    pub fn kill_mode(&self) -> KillMode {
+        self.kill_mode
     }
 
     /// Its output, non-blocking, if it can be reopened.
@@ -67,7 +84,8 @@ impl Adopted {
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
-    /// After its exit: sends SIGKILL to the remaining processes of its run, inside its group or not, and returns their number.
+    /// After its exit: sends SIGKILL to the remaining processes of its run, inside its group or not, and returns their number;
+    /// with [`KillMode::Main`] to none.
     /// They are identified by their environment, which must name the same daemon, run, job and time: the id of the group may
     /// have been reused. To be called until it returns 0: a process may have forked meanwhile, and signalled ones count until
     /// they are gone. A process in the middle of execve(2) has no environment; a call some 10 ms later finds it.
@@ -76,17 +94,23 @@ impl Adopted {
     /// When `/proc` can't be read.
     pub fn kill_remaining(&self) -> io::Result<usize> {
         match &self.mark {
-            Some(mark) if !self.is_alive() => escaped::kill_marked(mark, self.pid.start_ticks),
+            Some(mark) if self.kill_mode == KillMode::Run && !self.is_alive() => {
+                leftovers::kill_marked(mark, self.pid.start_ticks)
+            }
             _ => Ok(0),
         }
     }
 
-    /// Signals its whole group.
+    /// Signals its whole group, with [`KillMode::Main`] it alone.
     ///
     /// # Errors
     /// The error of kill(2), except for a group that is gone.
-    pub fn signal_group(&self, signal: GroupSignal) -> io::Result<()> {
-        if self.is_alive() { signal_group(self.pid.pid, signal.signal()) } else { Ok(()) }
+    pub fn signal(&self, signal: GroupSignal) -> io::Result<()> {
+        match self.kill_mode {
+            _ if !self.is_alive() => Ok(()),
+            KillMode::Run => signal_group(self.pid.pid, signal.signal()),
+            KillMode::Main => sys::pidfd_send_signal(self.exit.as_fd(), signal.signal()),
+        }
     }
 }
 
@@ -99,7 +123,8 @@ impl AsFd for Adopted {
 /// The output pipe of a process that an earlier daemon started, non-blocking; `None` if it has closed it, or may not be
 /// inspected.
 fn reopen_output(pid: i32) -> Option<OwnedFd> {
-    let wanted = proc::variable(pid, OUTPUT)?;
+    let environ = Environ::of(pid)?;
+    let wanted = OsStr::from_bytes(environ.value(OUTPUT)?);
     let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
     let same = |path: &std::path::Path| std::fs::read_link(path).is_ok_and(|link| *link.as_os_str() == *wanted);
     let path = fds.filter_map(|entry| Some(entry.ok()?.path())).find(|path| same(path))?;
@@ -107,5 +132,5 @@ fn reopen_output(pid: i32) -> Option<OwnedFd> {
     let fd = open(&path, flags, Mode::empty()).ok()?;
     // The descriptor number may have been reused between readlink(2) and open(2).
     let name = format!("pipe:[{}]", fstat(fd.as_fd()).ok()?.st_ino);
-    (*wanted == *std::ffi::OsStr::new(&name)).then_some(fd)
+    (wanted == OsStr::new(&name)).then_some(fd)
 }

@@ -3,21 +3,23 @@
 //! | file | subject |
 //! | --- | --- |
 //! | `proc` | what `/proc` says of a process: its status line, its parents, its environment |
+//! | `mark` | the run that a process names in its environment |
 //! | `child` | a child of this daemon |
 //! | `find` | the process of an attempt whose pid was not recorded |
 //! | `adopted` | a process that a previous daemon started, watched to its end |
-//! | `escaped` | processes that left the group of their run |
-//! | `leftovers` | plugins that outlived their daemon |
+//! | `orphans` | children that the daemon did not start |
+//! | `leftovers` | processes of daemons that died, and of plugins |
 
 mod adopted;
 mod child;
-mod escaped;
 mod find;
 mod leftovers;
+mod mark;
+mod orphans;
 pub(super) mod proc;
 
 pub use adopted::Adopted;
 pub use child::{Child, GroupSignal};
-pub use escaped::{EscapedProcess, Known, Swept, sweep};
 pub use find::find_leader;
-pub use leftovers::{Daemon, kill_plugins};
+pub use leftovers::{kill_leftovers, kill_plugins};
+pub use orphans::{EscapedProcess, Known, Orphans, Swept};

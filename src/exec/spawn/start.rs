@@ -18,9 +18,10 @@ use super::output;
 use super::plan::{self, Named, Plan, Prepared};
 use super::steps::Step;
 use crate::exec::marks::OUTPUT;
-use crate::exec::processes::{Child, GroupSignal};
-use crate::exec::spec::Capture;
+use crate::exec::processes::{Child, GroupSignal, proc};
+use crate::exec::spec::{Capture, KillMode};
 use crate::exec::sys;
+use crate::model::Pid;
 
 /// Begins to start a process: own session, stdin from `/dev/null`, both outputs in one pipe, no other descriptors, no blocked
 /// and no ignored signals. Returns before the child has executed its program; [`PendingSpawn::poll`] says how that went.
@@ -100,7 +101,7 @@ fn start(
         // program or is gone; boxes, vectors and mappings do not move with it.
         let Created { pid, pidfd } = unsafe { create(steps, slot, cgroup, may_share_memory) }?;
         let start_ticks = before.filter(|before| ticks() == Some(*before));
-        Ok(Started { pid, pidfd, start_ticks, wake, reader, prepared })
+        Ok(Started { pid, pidfd, start_ticks, wake, reader, kill_mode: KillMode::Run, prepared })
     };
     match begun() {
         Ok(started) => Ok(PendingSpawn { started: Some(Box::new(started)) }),
@@ -108,14 +109,9 @@ fn start(
     }
 }
 
-/// The current time in the clock and unit of process start times (proc(5), field 22 of `/proc/PID/stat`); `None` where that
-/// unit is not known.
+/// The current time in the clock and unit of process start times; `None` where that unit was not compared with the kernel's.
 fn ticks() -> Option<u64> {
-    // `USER_HZ` of asm/param.h.
-    const USER_HZ: Option<u64> = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Some(100) } else { None };
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
-    let nanos = u64::try_from(now.tv_nsec()).ok()?;
-    Some(u64::try_from(now.tv_sec()).ok()? * USER_HZ? + nanos / (1_000_000_000 / USER_HZ?))
+    cfg!(any(target_arch = "x86_64", target_arch = "aarch64")).then(proc::now_ticks)?
 }
 
 #[derive(Debug)]
@@ -127,6 +123,7 @@ struct Started {
     wake: OwnedFd,
     /// The read end of its output.
     reader: Option<OwnedFd>,
+    kill_mode: KillMode,
     prepared: Prepared,
 }
 
@@ -137,10 +134,10 @@ impl Started {
 
     /// Its end as a start.
     fn finish(self) -> Result<Child, SpawnError> {
-        let Started { pid, pidfd, start_ticks, wake: _, reader, prepared } = self;
+        let Started { pid, pidfd, start_ticks, wake: _, reader, kill_mode, prepared } = self;
         let result = match prepared.slot.report().failed() {
             None => {
-                let mut child = Child::new(pid, pidfd, start_ticks);
+                let mut child = Child::new(pid, pidfd, start_ticks).with_kill_mode(kill_mode);
                 child.set_output(reader);
                 Ok(child)
             }
@@ -183,6 +180,21 @@ impl PendingSpawn {
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.started.as_ref().map_or(0, |started| started.pid)
+    }
+
+    /// Its identity.
+    #[must_use]
+    pub fn identity(&self) -> Pid {
+        let (pid, start_ticks) = self.started.as_ref().map_or((0, None), |started| (started.pid, started.start_ticks));
+        start_ticks.map_or_else(|| proc::identify(pid), |start_ticks| Pid { pid, start_ticks })
+    }
+
+    /// Sets whether it is killed alone, once it has executed its program.
+    pub fn with_kill_mode(mut self, kill_mode: KillMode) -> PendingSpawn {
+        if let Some(started) = &mut self.started {
+            started.kill_mode = kill_mode;
+        }
+        self
     }
 
     /// Becomes readable when there is progress.

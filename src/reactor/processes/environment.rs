@@ -93,17 +93,19 @@ impl Environment {
         ]
     }
 
-    /// Entries of a plugin's environment: of one job, or of all of this state.
-    pub fn source_marks(&self, job: Option<&str>) -> Vec<String> {
-        [self.state_mark()].into_iter().chain(job.map(|job| format!("FIRELINK_JOB={job}"))).collect()
+    /// Entries of the environment of a job's plugin.
+    pub fn source_marks(&self, job: &str) -> Vec<String> {
+        vec![self.state_mark(), format!("FIRELINK_JOB={job}")]
     }
 
-    /// The process of an attempt of which an earlier daemon did not record the process.
-    pub(super) fn find(&self, run: RunId, attempt: Attempt) -> Option<Pid> {
-        exec::find_leader(&[self.state_mark(), format!("FIRELINK_RUN_ID={run}"), format!("FIRELINK_ATTEMPT={attempt}")])
+    /// The process of an attempt of which an earlier daemon did not record the process, running as this user; `None`: the
+    /// daemon's own.
+    pub(super) fn find(&self, run: RunId, attempt: Attempt, user: Option<&str>) -> Option<Pid> {
+        exec::find_leader(&[self.state_mark(), format!("FIRELINK_RUN_ID={run}"), format!("FIRELINK_ATTEMPT={attempt}")], user)
     }
 
-    fn state_mark(&self) -> String {
+    /// An entry in the environment of each process of this state.
+    pub(super) fn state_mark(&self) -> String {
         format!("{STATE_DIR}={}", self.state_dir.display())
     }
 }

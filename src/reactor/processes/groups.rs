@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Job;
 use crate::engine::Spawn;
-use crate::exec::spec::Limits;
+use crate::exec::spec::{ExecSpec, Limits};
 use crate::exec::{Cgroup, Cgroups, NotDelegated};
 use crate::model::{Attempt, RunId};
 
@@ -32,11 +32,17 @@ impl RunGroups {
         }
     }
 
+    /// The daemon's group, if it has one.
+    pub fn opened(&self) -> Option<&Cgroups> {
+        self.0.as_ref().ok()
+    }
+
     /// Makes a group for an attempt, if its limits need one and it can have one.
-    pub fn make(&self, limits: &Limits, spawn: &Spawn) -> io::Result<Option<RunGroup>> {
+    pub fn make(&self, exec: &ExecSpec, spawn: &Spawn) -> io::Result<Option<RunGroup>> {
+        let limits = &exec.limits;
         match &self.0 {
             Ok(groups) if limits.are_of_the_whole_run() => {
-                let group = groups.make(spawn.run, spawn.attempt, limits)?;
+                let group = groups.make(spawn.run, spawn.attempt, limits, exec.kill_mode)?;
                 Ok(Some(RunGroup { group, rest: groups.rest(limits) }))
             }
             _ => Ok(None),

@@ -233,13 +233,13 @@ impl Hooks {
     /// Their processes.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
         self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::starting(abandoned.pid(), None));
-        let alive = self.alive.values().filter_map(|hook| match &hook.process {
-            Process::Starting(begun, _) => Some(Known::starting(begun.pid(), Some(hook.run))),
-            Process::Running(child, _) => Some(Known { pid: child.pid(), run: Some(hook.run) }),
-            Process::Nothing => None,
-        });
-        alive.chain(abandoned)
+        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
+        self.alive.values().filter_map(Hook::known).chain(abandoned)
+    }
+
+    /// The process of one that is not reaped.
+    pub fn process(&self, id: HookId) -> Option<Known> {
+        self.alive.get(&id)?.known()
     }
 
     /// Hooks whose exits only SIGCHLD reports.
@@ -269,9 +269,10 @@ impl Hooks {
             }
             Process::Running(child, exit) => {
                 log::warn!("{}: run {}: {} takes too long and is killed", hook.job, hook.run, hook.which.word());
-                if let Err(error) = child.signal_group(GroupSignal::Kill) {
+                if let Err(error) = child.signal(GroupSignal::Kill) {
                     log::warn!("{} could not be killed: {error}", hook.which.word());
                 }
+                child.kill_tracer();
                 // Its exit comes by itself; until then it is not killed again.
                 hook.until = now + LIMIT;
                 hook.process = Process::Running(child, exit);
@@ -290,6 +291,15 @@ impl Hooks {
 }
 
 impl Hook {
+    fn known(&self) -> Option<Known> {
+        let pid = match &self.process {
+            Process::Starting(begun, _) => begun.identity(),
+            Process::Running(child, _) => child.pid(),
+            Process::Nothing => return None,
+        };
+        Some(Known { pid, run: Some(self.run) })
+    }
+
     fn read(&self, logs: &mut Logs) -> Option<Drained> {
         let (fd, _) = self.output.as_ref()?;
         let mut last = None;

@@ -4,7 +4,7 @@
 //! * `running`: exits and output of those that have executed their programs;
 //! * `hooks`: the commands that follow an attempt or a run;
 //! * `logs`, `groups`, `environment`: what a run's processes write into, are limited by, and know;
-//! * `sweep`: processes that escaped from the group of their run.
+//! * `sweep`: processes that outlived their run.
 
 mod environment;
 mod groups;
@@ -14,14 +14,16 @@ mod running;
 mod starting;
 mod sweep;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::host::FollowUp;
 use super::io::{HookId, Io};
 use crate::config::Job;
 use crate::engine::{RunRecord, RunState, Spawn, StopSignal};
-use crate::exec::spec::Limits;
+use crate::exec::spec::{KillMode, Limits};
 use crate::exec::{self, Adopted, EventDelivery, Known, Launch, PendingSpawn};
 use crate::files::Dir;
 use crate::model::{Attempt, Elapsed, Exit, Pid, RunId, StateWord};
@@ -57,7 +59,14 @@ pub(super) struct Processes {
     logs: Logs,
     groups: RunGroups,
     sweep: Sweep,
+    /// Runs whose process has exited and is traced by another, which keeps the exit from the daemon: when that one is killed.
+    held: BTreeMap<RunId, Elapsed>,
+    /// Processes go on without this daemon.
+    leaves: bool,
 }
+
+/// How long a tracer may keep the exit of the process that it traces: it usually only reports it.
+const TRACER_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Processes {
     pub fn new(state_dir: PathBuf, start_dir: PathBuf, socket: PathBuf, state: Arc<Dir>) -> Processes {
@@ -68,7 +77,9 @@ impl Processes {
             hooks: Hooks::default(),
             logs: Logs::new(state),
             groups: RunGroups::default(),
-            sweep: Sweep::default(),
+            sweep: Sweep::at_start(),
+            held: BTreeMap::new(),
+            leaves: false,
         }
     }
 
@@ -91,18 +102,26 @@ impl Processes {
         let (run, attempt) = (record.id, record.attempt);
         let pid = match &record.state {
             // It may have died before it recorded the process.
-            RunState::Running(running) if same_boot => running.pid.or_else(|| self.environment.find(run, attempt)),
+            RunState::Running(running) if same_boot => {
+                running.pid.or_else(|| self.environment.find(run, attempt, job.exec.user.as_deref()))
+            }
             _ => None,
         };
-        let adopted = Adopted::open(pid?)?;
+        let adopted = Adopted::open(pid?)?.with_kill_mode(job.exec.kill_mode);
         let reads_on = self.running.adopt(io, run, adopted, self.groups.find(run, attempt)).ok()?;
         let event_file = Some(exec::event_path(&self.environment.events_dir(), run)).filter(|path| path.exists());
         self.logs.resume(job, run, event_file, reads_on);
         pid
     }
 
-    /// Ends what earlier daemons left in control groups of runs that were not adopted.
+    /// Ends what earlier daemons left: plugins, and processes of runs that were not adopted.
     pub fn end_leftovers(&mut self, now: Elapsed) {
+        let live: Vec<Known> = self.running.alive().collect();
+        match exec::kill_leftovers(&[self.environment.state_mark()], &live) {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} processes had outlived the daemon that started them, and were killed"),
+            Err(error) => log::warn!("processes that an earlier daemon left behind can't be looked for: {error}"),
+        }
         self.groups.end_leftovers(self.running.groups());
         if let Some(delay) = self.groups.remove_ended() {
             self.sweep.by(now + delay);
@@ -142,7 +161,10 @@ impl Processes {
     /// The error is a sentence for a person, with the control group that was made.
     fn launch(&mut self, job: &Job, spawn: &Spawn) -> Result<(PendingSpawn, Option<RunGroup>), (String, Option<RunGroup>)> {
         let event_file = self.event_file(job, spawn).map_err(|reason| (reason, None))?;
-        let vars = self.environment.run_vars(job, &About::of_spawn(spawn), event_file.as_deref());
+        let mut vars = self.environment.run_vars(job, &About::of_spawn(spawn), event_file.as_deref());
+        if let (KillMode::Main, Some(word)) = (job.exec.kill_mode, self.sweep.leave_word()) {
+            vars.push((exec::LEAVE.to_owned(), word.into()));
+        }
         let files = self.logs.of_attempt(job, spawn.run, spawn.attempt);
         if event_file.is_some() {
             files.event_file = event_file;
@@ -150,7 +172,7 @@ impl Processes {
         if spawn.attempt > Attempt(1) {
             files.sink.begin_attempt(spawn.attempt);
         }
-        let group = self.groups.make(&job.exec.limits, spawn);
+        let group = self.groups.make(&job.exec, spawn);
         let group = group.map_err(|error| (format!("its control group can't be made: {error}"), None))?;
         let vars = borrowed(&vars);
         let launch = Launch {
@@ -161,7 +183,7 @@ impl Processes {
             cgroup: group.as_ref().map(|group| (group.group.directory(), &group.rest)),
         };
         match exec::begin(&launch) {
-            Ok(begun) => Ok((begun, group)),
+            Ok(begun) => Ok((begun.with_kill_mode(job.exec.kill_mode), group)),
             Err(error) => Err((error.to_string(), group)),
         }
     }
@@ -249,7 +271,7 @@ impl Processes {
 
     pub fn next_wake(&self) -> Option<Elapsed> {
         let all = [self.hooks.next_deadline(), self.sweep.due(), self.starting.next_wake(), self.running.next_report()];
-        all.into_iter().flatten().min()
+        all.into_iter().flatten().chain(self.held.values().copied()).min()
     }
 
     /// Reads what was written, and kills hooks whose time is up.
@@ -266,7 +288,14 @@ impl Processes {
 
     /// The process of a run may have ended: if so, what is left in its pipe is read and everything of it released.
     pub fn reap(&mut self, io: &mut Io, run: RunId, now: Elapsed) -> Option<RunExit> {
-        let Ended { exit } = self.running.exit_of(run)?;
+        let Some(Ended { process, kill_mode, exit }) = self.running.exit_of(run) else {
+            if self.running.is_held_by_tracer(run) {
+                self.held.entry(run).or_insert(now + TRACER_TIMEOUT);
+            }
+            return None;
+        };
+        self.held.remove(&run);
+        self.sweep.ended(process, kill_mode);
         // Before the last look at the pipe, which its remaining processes may hold open.
         let group = self.running.take_group(run);
         let out_of_memory = group.is_some_and(|group| self.groups.end(group));
@@ -278,8 +307,12 @@ impl Processes {
 
     /// The process of a hook may have ended; its run's log is finished with the run's last hook.
     pub fn reap_hook(&mut self, io: &mut Io, hook: HookId) {
+        let process = self.hooks.process(hook);
         if let Some((run, success)) = self.hooks.reap(hook, io, &mut self.logs) {
             self.logs.finish(run, success);
+        }
+        if let Some(ended) = process.filter(|_| self.hooks.process(hook).is_none()) {
+            self.sweep.ended(ended, KillMode::Run);
         }
         self.trim_if_idle();
     }
@@ -287,7 +320,9 @@ impl Processes {
     /// A child has ended of which SIGCHLD alone reports it: these runs and hooks may be it.
     pub fn without_pidfd(&mut self, now: Elapsed) -> (Vec<RunId>, Vec<HookId>) {
         self.sweep.by(now);
-        (self.running.without_pidfd(), self.hooks.without_pidfd())
+        // The pidfd of a traced process need not report that its tracer is gone.
+        let runs = self.running.without_pidfd().into_iter().chain(self.held.keys().copied());
+        (runs.collect(), self.hooks.without_pidfd())
     }
 
     /// Starts the hook that follows, if the job has one; else the log of a run that ended is finished.
@@ -299,19 +334,27 @@ impl Processes {
         }
     }
 
-    /// Reaps what has ended, and looks for processes that escaped from their groups; `plugins` are none of them.
-    pub fn after_acts(&mut self, now: Elapsed, plugins: impl Iterator<Item = Known>) {
+    /// Reaps what has ended, and looks for processes that outlived their runs; `others` are none of them.
+    pub fn after_acts(&mut self, now: Elapsed, others: impl Iterator<Item = Known>) {
         self.running.reap_exited();
+        for (run, at) in self.held.iter_mut().filter(|(_, at)| **at <= now) {
+            self.running.kill_tracer(*run);
+            // There may be another.
+            *at = now + TRACER_TIMEOUT;
+        }
         if !self.sweep.begin(now) {
             return;
         }
         if let Some(delay) = self.groups.remove_ended() {
             self.sweep.by(now + delay);
         }
-        // A process that starts looks like an orphan.
-        let starting = self.starting.known();
-        let known: Vec<Known> = starting.chain(self.running.known()).chain(self.hooks.known()).chain(plugins).collect();
-        self.sweep.kill_escaped(now, &known);
+        let known: Vec<Known> = self.known().chain(others).collect();
+        self.sweep.kill_escaped(now, &known, self.groups.opened());
+    }
+
+    /// All processes but those of plugins and the helper; one that starts would look like an orphan.
+    fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
+        self.starting.known().chain(self.running.known()).chain(self.hooks.known())
     }
 
     /// Everything else has ended: hooks must, soon.
@@ -323,9 +366,25 @@ impl Processes {
         !self.hooks.is_empty()
     }
 
-    /// Stops watching every run's process: they go on, and the next daemon finds them.
-    pub fn leave(&mut self) {
+    /// Stops watching every run's process: they go on, and the next daemon finds them. Of those whose runs are over, what can be
+    /// told from theirs and from `others` is killed.
+    pub fn leave(&mut self, now: Elapsed, others: impl Iterator<Item = Known>) {
+        let known: Vec<Known> = self.known().chain(others).collect();
+        self.sweep.kill_escaped(now, &known, self.groups.opened());
+        self.leaves = true;
         self.running.leave();
+    }
+
+    /// The daemon ends: kills what has outlived its runs, unless processes go on without it; `others` end by themselves.
+    pub fn close(&mut self, others: &[Known]) {
+        if !self.leaves {
+            self.sweep.end_all(others, self.groups.opened());
+        }
+    }
+
+    /// The variable for the program that this daemon becomes, by which that one knows the orphans.
+    pub fn handed_on(&self) -> Option<(&'static str, String)> {
+        self.sweep.handed_on()
     }
 
     /// The buffer is only needed while something is read.

@@ -9,6 +9,7 @@ use mio::{Interest, Token};
 
 use super::logs::Logs;
 use crate::engine::StopSignal;
+use crate::exec::spec::KillMode;
 use crate::exec::{self, Adopted, Cgroup, Child, Drained, GroupSignal, Known};
 use crate::model::{Elapsed, Exit, Pid, RunId};
 use crate::reactor::io::{Io, What};
@@ -57,6 +58,8 @@ pub(super) struct Running {
 
 /// How a process ended.
 pub(super) struct Ended {
+    pub process: Known,
+    pub kill_mode: KillMode,
     /// `None` if it was adopted and nobody knows.
     pub exit: Option<Exit>,
 }
@@ -103,8 +106,8 @@ impl Running {
             }
         };
         let sent = match &watched.process {
-            Process::Own(child) => child.signal_group(signal),
-            Process::Adopted(adopted) => adopted.signal_group(signal),
+            Process::Own(child) => child.signal(signal),
+            Process::Adopted(adopted) => adopted.signal(signal),
         };
         if let Err(error) = sent {
             log::warn!("run {run} could not be signalled: {error}");
@@ -182,14 +185,17 @@ impl Running {
 
     /// `None` if the process of a run has not ended.
     pub fn exit_of(&mut self, run: RunId) -> Option<Ended> {
-        match &mut self.watched.get_mut(&run)?.process {
-            Process::Own(child) => match child.ended() {
-                Ok(exit) => exit.map(|exit| Ended { exit: Some(exit) }),
-                Err(error) => {
-                    log::error!("run {run}: its exit can't be read: {error}");
-                    Some(Ended { exit: None })
-                }
-            },
+        let (pid, kill_mode, exit) = match &mut self.watched.get_mut(&run)?.process {
+            Process::Own(child) => {
+                let exit = match child.ended() {
+                    Ok(exit) => Some(exit?),
+                    Err(error) => {
+                        log::error!("run {run}: its exit can't be read: {error}");
+                        None
+                    }
+                };
+                (child.pid(), child.kill_mode(), exit)
+            }
             Process::Adopted(adopted) => {
                 if adopted.is_alive() {
                     return None;
@@ -197,8 +203,23 @@ impl Running {
                 // Asked first: its parent may be about to reap it.
                 let exit = adopted.exit();
                 kill_remaining(run, adopted);
-                Some(Ended { exit })
+                (adopted.pid(), adopted.kill_mode(), exit)
             }
+        };
+        Some(Ended { process: Known { pid, run: Some(run) }, kill_mode, exit })
+    }
+
+    /// True if the process of a run has exited and another process, which traces it, keeps its exit from the daemon.
+    pub fn is_held_by_tracer(&self, run: RunId) -> bool {
+        matches!(self.watched.get(&run).map(|watched| &watched.process), Some(Process::Own(child)) if child.is_held_by_tracer())
+    }
+
+    /// Kills the tracer, if it is one of this daemon's processes.
+    pub fn kill_tracer(&self, run: RunId) {
+        if let Some(Process::Own(child)) = self.watched.get(&run).map(|watched| &watched.process)
+            && let Some(tracer) = child.kill_tracer()
+        {
+            log::warn!("run {run}: the process {tracer} traced it and kept its exit from the daemon, and was killed");
         }
     }
 
@@ -244,6 +265,14 @@ impl Running {
     /// The processes that are not reaped yet.
     pub fn known(&self) -> impl Iterator<Item = Known> + '_ {
         self.watched.iter().map(|(run, watched)| Known { pid: watched.process.pid(), run: Some(*run) })
+    }
+
+    /// The adopted processes that have not exited. A zombie's run is over: what it has left is killed as a leftover.
+    pub fn alive(&self) -> impl Iterator<Item = Known> + '_ {
+        self.watched.iter().filter_map(|(run, watched)| match &watched.process {
+            Process::Adopted(adopted) if adopted.is_alive() => Some(Known { pid: adopted.pid(), run: Some(*run) }),
+            _ => None,
+        })
     }
 
     /// The control groups of the processes that are watched.

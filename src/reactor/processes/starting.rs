@@ -183,8 +183,8 @@ impl Starting {
     /// Their processes, and those that were killed and are not dead.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
         self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::starting(abandoned.pid(), None));
-        let pending = self.pending.iter().map(|(run, pending)| Known::starting(pending.begun.pid(), Some(*run)));
+        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
+        let pending = self.pending.iter().map(|(run, pending)| Known { pid: pending.begun.identity(), run: Some(*run) });
         pending.chain(abandoned)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mio::{Interest, Token};
 
 use crate::exec::spec::{Action, ExecSpec, Limits};
-use crate::exec::{self, Abandoned, Child, Daemon, GroupSignal, Known, Launch, PendingSpawn, Progress};
+use crate::exec::{self, Abandoned, Child, GroupSignal, Known, Launch, PendingSpawn, Progress};
 use crate::model::{Elapsed, Exit, TriggerWord};
 use crate::reactor::io::{Io, What};
 use crate::reactor::processes::{Environment, START_LIMIT, borrowed};
@@ -126,6 +126,9 @@ impl SourceChild {
         self.ending = true;
         self.kill_at = None;
         self.signal(GroupSignal::Kill);
+        if let State::Running { child, .. } = &self.state {
+            child.kill_tracer();
+        }
     }
 
     /// Ends it at once; output that was not read is lost. Returns its process if that may not be dead.
@@ -151,7 +154,7 @@ impl SourceChild {
                 begun.signal(signal);
                 return;
             }
-            State::Running { child, .. } => child.signal_group(signal).map_err(|error| (child.pid().pid, error)),
+            State::Running { child, .. } => child.signal(signal).map_err(|error| (child.pid().pid, error)),
             State::Over => Ok(()),
         };
         if let Err((pid, error)) = sent {
@@ -175,7 +178,7 @@ impl SourceChild {
 
     pub fn known(&self) -> Option<Known> {
         match &self.state {
-            State::Starting { begun, .. } => Some(Known::starting(begun.pid(), None)),
+            State::Starting { begun, .. } => Some(Known { pid: begun.identity(), run: None }),
             State::Running { child, .. } => Some(Known { pid: child.pid(), run: None }),
             State::Over => None,
         }
@@ -199,20 +202,11 @@ impl SourceChild {
         if let (Some(token), Some(fd)) = (token.take(), child.pidfd()) {
             io.deregister(fd.as_raw_fd(), token);
         }
-        match exec::kill_plugins(&environment.source_marks(Some(job)), Daemon::This) {
+        match exec::kill_plugins(&environment.source_marks(job)) {
             Ok(0) => {}
             Ok(count) => log::info!("{job}: {count} processes had left the plugin's group and outlived it, and were killed"),
             Err(error) => log::warn!("{job}: what the plugin left behind can't be looked for: {error}"),
         }
         Some(exit)
-    }
-}
-
-/// Ends the plugins of a daemon that died without ending them.
-pub(in crate::reactor) fn end_leftovers(environment: &Environment) {
-    match exec::kill_plugins(&environment.source_marks(None), Daemon::Gone) {
-        Ok(0) => {}
-        Ok(count) => log::info!("{count} processes of plugins had outlived the daemon that started them, and were killed"),
-        Err(error) => log::warn!("plugins that an earlier daemon left behind can't be looked for: {error}"),
     }
 }

@@ -24,7 +24,6 @@ use crate::model::{Batch, Elapsed, JobId, Now, TriggerWord};
 use crate::store::Store;
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
 use child::SourceChild;
-pub(super) use child::end_leftovers;
 use host::Host;
 
 /// How many runs must have ended before a source that waits for room is called: one at a time would cost a transaction
@@ -199,7 +198,7 @@ impl Sources {
     /// Children of sources that are not reaped yet.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
         self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::starting(abandoned.pid(), None));
+        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
         self.watches.iter().filter_map(|watch| watch.asked.child.as_ref()?.known()).chain(abandoned)
     }
 
