@@ -117,7 +117,8 @@ fn one_that_is_not_there_is_a_warning_and_the_rest_goes_on() {
     let place = Place::new(
         "jobs:\n  - { name: each, trigger: { type: plugin, command: [./nowhere], restart: never } }\n  - { name: other, trigger: manual }\n",
     );
-    let daemon = place.start();
+    let mut daemon = place.start();
+    daemon.wait_for_log("the plugin can't be started");
     let told = "each: the plugin can't be started: `./nowhere` does not exist and is not restarted (restart: never)";
     assert_eq!(warnings(&daemon), told);
     assert_eq!(daemon.trigger("other")["state"], "succeeded");
