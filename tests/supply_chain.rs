@@ -31,8 +31,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/exec/sys.rs", 19),
     // clock_adjtime(2), and timerfds that are cancelled when the clock is set.
     ("src/reactor/clocks.rs", 3),
-    // malloc_trim(3).
-    ("src/reactor/memory.rs", 1),
+    // malloc_trim(3), and madvise(2) on pages that the program's file can give again.
+    ("src/reactor/memory.rs", 2),
     ("src/reactor/lifecycle/sockets.rs", 2),
 ];
 
