@@ -246,3 +246,35 @@ fn a_job_of_a_protected_daemon_is_not_protected_from_the_oom_killer() {
     }
     daemon.terminate();
 }
+
+#[test]
+fn a_script_without_a_first_line_is_run_by_the_shell_whatever_the_job_sets() {
+    let place = Place::new(
+        "jobs:\n\
+         \x20 - { name: plain, trigger: manual, command: [./script, one] }\n\
+         \x20 - { name: nice, trigger: manual, nice: 1, command: [./script, one] }\n",
+    );
+    set_mode(&place.write("script", "echo \"$0 $1\"\n"), 0o755);
+    let daemon = place.start();
+    for job in ["plain", "nice"] {
+        assert_eq!(output(&place, job), "./script one\n", "{job}");
+    }
+    daemon.terminate();
+}
+
+#[test]
+fn an_env_file_that_is_swapped_for_a_fifo_fails_its_run_and_holds_up_nothing() {
+    let place = Place::new(
+        "jobs:\n\
+         \x20 - { name: fifo, trigger: manual, env_file: vars.env, command: 'true' }\n\
+         \x20 - { name: other, trigger: manual, command: 'echo other' }\n",
+    );
+    place.write("vars.env", "A=1\n");
+    let daemon = place.start();
+    place.prints(&["ctl", "trigger", "fifo", "--wait"]);
+    std::fs::remove_file(place.path("vars.env")).unwrap();
+    place.make_pipe("vars.env");
+    assert_eq!(reason(&place, "fifo"), format!("env_file {} is not a regular file", place.path("vars.env").display()));
+    assert_eq!(output(&place, "other"), "other\n");
+    daemon.terminate();
+}
