@@ -1,6 +1,6 @@
 //! A run's output: into its log, created at the first byte, with a hard limit that keeps head and tail.
 //!
-//! Where the bytes are is the subject of [`logs`](crate::logs): the head in the log's file, and beyond it segments, of which the
+//! Where the bytes are is the subject of [`logs`]: the head in the log's file, and beyond it segments, of which the
 //! old ones are deleted, so that neither the disk nor memory fills with a job that writes for ever; when the run ends, they are
 //! joined, and a line between head and tail states how many bytes were cut.
 //!

@@ -1,6 +1,6 @@
 //! Files that others may look at or put something in the place of meanwhile.
 //!
-//! [`replace`] and [`write`] replace a file atomically: readers, and a start after a crash, see the old contents or the new
+//! [`replace`] and [`write()`] replace a file atomically: readers, and a start after a crash, see the old contents or the new
 //! ones. The new contents are written to a temporary file in the same directory, which rename(2) puts in the place of the old
 //! one. [`Dir`] opens files relative to a directory's descriptor, without following links.
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::file_stat::FileStat;
 
-/// The most bytes of the paths of one [`Request::Stat`], each counted with [`PATH_COST`] more: what fits into a packet.
+/// The most bytes of the paths of one [`Request::Stat`], each counted with `PATH_COST` more: what fits into a packet.
 pub const MAX_PATHS_BYTES: usize = 32 * 1024;
 
 /// Bytes that a path needs besides its own.

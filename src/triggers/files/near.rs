@@ -1,7 +1,7 @@
 //! A folder to which only local file systems lead: paths are looked up below its descriptor and do not leave its file system, so
 //! no call can hang.
 //!
-//! A mount below the folder and a link that leads to another file system are [`Far`]: openat2(2) with `RESOLVE_NO_XDEV` says so
+//! A mount below the folder and a link that leads to another file system are `Far`: openat2(2) with `RESOLVE_NO_XDEV` says so
 //! without a call on that file system. Kernels before Linux 5.6 have no openat2(2): everything is far then.
 
 use std::cell::OnceCell;
