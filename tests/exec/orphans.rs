@@ -215,11 +215,17 @@ fn what_the_daemon_did_not_start_for_a_run_is_left_alone_and_reaped_unless_someb
         return;
     }
     // Orphans from before the process became a daemon. (What this thread of a test starts are no children of the main thread.)
-    let line = "setsid sleep 1000 > /dev/null 2>&1 & echo before=$!; setsid sh -c 'read -r _ < /proc/uptime' > /dev/null 2>&1 & echo ends=$!";
-    let output = std::process::Command::new("sh").args(["-c", line]).output().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let line =
+        "setsid sleep 1000 > /dev/null 2>&1 & echo before=$!; setsid sh -c 'read -r _ < $GO' > /dev/null 2>&1 & echo ends=$!";
+    let output = std::process::Command::new("sh").args(["-c", line]).env("GO", &go).output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     let (before, ends) = (pid_after(&output, "before"), pid_after(&output, "ends"));
     let mut sweeper = Sweeper::new();
+    // Not before: its parent, the shell, would reap it.
+    std::fs::write(&go, "go\n").unwrap();
     wait_for_program(before, "sleep");
     wait_gone(ends);
     // As the SDK starts a credential process: by another thread, in the daemon's own group, with its environment.

@@ -45,8 +45,9 @@ enum Root {
     Missing,
     /// Only local file systems lead to it.
     Near(Near),
-    /// It was near, at this path. Something was mounted since, and the helper process was asked where it is now.
-    Checking { ask: AskId, path: PathBuf },
+    /// It was near, at this path. Something was mounted since, and the helper process was asked where it is now; `again` if
+    /// something else was mounted meanwhile.
+    Checking { ask: AskId, path: PathBuf, again: bool },
     /// It may hang.
     Far,
 }
@@ -218,21 +219,30 @@ impl FileSource {
 
     /// Something was mounted: no path is looked at before it is known where it leads now.
     fn check_root(&mut self, host: &mut dyn SourceHost) {
-        let path = match &self.root {
+        let path = match &mut self.root {
             Root::Near(near) => near.path().to_owned(),
-            Root::Checking { path, .. } => path.clone(),
+            // Asked again for each of them, it would not get an answer where mounts come and go all the time.
+            Root::Checking { again, .. } => {
+                *again = true;
+                return;
+            }
             Root::Closed | Root::Opening { .. } | Root::WatchingAncestor(_) | Root::Missing | Root::Far => return,
         };
+        self.ask_to_check(host, path);
+    }
+
+    fn ask_to_check(&mut self, host: &mut dyn SourceHost, path: PathBuf) {
         let ask = host.ask_files(&Request::Locate(self.watch.folder.clone()), None);
-        self.root = Root::Checking { ask, path };
+        self.root = Root::Checking { ask, path, again: false };
     }
 
     fn on_checked(&mut self, host: &mut dyn SourceHost, response: Response) {
-        let Root::Checking { path: was, .. } = &self.root else { return };
+        let Root::Checking { path: was, again, .. } = &self.root else { return };
         match response {
-            Response::Answer(Answer::Located { path, is_local: true }, _) if path == *was => {
-                self.root = Root::Near(Near::new(path));
-            }
+            Response::Answer(Answer::Located { path, is_local: true }, _) if path == *was => match again {
+                true => self.ask_to_check(host, path),
+                false => self.root = Root::Near(Near::new(path)),
+            },
             Response::Answer(Answer::Located { .. } | Answer::Failed(_), _) => self.open(host),
             Response::Answer(..) | Response::Recovered => {}
             Response::Hung => self.on_hang(host, &self.watch.folder.clone(), &hung()),
@@ -279,7 +289,8 @@ impl FileSource {
         let warning = format!("{} can't be watched: {why}; it is tried again in {}", path.display(), format_duration(delay));
         self.warning = Some(warning.clone());
         let at = host.now().elapsed + delay;
-        if matches!(self.root, Root::Near(_)) {
+        let is_part = path != self.watch.folder.components().collect::<PathBuf>();
+        if is_part && matches!(self.root, Root::Near(_) | Root::Checking { .. }) {
             self.scan_warning = Some(warning);
             self.rescan_at = Some(self.rescan_at.map_or(at, |rescan| rescan.min(at)));
             if let Some(walk) = self.walks.front_mut() {

@@ -288,3 +288,24 @@ fn a_local_folder_is_looked_at_here_until_something_is_mounted() {
     let (_, request) = scene.asked();
     assert!(matches!(request, Request::List { .. }), "{request:?}");
 }
+
+#[test]
+fn mounts_that_come_and_go_keep_a_folder_neither_from_being_watched_nor_from_being_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().canonicalize().unwrap();
+    let mut scene = Scene::new(&path);
+    scene.locate(&path, true);
+    for _ in 0..3 {
+        scene.source.ready(&mut scene.host, Readiness::MountsChanged);
+    }
+    // The first answer is about a time before the last change.
+    scene.locate(&path, true);
+    scene.locate(&path, true);
+    assert!(scene.host.asked.is_empty(), "{:?}", scene.host.asked);
+    for _ in 0..3 {
+        scene.source.ready(&mut scene.host, Readiness::MountsChanged);
+    }
+    let (ask, _) = scene.asked();
+    scene.respond(ask, Response::Hung);
+    assert!(scene.warning().contains("can't be watched: it did not answer within 5s"), "{}", scene.warning());
+}
