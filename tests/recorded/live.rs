@@ -98,7 +98,8 @@ fn status_history_and_metrics_of_a_daemon_have_the_same_shape() {
     );
     std::fs::create_dir(place.path("inbox")).unwrap();
     std::fs::create_dir(place.path("numbers")).unwrap();
-    let daemon = start(&place, "rich.yaml");
+    let mut daemon = start(&place, "rich.yaml");
+    daemon.wait_for_log("files: the first scan is done");
     // One after the other, so that the numbers of runs are the same each time.
     ended(&place, "at-start", 1);
     place.write("inbox-first", "x\n");
