@@ -116,7 +116,10 @@ if os.fork() == 0:
 os.read(read, 1)
 "#,
     );
-    let daemon = place.start();
+    // In a group of its own: one that leads out of this PID namespace is 0 here, which means one's own to setpgid(2).
+    let mut command = place.command(&["run", "firelink.yaml", "--state-dir", &place.state_dir().display().to_string()]);
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let daemon = place.start_by(command);
     assert_eq!(daemon.trigger("joins")["state"], "succeeded");
     let log = place.prints(&["ctl", "logs", "joins"]);
     let (pid, said) = log.trim().split_once(' ').unwrap();

@@ -173,21 +173,6 @@ fn paths_are_resolved_as_the_user_of_the_job() {
 }
 
 #[test]
-fn a_job_can_not_join_the_process_group_of_the_daemon() {
-    let place = Place::new(
-        "jobs:\n  - name: j\n    trigger: manual\n    command: [python3, -c, 'import os; os.setpgid(0, os.getpgid(int(os.environ[\"FIRELINK_DAEMON_PID\"])))']\n",
-    );
-    if Command::new("python3").arg("--version").output().is_err() {
-        return skip("there is no python3");
-    }
-    let daemon = place.start();
-    assert_eq!(place.firelink(&["ctl", "trigger", "j", "--wait"]).status.code(), Some(1));
-    let text = place.prints(&["ctl", "logs", "j"]);
-    assert!(text.contains("PermissionError"), "{text}");
-    daemon.terminate();
-}
-
-#[test]
 fn a_daemon_whose_sandbox_forbids_clone3_starts_jobs_by_fork() {
     let place = Place::new("jobs:\n  - { name: j, trigger: manual, command: 'echo hello; exit 3', env_file: e }\n");
     place.write("e", "A=1\n");
