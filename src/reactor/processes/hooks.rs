@@ -9,15 +9,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::environment::{About, Environment, borrowed};
 use super::logs::Logs;
 use super::running::watch;
-use super::starting::START_LIMIT;
+use super::start::{AbandonedStarts, Start};
 use crate::config::Job;
 use crate::exec::spec::{Action, Hooks as HookActions};
-use crate::exec::{self, Abandoned, Child, Drained, GroupSignal, Known, Launch, PendingSpawn, Progress};
+use crate::exec::{self, Child, Drained, GroupSignal, Known, Launch, PendingSpawn};
 use crate::model::{Elapsed, Exit, RunId, StateWord};
 use crate::reactor::host::FollowUp;
 use crate::reactor::io::{HookId, Io, What};
@@ -69,7 +69,7 @@ impl Which {
 
 enum Process {
     /// It has not executed its program yet.
-    Starting(PendingSpawn, Token),
+    Starting(Start),
     Running(Child, Option<Token>),
     /// It could not be started.
     Nothing,
@@ -86,6 +86,13 @@ struct Hook {
     ended: Option<bool>,
 }
 
+/// A hook whose process has ended.
+pub(super) struct Reaped {
+    pub process: Known,
+    /// If its run has ended, and this was its last hook: that run's number and whether it succeeded.
+    pub finishes: Option<(RunId, bool)>,
+}
+
 /// All hooks that run.
 #[derive(Default)]
 pub(super) struct Hooks {
@@ -93,8 +100,7 @@ pub(super) struct Hooks {
     next: HookId,
     /// Those with more to read.
     readable: BTreeSet<HookId>,
-    /// Killed before they had executed their programs, and not dead.
-    abandoned: Vec<Abandoned>,
+    abandoned: AbandonedStarts,
 }
 
 impl Hooks {
@@ -114,11 +120,8 @@ impl Hooks {
         let ended = follow_up.state().is_end().then_some(follow_up.state() == StateWord::Succeeded);
         let started = begin(environment, logs, job, action, follow_up).and_then(|begun| {
             logs.of(job, run).sink.begin(which.word());
-            let wake = begun.wake().map_or(-1, |wake| wake.as_raw_fd());
-            let token = io.watch(wake, What::HookStart(id), Interest::READABLE);
-            let token = token.map_err(|error| format!("its process can't be watched: {error}"))?;
-            let process = Process::Starting(begun, token);
-            Ok(Hook { which, job: Arc::clone(&job.name), run, process, output: None, until: now + START_LIMIT, ended })
+            let process = Process::Starting(Start::watch(io, begun, What::HookStart(id), now)?);
+            Ok(Hook { which, job: Arc::clone(&job.name), run, process, output: None, until: now + LIMIT, ended })
         });
         match started {
             Ok(hook) => {
@@ -133,35 +136,30 @@ impl Hooks {
         }
     }
 
-    /// There is progress with the start of a hook. As [`Hooks::reap`], if it could not be started.
+    /// There is progress with the start of a hook. As [`Reaped::finishes`], if it could not be started.
     pub fn start_ready(&mut self, id: HookId, io: &mut Io) -> Option<(RunId, bool)> {
         let hook = self.alive.get_mut(&id)?;
         let started = match std::mem::replace(&mut hook.process, Process::Nothing) {
-            Process::Starting(begun, token) => match begun.poll() {
-                Progress::Pending(begun) => {
-                    hook.process = Process::Starting(begun, token);
-                    return None;
-                }
-                Progress::Done(result) => {
-                    io.release(token);
-                    hook.until = hook.until.max(hook.until + LIMIT.saturating_sub(START_LIMIT));
-                    result.map_err(|error| error.to_string()).and_then(|mut child| {
-                        let watched = watch(io, What::HookExit(id), What::HookOutput(id), &mut child);
-                        let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
-                        (hook.process, hook.output) = (Process::Running(child, exit), output);
-                        Ok(())
-                    })
-                }
-            },
+            Process::Starting(start) => start.finish(io),
             other => {
                 hook.process = other;
                 return None;
             }
         };
-        match started {
-            Ok(()) => None,
-            Err(reason) => self.not_started(id, &reason),
-        }
+        let result = match started {
+            Ok(result) => result,
+            Err(start) => {
+                hook.process = Process::Starting(start);
+                return None;
+            }
+        };
+        let watched = result.and_then(|mut child| {
+            let watched = watch(io, What::HookExit(id), What::HookOutput(id), &mut child);
+            let (exit, output) = watched.map_err(|error| format!("its process can't be watched: {error}"))?;
+            (hook.process, hook.output) = (Process::Running(child, exit), output);
+            Ok(())
+        });
+        watched.err().and_then(|reason: String| self.not_started(id, &reason))
     }
 
     fn not_started(&mut self, id: HookId, reason: &str) -> Option<(RunId, bool)> {
@@ -205,9 +203,8 @@ impl Hooks {
         }
     }
 
-    /// The process of a hook may have ended. If its run had, and this was its last hook, that run's number and whether
-    /// it succeeded.
-    pub fn reap(&mut self, id: HookId, io: &mut Io, logs: &mut Logs) -> Option<(RunId, bool)> {
+    /// The process of a hook may have ended.
+    pub fn reap(&mut self, id: HookId, io: &mut Io, logs: &mut Logs) -> Option<Reaped> {
         let hook = self.alive.get_mut(&id)?;
         let Process::Running(child, exit) = &mut hook.process else { return None };
         match child.try_reap() {
@@ -225,21 +222,15 @@ impl Hooks {
         if let (Some(token), Some(fd)) = (exit.take(), child.pidfd()) {
             io.deregister(fd.as_raw_fd(), token);
         }
+        let process = Known { pid: child.pid(), run: Some(hook.run) };
         hook.read(logs);
         hook.close_output(io);
-        self.remove(id)
+        Some(Reaped { process, finishes: self.remove(id) })
     }
 
     /// Their processes.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
-        self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
-        self.alive.values().filter_map(Hook::known).chain(abandoned)
-    }
-
-    /// The process of one that is not reaped.
-    pub fn process(&self, id: HookId) -> Option<Known> {
-        self.alive.get(&id)?.known()
+        self.alive.values().filter_map(Hook::known).chain(self.abandoned.known())
     }
 
     /// Hooks whose exits only SIGCHLD reports.
@@ -249,23 +240,21 @@ impl Hooks {
     }
 
     pub fn next_deadline(&self) -> Option<Elapsed> {
-        self.alive.values().map(|hook| hook.until).min()
+        self.alive.values().map(Hook::deadline).min()
     }
 
-    /// Kills those whose time is up. As [`Hooks::reap`], for those that had not executed their programs.
+    /// Kills those whose time is up. As [`Reaped::finishes`], for those that had not executed their programs.
     pub fn kill_overdue(&mut self, io: &mut Io, now: Elapsed) -> Vec<(RunId, bool)> {
-        let overdue: Vec<HookId> = self.alive.iter().filter(|(_, hook)| hook.until <= now).map(|(id, _)| *id).collect();
+        let overdue: Vec<HookId> = self.alive.iter().filter(|(_, hook)| hook.deadline() <= now).map(|(id, _)| *id).collect();
         overdue.into_iter().filter_map(|id| self.kill(id, io, now)).collect()
     }
 
     fn kill(&mut self, id: HookId, io: &mut Io, now: Elapsed) -> Option<(RunId, bool)> {
         let hook = self.alive.get_mut(&id)?;
         match std::mem::replace(&mut hook.process, Process::Nothing) {
-            Process::Starting(begun, token) => {
-                io.release(token);
-                let (abandoned, error) = begun.abandon();
-                self.abandoned.extend(abandoned);
-                self.not_started(id, &error.to_string())
+            Process::Starting(start) => {
+                let reason = start.give_up(io, &mut self.abandoned);
+                self.not_started(id, &reason)
             }
             Process::Running(child, exit) => {
                 log::warn!("{}: run {}: {} takes too long and is killed", hook.job, hook.run, hook.which.word());
@@ -291,9 +280,17 @@ impl Hooks {
 }
 
 impl Hook {
+    /// When it is killed.
+    fn deadline(&self) -> Elapsed {
+        match &self.process {
+            Process::Starting(start) => self.until.min(start.until()),
+            Process::Running(..) | Process::Nothing => self.until,
+        }
+    }
+
     fn known(&self) -> Option<Known> {
         let pid = match &self.process {
-            Process::Starting(begun, _) => begun.identity(),
+            Process::Starting(start) => start.pid(),
             Process::Running(child, _) => child.pid(),
             Process::Nothing => return None,
         };

@@ -1,6 +1,6 @@
 //! The processes of runs and of their hooks: started, watched, read from, signalled, reaped.
 //!
-//! * `starting`: until they have executed their programs;
+//! * `start`: one process until it has executed its program; `starting`: those of runs;
 //! * `running`: exits and output of those that have executed their programs;
 //! * `hooks`: the commands that follow an attempt or a run;
 //! * `logs`, `groups`, `environment`: what a run's processes write into, are limited by, and know;
@@ -11,6 +11,7 @@ mod groups;
 mod hooks;
 mod logs;
 mod running;
+mod start;
 mod starting;
 mod sweep;
 
@@ -31,10 +32,10 @@ use crate::store::StoreError;
 use environment::About;
 pub(super) use environment::{Environment, borrowed};
 use groups::{RunGroup, RunGroups};
-use hooks::Hooks;
+use hooks::{Hooks, Reaped};
 use logs::Logs;
 use running::{Ended, Running};
-pub(super) use starting::START_LIMIT;
+pub(super) use start::{AbandonedStarts, Start};
 use starting::{Finished, Starting};
 use sweep::Sweep;
 
@@ -307,12 +308,11 @@ impl Processes {
 
     /// The process of a hook may have ended; its run's log is finished with the run's last hook.
     pub fn reap_hook(&mut self, io: &mut Io, hook: HookId) {
-        let process = self.hooks.process(hook);
-        if let Some((run, success)) = self.hooks.reap(hook, io, &mut self.logs) {
-            self.logs.finish(run, success);
-        }
-        if let Some(ended) = process.filter(|_| self.hooks.process(hook).is_none()) {
-            self.sweep.ended(ended, KillMode::Run);
+        if let Some(Reaped { process, finishes }) = self.hooks.reap(hook, io, &mut self.logs) {
+            if let Some((run, success)) = finishes {
+                self.logs.finish(run, success);
+            }
+            self.sweep.ended(process, KillMode::Run);
         }
         self.trim_if_idle();
     }

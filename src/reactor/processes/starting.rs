@@ -4,14 +4,12 @@
 //! holds its process up for as long, and nothing else: the loop waits for all of them through epoll.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use mio::{Interest, Token};
-
 use super::groups::RunGroup;
+use super::start::{AbandonedStarts, Start};
 use crate::engine::{Spawn, StopSignal};
-use crate::exec::{Abandoned, Cgroup, Child, GroupSignal, Known, PendingSpawn, Progress};
+use crate::exec::{Cgroup, Child, GroupSignal, Known, PendingSpawn};
 use crate::model::{Elapsed, RunId};
 use crate::reactor::io::{Io, What};
 
@@ -22,20 +20,14 @@ const AT_ONCE: usize = 32;
 /// A process that takes longer than this does not count as one of those: others go on beside it.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// How long a start may take. It includes the look-up of the program by a busy machine, and a network file system that comes
-/// back.
-pub(in crate::reactor) const START_LIMIT: Duration = Duration::from_secs(30);
-
 /// How long a start may still take once its process was killed, or the daemon is to stop.
 const LIMIT_AT_END: Duration = Duration::from_secs(1);
 
 struct Pending {
     spawn: Box<Spawn>,
-    begun: PendingSpawn,
-    token: Token,
+    start: Start,
     group: Option<Cgroup>,
     since: Elapsed,
-    until: Elapsed,
 }
 
 /// A start that is over.
@@ -54,8 +46,7 @@ pub(super) struct Starting {
     /// Attempts that were not begun, because too many start at once.
     queue: VecDeque<Box<Spawn>>,
     finished: Vec<Finished>,
-    /// Killed, and not dead.
-    abandoned: Vec<Abandoned>,
+    abandoned: AbandonedStarts,
 }
 
 impl Starting {
@@ -81,18 +72,11 @@ impl Starting {
     pub fn add(&mut self, io: &mut Io, spawn: Box<Spawn>, begun: PendingSpawn, group: Option<RunGroup>, now: Elapsed) {
         let group = group.map(|group| group.group);
         let run = spawn.run;
-        let token = begun.wake().map(|wake| io.watch(wake.as_raw_fd(), What::Start(run), Interest::READABLE));
-        match token {
-            Some(Ok(token)) => {
-                let pending = Pending { spawn, begun, token, group, since: now, until: now + START_LIMIT };
-                self.pending.insert(run, pending);
+        match Start::watch(io, begun, What::Start(run), now) {
+            Ok(start) => {
+                self.pending.insert(run, Pending { spawn, start, group, since: now });
             }
-            Some(Err(error)) => {
-                let (abandoned, _) = begun.abandon();
-                self.abandoned.extend(abandoned);
-                self.finished.push(Finished { spawn, group, result: Err(format!("its process can't be watched: {error}")) });
-            }
-            None => {}
+            Err(reason) => self.finished.push(Finished { spawn, group, result: Err(reason) }),
         }
     }
 
@@ -103,42 +87,31 @@ impl Starting {
 
     /// There is progress with a run's process.
     pub fn ready(&mut self, io: &mut Io, run: RunId) {
-        let Some(mut pending) = self.pending.remove(&run) else { return };
-        match pending.begun.poll() {
-            Progress::Pending(begun) => {
-                pending.begun = begun;
-                self.pending.insert(run, pending);
-            }
-            Progress::Done(result) => {
-                io.release(pending.token);
-                let result = result.map_err(|error| error.to_string());
-                self.finished.push(Finished { spawn: pending.spawn, group: pending.group, result });
+        let Some(Pending { spawn, start, group, since }) = self.pending.remove(&run) else { return };
+        match start.finish(io) {
+            Ok(result) => self.finished.push(Finished { spawn, group, result }),
+            Err(start) => {
+                self.pending.insert(run, Pending { spawn, start, group, since });
             }
         }
     }
 
     /// Gives up those that take too long.
     pub fn give_up_overdue(&mut self, io: &mut Io, now: Elapsed) {
-        while let Some((_, pending)) = self.pending.extract_if(.., |_, pending| pending.until <= now).next() {
-            self.give_up(io, pending);
+        for (_, Pending { spawn, start, group, .. }) in self.pending.extract_if(.., |_, pending| pending.start.until() <= now) {
+            let reason = start.give_up(io, &mut self.abandoned);
+            self.finished.push(Finished { spawn, group, result: Err(reason) });
         }
-    }
-
-    fn give_up(&mut self, io: &mut Io, pending: Pending) {
-        io.release(pending.token);
-        let (abandoned, error) = pending.begun.abandon();
-        self.abandoned.extend(abandoned);
-        self.finished.push(Finished { spawn: pending.spawn, group: pending.group, result: Err(error.to_string()) });
     }
 
     /// Signals the process of a run that starts; false if there is none.
     pub fn signal(&mut self, run: RunId, signal: StopSignal, now: Elapsed) -> bool {
         if let Some(pending) = self.pending.get_mut(&run) {
             match signal {
-                StopSignal::Term => pending.begun.signal(GroupSignal::Term),
+                StopSignal::Term => pending.start.signal(GroupSignal::Term),
                 StopSignal::Kill => {
-                    pending.begun.signal(GroupSignal::Kill);
-                    pending.until = pending.until.min(now + LIMIT_AT_END);
+                    pending.start.signal(GroupSignal::Kill);
+                    pending.start.hurry(now + LIMIT_AT_END);
                 }
             }
             return true;
@@ -153,7 +126,7 @@ impl Starting {
     /// The daemon is to stop: what has not started soon does not start, and nothing else is begun.
     pub fn hurry(&mut self, now: Elapsed) {
         for pending in self.pending.values_mut() {
-            pending.until = pending.until.min(now + LIMIT_AT_END);
+            pending.start.hurry(now + LIMIT_AT_END);
         }
         for spawn in std::mem::take(&mut self.queue) {
             self.refused(spawn, None, "the daemon stopped before its process was started".into());
@@ -175,16 +148,14 @@ impl Starting {
     }
 
     pub fn next_wake(&self) -> Option<Elapsed> {
-        let until = self.pending.values().map(|pending| pending.until).min();
+        let until = self.pending.values().map(|pending| pending.start.until()).min();
         let slow = self.pending.values().map(|pending| pending.since + SLOW).min().filter(|_| !self.queue.is_empty());
         until.into_iter().chain(slow).min()
     }
 
     /// Their processes, and those that were killed and are not dead.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
-        self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
-        let pending = self.pending.iter().map(|(run, pending)| Known { pid: pending.begun.identity(), run: Some(*run) });
-        pending.chain(abandoned)
+        let pending = self.pending.iter().map(|(run, pending)| Known { pid: pending.start.pid(), run: Some(*run) });
+        pending.chain(self.abandoned.known())
     }
 }

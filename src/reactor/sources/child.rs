@@ -6,18 +6,14 @@ use std::time::Duration;
 use mio::{Interest, Token};
 
 use crate::exec::spec::{Action, ExecSpec, Limits};
-use crate::exec::{self, Abandoned, Child, GroupSignal, Known, Launch, PendingSpawn, Progress};
+use crate::exec::{self, Child, GroupSignal, Known, Launch};
 use crate::model::{Elapsed, Exit, TriggerWord};
 use crate::reactor::io::{Io, What};
-use crate::reactor::processes::{Environment, START_LIMIT, borrowed};
+use crate::reactor::processes::{AbandonedStarts, Environment, Start, borrowed};
 
 enum State {
     /// It has not executed its program yet.
-    Starting {
-        begun: PendingSpawn,
-        token: Token,
-        until: Elapsed,
-    },
+    Starting(Start),
     /// With the pidfd's registration; absent where the kernel has none.
     Running {
         child: Child,
@@ -60,52 +56,39 @@ impl SourceChild {
         let exec = ExecSpec { limits: Limits { cpu_secs: None, ..owner.exec.limits.clone() }, ..owner.exec.clone() };
         let launch = Launch { action, exec: &exec, start_dir: &environment.start_dir, vars: &vars, cgroup: None };
         let (begun, stdout, stderr) = exec::begin_apart(&launch).map_err(|error| error.to_string())?;
-        let wake = begun.wake().map_or(-1, |wake| wake.as_raw_fd());
-        let token = io.watch(wake, What::SourceStart(watch), Interest::READABLE);
-        let token = token.map_err(|error| format!("its process can't be watched: {error}"))?;
-        let state = State::Starting { begun, token, until: now + START_LIMIT };
+        let state = State::Starting(Start::watch(io, begun, What::SourceStart(watch), now)?);
         Ok((SourceChild { state, kill_at: None, ending: false }, stdout, stderr))
     }
 
     /// There is progress with its start: the reason, if it could not be started.
     pub fn start_ready(&mut self, io: &mut Io, watch: u32) -> Option<String> {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Starting { begun, token, until } => match begun.poll() {
-                Progress::Pending(begun) => {
-                    self.state = State::Starting { begun, token, until };
-                    None
-                }
-                Progress::Done(result) => {
-                    io.release(token);
-                    let watched = result.map_err(|error| error.to_string()).and_then(|child| {
-                        let exit = child.pidfd().map(|fd| io.watch(fd.as_raw_fd(), What::SourceExit(watch), Interest::READABLE));
-                        let exit = exit.transpose().map_err(|error| format!("its process can't be watched: {error}"))?;
-                        Ok(State::Running { child, exit })
-                    });
-                    match watched {
-                        Ok(state) => {
-                            self.state = state;
-                            None
-                        }
-                        Err(reason) => Some(reason),
-                    }
-                }
-            },
+        let started = match std::mem::replace(&mut self.state, State::Over) {
+            State::Starting(start) => start.finish(io),
             other => {
                 self.state = other;
-                None
+                return None;
             }
-        }
+        };
+        let result = match started {
+            Ok(result) => result,
+            Err(start) => {
+                self.state = State::Starting(start);
+                return None;
+            }
+        };
+        let watched = result.and_then(|child| {
+            let exit = child.pidfd().map(|fd| io.watch(fd.as_raw_fd(), What::SourceExit(watch), Interest::READABLE));
+            let exit = exit.transpose().map_err(|error| format!("its process can't be watched: {error}"))?;
+            self.state = State::Running { child, exit };
+            Ok(())
+        });
+        watched.err()
     }
 
-    /// Gives up a start that takes too long, or any start with `at_once`: the reason, and the process if it may not be dead.
-    pub fn give_up_start(&mut self, io: &mut Io, now: Elapsed, at_once: bool) -> Option<(String, Option<Abandoned>)> {
+    /// Gives up a start that takes too long, or any start with `at_once`: the reason.
+    pub fn give_up_start(&mut self, io: &mut Io, abandoned: &mut AbandonedStarts, now: Elapsed, at_once: bool) -> Option<String> {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Starting { begun, token, until } if at_once || until <= now => {
-                io.release(token);
-                let (abandoned, error) = begun.abandon();
-                Some((error.to_string(), abandoned))
-            }
+            State::Starting(start) if at_once || start.until() <= now => Some(start.give_up(io, abandoned)),
             other => {
                 self.state = other;
                 None
@@ -131,29 +114,22 @@ impl SourceChild {
         }
     }
 
-    /// Ends it at once; output that was not read is lost. Returns its process if that may not be dead.
-    pub fn discard(mut self, io: &mut Io) -> Option<Abandoned> {
-        match std::mem::replace(&mut self.state, State::Over) {
-            State::Starting { begun, token, .. } => {
-                io.release(token);
-                begun.abandon().0
-            }
+    /// Ends it at once; output that was not read is lost.
+    pub fn discard(self, io: &mut Io, abandoned: &mut AbandonedStarts) {
+        match self.state {
+            State::Starting(start) => drop(start.give_up(io, abandoned)),
             State::Running { child, exit } => {
                 if let (Some(fd), Some(token)) = (child.pidfd(), exit) {
                     io.deregister(fd.as_raw_fd(), token);
                 }
-                None
             }
-            State::Over => None,
+            State::Over => {}
         }
     }
 
     fn signal(&self, signal: GroupSignal) {
         let sent = match &self.state {
-            State::Starting { begun, .. } => {
-                begun.signal(signal);
-                return;
-            }
+            State::Starting(start) => return start.signal(signal),
             State::Running { child, .. } => child.signal(signal).map_err(|error| (child.pid().pid, error)),
             State::Over => Ok(()),
         };
@@ -165,7 +141,7 @@ impl SourceChild {
     /// When it is killed, if it has been asked to end, or its start is given up.
     pub fn next_wake(&self) -> Option<Elapsed> {
         let start = match &self.state {
-            State::Starting { until, .. } => Some(*until),
+            State::Starting(start) => Some(start.until()),
             _ => None,
         };
         self.kill_at.into_iter().chain(start).min()
@@ -178,7 +154,7 @@ impl SourceChild {
 
     pub fn known(&self) -> Option<Known> {
         match &self.state {
-            State::Starting { begun, .. } => Some(Known { pid: begun.identity(), run: None }),
+            State::Starting(start) => Some(Known { pid: start.pid(), run: None }),
             State::Running { child, .. } => Some(Known { pid: child.pid(), run: None }),
             State::Over => None,
         }

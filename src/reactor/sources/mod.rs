@@ -14,12 +14,12 @@ use super::bridge::Bridge;
 use super::helper::Helper;
 use super::host::FoundBatch;
 use super::io::Io;
-use super::processes::Environment;
+use super::processes::{AbandonedStarts, Environment};
 use crate::config::{Config, Job};
 use crate::engine::rules::JobRules;
 use crate::engine::{Engine, MAX_IN_MEMORY};
+use crate::exec::Known;
 use crate::exec::spec::ExecSpec;
-use crate::exec::{Abandoned, Known};
 use crate::model::{Batch, Elapsed, JobId, Now, TriggerWord};
 use crate::store::Store;
 use crate::triggers::{FdId, Readiness, Source, SourceHost};
@@ -74,8 +74,7 @@ struct Asked {
 /// All of them.
 pub(super) struct Sources {
     watches: Vec<Watch>,
-    /// Children that were killed before they had executed their programs, and are not dead.
-    abandoned: Vec<Abandoned>,
+    abandoned: AbandonedStarts,
 }
 
 /// Counts the looks of sources at what they watch.
@@ -99,7 +98,7 @@ pub(super) struct SourceContext<'a> {
 
 impl Sources {
     pub fn new() -> Sources {
-        Sources { watches: Vec::new(), abandoned: Vec::new() }
+        Sources { watches: Vec::new(), abandoned: AbandonedStarts::default() }
     }
 
     /// Starts the source of each job that should have one and has none.
@@ -197,9 +196,7 @@ impl Sources {
 
     /// Children of sources that are not reaped yet.
     pub fn known(&mut self) -> impl Iterator<Item = Known> + '_ {
-        self.abandoned.retain_mut(|abandoned| !abandoned.is_over());
-        let abandoned = self.abandoned.iter().map(|abandoned| Known::childless(abandoned.pid()));
-        self.watches.iter().filter_map(|watch| watch.asked.child.as_ref()?.known()).chain(abandoned)
+        self.watches.iter().filter_map(|watch| watch.asked.child.as_ref()?.known()).chain(self.abandoned.known())
     }
 
     /// Sources with a child whose exit only SIGCHLD reports.
@@ -218,8 +215,7 @@ impl Sources {
 
     fn give_up_start(&mut self, id: u32, cx: &mut SourceContext<'_>, at_once: bool) {
         let Some(child) = self.watches.get_mut(id as usize).and_then(|watch| watch.asked.child.as_mut()) else { return };
-        if let Some((reason, abandoned)) = child.give_up_start(cx.io, cx.now.elapsed, at_once) {
-            self.abandoned.extend(abandoned);
+        if let Some(reason) = child.give_up_start(cx.io, &mut self.abandoned, cx.now.elapsed, at_once) {
             self.not_started(id, reason, cx);
         }
     }
@@ -328,7 +324,7 @@ impl Sources {
         watch.source = None;
         let asked = std::mem::take(&mut watch.asked);
         if let Some(child) = asked.child {
-            self.abandoned.extend(child.discard(cx.io));
+            child.discard(cx.io, &mut self.abandoned);
         }
         for (fd, token) in asked.fds.into_values() {
             cx.io.deregister(fd.as_raw_fd(), token);
