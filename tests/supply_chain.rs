@@ -28,7 +28,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/exec/spawn/start.rs", 1),
     ("src/exec/spawn/daemon.rs", 2),
     // System calls without a safe wrapper: pidfds, waitid, close_range, a real-time priority.
-    ("src/exec/sys.rs", 19),
+    ("src/exec/sys.rs", 18),
     // clock_adjtime(2), and timerfds that are cancelled when the clock is set.
     ("src/reactor/clocks.rs", 3),
     // malloc_trim(3), and madvise(2) on pages that the program's file can give again.

@@ -21,7 +21,7 @@
 //! reparented to it. Plugins, which belong to no run, are started by [`begin_apart`], and what is left of them is killed by
 //! [`kill_plugins`].
 //!
-//! Nothing here blocks, except for [`spawn()`], [`spawn_apart`] and [`PendingSpawn::wait`], which the daemon does not call.
+//! Nothing here blocks, except for [`spawn()`] and [`PendingSpawn::wait`], which the daemon does not call.
 //! `spawn` imports `processes`, never the other way round. `reactor` is the caller. Unsafe code is in `spawn`, `packet`,
 //! `detach` and `sys` alone.
 
@@ -38,14 +38,14 @@ mod sys;
 
 pub use cgroup::{Cgroup, Cgroups, NotDelegated};
 pub use detach::{Detached, Readiness, detach};
-pub use event::{EventDelivery, deliver_event, event_path, needs_file};
+pub use event::{EventDelivery, deliver_event, event_path};
 pub use log::{DRAIN_AT_ONCE, Drained, OutputSink, drain};
 pub use marks::{LEAVE, PLUGIN};
 pub use packet::{MAX_PACKET, add_watch, packet_pair, receive_packet, send_packet};
 pub use processes::{
     Adopted, Child, EscapedProcess, GroupSignal, Known, Orphans, Swept, find_leader, kill_leftovers, kill_plugins,
 };
-pub use spawn::{Abandoned, Launch, PendingSpawn, Progress, SpawnError, begin, begin_apart, owner_of, spawn, spawn_apart};
+pub use spawn::{Abandoned, Launch, PendingSpawn, Progress, SpawnError, begin, begin_apart, spawn};
 /// Releases memory that only a burst of starts needs.
 pub fn trim() {
     spawn::trim();

@@ -141,22 +141,11 @@ pub(super) fn has_close_range() -> bool {
     unsafe { libc::syscall(libc::SYS_close_range, libc::c_uint::MAX, libc::c_uint::MAX, 0) == 0 }
 }
 
-/// Sets close-on-exec on every descriptor of this process from `first` on, in one call where the kernel has it
-/// (close_range(2) with `CLOSE_RANGE_CLOEXEC`, Linux 5.11).
+/// Sets close-on-exec on every descriptor of this process from `first` on, for kernels without close_range(2).
 ///
 /// # Errors
-/// The error of close_range(2), or, where it is missing, of reading `/proc/self/fd`.
+/// When `/proc/self/fd` can't be read.
 pub(super) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
-    // SAFETY: three integers go in; no descriptor is closed here, and what exec does to them harms no owner.
-    let code = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    match Errno::result(code) {
-        Ok(_) => Ok(()),
-        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => close_on_exec_one_by_one(first),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn close_on_exec_one_by_one(first: libc::c_uint) -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<libc::c_int>().ok()) else { continue };
         if u32::try_from(fd).is_ok_and(|fd| fd >= first) {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use firelink::exec::spec::{Capture, ExecSpec};
 use firelink::exec::{EventDelivery, deliver_event, drain};
+use firelink::files::Dir;
 use firelink::model::{Exit, RunId};
 
 use crate::own_process::in_own_process;
@@ -126,13 +127,14 @@ fn a_small_payload_is_a_variable_and_a_large_one_a_private_file() {
     let dir = tempfile::tempdir().unwrap();
     let events = dir.path().join("events");
     let small = format!("\"{}\"", "s".repeat(60_000));
-    assert_eq!(deliver_event(&small, &events, RunId(1), None).unwrap(), EventDelivery::Inline);
+    let (state, exec) = (Dir::open(dir.path()).unwrap(), ExecSpec::default());
+    assert_eq!(deliver_event(&small, &state, RunId(1), &exec).unwrap(), EventDelivery::Inline);
     let child = spawn_with(&shell("printf %s \"$FIRELINK_EVENT\" | wc -c"), &ExecSpec::default(), &[("FIRELINK_EVENT", &small)]);
     assert_eq!(Run::of(child.unwrap(), Capture::All, None).finish().text().trim(), small.len().to_string());
     assert!(!events.exists());
 
     let large = format!("\"{}\"", "l".repeat(3_000_000));
-    let EventDelivery::File(path) = deliver_event(&large, &events, RunId(2), None).unwrap() else { panic!("it went inline") };
+    let EventDelivery::File(path) = deliver_event(&large, &state, RunId(2), &exec).unwrap() else { panic!("it went inline") };
     let file = path.display().to_string();
     let child = spawn_with(
         &shell(
@@ -150,7 +152,8 @@ fn a_small_payload_is_a_variable_and_a_large_one_a_private_file() {
 fn a_payload_that_can_not_be_written_is_an_error_with_path_and_reason() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("events"), "").unwrap();
-    let told = deliver_event(&"x".repeat(100_000), &dir.path().join("events"), RunId(3), None).unwrap_err().to_string();
+    let state = Dir::open(dir.path()).unwrap();
+    let told = deliver_event(&"x".repeat(100_000), &state, RunId(3), &ExecSpec::default()).unwrap_err().to_string();
     assert!(told.starts_with("the event's payload can't be written to ") && told.contains("events/3.json: "), "{told}");
 }
 

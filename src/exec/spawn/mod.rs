@@ -35,13 +35,13 @@ use crate::exec::spec::ExecSpec;
 
 pub use launch::{Launch, SpawnError};
 pub(super) use memory::trim;
-pub use start::{Abandoned, PendingSpawn, Progress, begin, begin_apart, spawn, spawn_apart};
+pub use start::{Abandoned, PendingSpawn, Progress, begin, begin_apart, spawn};
 
 /// The user and the group to which a file for this job's processes must belong, if they are not the daemon's own.
 ///
 /// # Errors
 /// When its user or group does not exist.
-pub fn owner_of(exec: &ExecSpec) -> Result<Option<(u32, Option<u32>)>, SpawnError> {
+pub(super) fn owner_of(exec: &ExecSpec) -> Result<Option<(u32, Option<u32>)>, SpawnError> {
     let account = account::Account::of(exec)?;
     Ok(account.uid.filter(|_| account.is_other_user()).map(|uid| (uid, account.gid)))
 }

@@ -65,15 +65,6 @@ pub fn spawn(launch: &Launch<'_>) -> Result<Child, SpawnError> {
     begin(launch)?.wait()
 }
 
-/// Starts a process as [`begin_apart`] does, and waits until it has executed its program.
-///
-/// # Errors
-/// When the process can't be started.
-pub fn spawn_apart(launch: &Launch<'_>) -> Result<(Child, OwnedFd, OwnedFd), SpawnError> {
-    let (pending, stdout, stderr) = begin_apart(launch)?;
-    Ok((pending.wait()?, stdout, stderr))
-}
-
 fn refused(named: &Named, error: &io::Error) -> SpawnError {
     SpawnError::Os(named.program.clone(), error.to_string())
 }

@@ -56,11 +56,6 @@ impl<'a> About<'a> {
 }
 
 impl Environment {
-    /// The directory of events that are too large for a variable.
-    pub fn events_dir(&self) -> PathBuf {
-        self.state_dir.join("events")
-    }
-
     /// The variables of a run's process.
     pub(super) fn run_vars(&self, job: &Job, about: &About<'_>, event_file: Option<&Path>) -> Vec<(String, OsString)> {
         let mut vars = vec![

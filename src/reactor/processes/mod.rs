@@ -54,6 +54,8 @@ pub(super) enum RunExit {
 /// Every process that the daemon has started, but for plugins, which are the sources'.
 pub(super) struct Processes {
     environment: Environment,
+    /// The state directory.
+    state: Arc<Dir>,
     starting: Starting,
     running: Running,
     hooks: Hooks,
@@ -76,7 +78,8 @@ impl Processes {
             starting: Starting::default(),
             running: Running::default(),
             hooks: Hooks::default(),
-            logs: Logs::new(state),
+            logs: Logs::new(Arc::clone(&state)),
+            state,
             groups: RunGroups::default(),
             sweep: Sweep::at_start(),
             held: BTreeMap::new(),
@@ -110,7 +113,7 @@ impl Processes {
         };
         let adopted = Adopted::open(pid?)?.with_kill_mode(job.exec.kill_mode);
         let reads_on = self.running.adopt(io, run, adopted, self.groups.find(run, attempt)).ok()?;
-        let event_file = Some(exec::event_path(&self.environment.events_dir(), run)).filter(|path| path.exists());
+        let event_file = Some(exec::event_path(&self.state, run)).filter(|path| path.exists());
         self.logs.resume(job, run, event_file, reads_on);
         pid
     }
@@ -191,9 +194,8 @@ impl Processes {
 
     /// The file of a payload that is too large for the environment.
     fn event_file(&self, job: &Job, spawn: &Spawn) -> Result<Option<PathBuf>, String> {
-        let Some(event) = spawn.event.as_deref().filter(|event| exec::needs_file(event)) else { return Ok(None) };
-        let owner = exec::owner_of(&job.exec).map_err(|error| error.to_string())?;
-        match exec::deliver_event(event, &self.environment.events_dir(), spawn.run, owner) {
+        let Some(event) = spawn.event.as_deref() else { return Ok(None) };
+        match exec::deliver_event(event, &self.state, spawn.run, &job.exec) {
             Ok(EventDelivery::File(path)) => Ok(Some(path)),
             Ok(EventDelivery::Inline) => Ok(None),
             Err(error) => Err(error.to_string()),
