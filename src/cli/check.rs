@@ -11,8 +11,8 @@ use super::load::{check, load, state_dir};
 use super::out::{Done, Failure, Format, parse_format, print, print_json};
 use crate::config::{self, Config, Looked, NotLooked, Surroundings};
 use crate::engine::timing::Timing;
-use crate::helper::{Answer, Client, Failure as NoAnswer, MAX_PATHS_BYTES, Request, TIMEOUT};
-use crate::model::{WallTime, format_duration};
+use crate::helper::{Answer, Client, Failure as NoAnswer, MAX_PATHS_BYTES, Request, no_answer};
+use crate::model::WallTime;
 
 /// check a configuration and show when each job fires next; with --state, check the state instead
 #[derive(Debug, FromArgs)]
@@ -56,7 +56,7 @@ fn look(paths: &[PathBuf]) -> Vec<Looked> {
     while let Some(path) = paths.get(looked.len()) {
         let is_hung = |path: &Path, hung: &[&Path]| hung.len() >= MAX_HUNG || hung.iter().any(|dir| path.starts_with(dir));
         if is_hung(path, &hung) {
-            looked.push(no_answer());
+            looked.push(Err(NotLooked::NoAnswer(no_answer())));
             continue;
         }
         let mut bytes = 0;
@@ -82,7 +82,7 @@ fn look(paths: &[PathBuf]) -> Vec<Looked> {
                 client = None;
                 if let Some(path) = paths.get(looked.len()) {
                     hung.push(path.parent().unwrap_or(path));
-                    looked.push(no_answer());
+                    looked.push(Err(NotLooked::NoAnswer(no_answer())));
                 }
             }
             Err(failure) => {
@@ -92,10 +92,6 @@ fn look(paths: &[PathBuf]) -> Vec<Looked> {
         }
     }
     looked
-}
-
-fn no_answer() -> Looked {
-    Err(NotLooked::NoAnswer(format!("did not answer within {}", format_duration(TIMEOUT))))
 }
 
 fn check_config(path: &Path, format: Format, surroundings: &Surroundings) -> Done {

@@ -25,7 +25,7 @@ mod work;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::model::{Backoff, Jitter};
+use crate::model::{Backoff, Jitter, format_duration};
 
 pub use client::{Client, Failure};
 pub use file_stat::{FileStat, is_local};
@@ -39,6 +39,12 @@ pub const IDLE: Duration = Duration::from_secs(10);
 /// Silence for this long is a hang. A disk that has to spin up takes less, and a mount that answers after more is no place for
 /// what is asked here.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a hang is called: `did not answer within 5s`.
+#[must_use]
+pub fn no_answer() -> String {
+    format!("did not answer within {}", format_duration(TIMEOUT))
+}
 
 /// The delay before a path that hung is looked at again.
 pub const AFTER_HANG: Backoff =

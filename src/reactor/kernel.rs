@@ -25,8 +25,8 @@ use crate::control::commands::reload::{self, Reloaded, summary};
 use crate::control::protocol::{ErrorCode, Reply, Request};
 use crate::engine::{self, Event, Notice, RunRecord, Spawn, StopSignal};
 use crate::exec::Known;
-use crate::helper::{Answer, Request as FilesRequest, Response, TIMEOUT};
-use crate::model::{Elapsed, JobId, Pid, RunId, format_duration, format_size};
+use crate::helper::{Answer, Request as FilesRequest, Response, no_answer};
+use crate::model::{Elapsed, JobId, Pid, RunId, format_size};
 use crate::triggers::{AskId, Readiness};
 
 /// The parts of the daemon that touch the kernel; each owns what it needs, and this connects them.
@@ -326,7 +326,7 @@ fn copied(response: Response) -> Option<Copied> {
         Response::Answer(Answer::Done, _) => Some(Copied::Done),
         Response::Answer(Answer::Failed(errno), _) => Some(Copied::Failed(std::io::Error::from_raw_os_error(errno).to_string())),
         Response::Answer(_, _) => None,
-        Response::Hung => Some(Copied::Hung(format!("it did not answer within {}", format_duration(TIMEOUT)))),
+        Response::Hung => Some(Copied::Hung(format!("it {}", no_answer()))),
         Response::Unavailable(why) => Some(Copied::Failed(why)),
         Response::Recovered => Some(Copied::Recovered),
     }

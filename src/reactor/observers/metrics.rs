@@ -14,7 +14,7 @@ use super::{Context, Observer, Report};
 use crate::config;
 use crate::engine::{Notice, Spawn};
 use crate::files;
-use crate::helper::{AFTER_HANG, Answer, Request, Response, TIMEOUT, open_local, path_of};
+use crate::helper::{AFTER_HANG, Answer, Request, Response, no_answer, open_local, path_of};
 use crate::metrics::{Counts, Format, Snapshot, Standing};
 use crate::model::{Attempt, Elapsed, JobId, Outcome, StateWord, TriggerWord, format_duration};
 use crate::reactor::helper::{AskNumber, Asker, Helper};
@@ -199,7 +199,7 @@ impl Observer for Metrics {
             }
             Some(Response::Hung) => {
                 file.hangs += 1;
-                let why = format!("it did not answer within {}", format_duration(TIMEOUT));
+                let why = format!("it {}", no_answer());
                 file.failed(&why, Some(AFTER_HANG.delay_after(file.hangs, || 0)), now, is_last);
             }
             Some(Response::Unavailable(why)) => file.failed(&why, None, now, is_last),

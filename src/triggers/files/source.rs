@@ -14,7 +14,7 @@ use super::looks::{Looks, Purpose};
 use super::near::{Found, Listing, Near, NotNear};
 use super::walk::Walk;
 use super::{FileWatch, MIN_UNCHANGED};
-use crate::helper::{AFTER_HANG, Answer, Entry, EntryKind, FileStat, Request, Response, TIMEOUT, path_of};
+use crate::helper::{AFTER_HANG, Answer, Entry, EntryKind, FileStat, Request, Response, TIMEOUT, no_answer, path_of};
 use crate::model::{Batch, Elapsed, Now, ObjectKey, ObjectVersion, SeenObject, format_duration};
 use crate::triggers::watch::Existing;
 use crate::triggers::watch::seen::{Lookup, SeenSet};
@@ -729,7 +729,7 @@ impl FileSource {
 }
 
 fn hung() -> String {
-    format!("it did not answer within {}", format_duration(TIMEOUT))
+    format!("it {}", no_answer())
 }
 
 impl Source for FileSource {
