@@ -54,6 +54,22 @@ fn wait_for_warning(daemon: &Daemon<'_>, part: &str) {
     }
 }
 
+/// Waits until `status` has no warning.
+fn wait_for_no_warning(daemon: &Daemon<'_>) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while daemon.status()["warnings"] != serde_json::json!([]) {
+        assert!(Instant::now() < deadline, "{}", warnings(daemon));
+    }
+}
+
+/// Waits until a file of the mount has other contents than `before`.
+fn wait_for_write(mount: &HungMount, file: &str, before: Option<&str>) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while mount.read(file).as_deref() == before {
+        assert!(Instant::now() < deadline, "{file} is not written");
+    }
+}
+
 /// The children of the daemon that look at files.
 fn helpers(daemon: &Daemon<'_>) -> Vec<String> {
     let pid = daemon.pid();
@@ -202,23 +218,15 @@ fn a_metrics_file_on_a_mount_that_hangs_is_a_warning_until_it_is_written() {
     let Some((place, mount)) = place("metrics: { textfile: mnt/a.prom, every: 1s }", "") else { return };
     let daemon = place.start();
     let mut events = daemon.follow();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while mount.read("a.prom").is_none() {
-        assert!(Instant::now() < deadline, "no file");
-    }
+    wait_for_write(&mount, "a.prom", None);
     mount.hang();
     mount.wait_until_asked(1);
     assert_alive(&daemon, &mut events);
     wait_for_warning(&daemon, "a.prom can't be written: it did not answer within 5s");
     let before = mount.read("a.prom");
     mount.answer();
-    while mount.read("a.prom") == before {
-        assert!(Instant::now() < deadline + TEST_TIMEOUT, "no file");
-    }
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while daemon.status()["warnings"] != serde_json::json!([]) {
-        assert!(Instant::now() < deadline, "{}", warnings(&daemon));
-    }
+    wait_for_write(&mount, "a.prom", before.as_deref());
+    wait_for_no_warning(&daemon);
     mount.hang();
     mount.wait_until_asked(1);
     let log = assert_ends(daemon);
@@ -231,20 +239,14 @@ fn a_copy_of_the_state_to_a_mount_that_hangs_is_a_warning_until_it_is_made() {
     let Some((place, mount)) = place("state: { sync_to: mnt/copy, sync_every: 1s }", "") else { return };
     let daemon = place.start();
     let mut events = daemon.follow();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while mount.read("copy/state.db").is_none() {
-        assert!(Instant::now() < deadline, "no copy");
-    }
+    wait_for_write(&mount, "copy/state.db", None);
     mount.hang();
     mount.wait_until_asked(1);
     assert_alive(&daemon, &mut events);
     wait_for_warning(&daemon, "can't copy the state to");
     assert!(warnings(&daemon).contains("it did not answer within 5s"), "{}", warnings(&daemon));
     mount.answer();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    while daemon.status()["warnings"] != serde_json::json!([]) {
-        assert!(Instant::now() < deadline, "{}", warnings(&daemon));
-    }
+    wait_for_no_warning(&daemon);
     mount.hang();
     mount.wait_until_asked(1);
     let log = assert_ends(daemon);

@@ -5,28 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use super::support::{Place, TEST_TIMEOUT, text};
-
-/// Marks with filler between them, each after a word through the pipe `gate`.
-const MARKS: &str = r#"
-jobs:
-  - name: marks
-    trigger: manual
-    timeout: 10m
-    command: |
-      for n in $(seq 30); do
-        until read word < gate; do :; done
-        head -c 8000 /dev/zero | tr '\0' .
-        echo
-        echo "mark $n"
-      done
-    output: { max_size: 64KiB }
-"#;
-
-/// What the job writes for these marks.
-fn marks(numbers: std::ops::RangeInclusive<u32>) -> String {
-    numbers.map(|n| format!("{}\nmark {n}\n", ".".repeat(8000))).collect()
-}
+use super::support::{MARKS, Place, TEST_TIMEOUT, marks, text};
 
 /// Lets the job write its next mark: the write ends when the job has opened the other end.
 fn release(place: &Place) {

@@ -17,6 +17,27 @@ use serde_json::Value;
 /// How long anything may take before its test fails. Nothing waits for this long unless it is broken.
 pub const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A job that writes thirty marks with filler between them, far past its `max_size`, each after a word through the pipe `gate`.
+pub const MARKS: &str = r#"
+jobs:
+  - name: marks
+    trigger: manual
+    timeout: 10m
+    command: |
+      for n in $(seq 30); do
+        until read word < gate; do :; done
+        head -c 8000 /dev/zero | tr '\0' .
+        echo
+        echo "mark $n"
+      done
+    output: { max_size: 64KiB }
+"#;
+
+/// What the job of [`MARKS`] writes for these.
+pub fn marks(numbers: std::ops::RangeInclusive<u32>) -> String {
+    numbers.map(|n| format!("{}\nmark {n}\n", ".".repeat(8000))).collect()
+}
+
 /// A directory with a configuration, and everything that is needed to start daemons on it.
 pub struct Place {
     dir: tempfile::TempDir,

@@ -1,7 +1,7 @@
 //! Live events and output; the web UI across reloads.
 
 use crate::api::{TOKEN, lacks};
-use crate::daemon::Place;
+use crate::daemon::{MARKS, Place, marks};
 use crate::http::At;
 
 #[test]
@@ -98,22 +98,7 @@ fn output_is_streamed_until_the_end_of_the_run() {
 
 #[test]
 fn output_past_max_size_is_streamed_on_and_offsets_stay_those_of_the_output() {
-    let place = Place::new(
-        r#"
-web: { listen: "127.0.0.1:0" }
-jobs:
-  - name: marks
-    trigger: manual
-    command: |
-      for n in $(seq 30); do
-        until read word < gate; do :; done
-        head -c 8000 /dev/zero | tr '\0' .
-        echo
-        echo "mark $n"
-      done
-    output: { max_size: 64KiB }
-"#,
-    );
+    let place = Place::new(&format!("web: {{ listen: \"127.0.0.1:0\" }}{MARKS}"));
     place.make_pipe("gate");
     let mut daemon = place.start();
     let at = At::of(&mut daemon);
@@ -132,7 +117,7 @@ jobs:
             half = text.len();
         }
     }
-    let whole: String = (1..=30).map(|n| format!("{}\nmark {n}\n", ".".repeat(8000))).collect();
+    let whole = marks(1..=30);
     assert_eq!(text, whole);
     stream.wait("the end", |name, _| name == "end");
     daemon.terminate();
